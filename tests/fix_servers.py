@@ -1,0 +1,89 @@
+"""Fixtures that give tests their servers: one of each for the whole session, an empty database or Redis for each test.
+
+Never stop, kill or pause a session's server: start a private one with `start_database` or `start_redis`.
+"""
+
+import os
+import uuid
+from collections.abc import Iterator
+from typing import NoReturn
+
+import pytest
+
+from tests.servers import (
+    DatabaseServer,
+    Flavour,
+    RedisServer,
+    ServerUnavailable,
+    find_database,
+    find_redis,
+)
+
+
+def missing(problem: ServerUnavailable) -> NoReturn:
+    """Skip for want of a server; in CI, fail."""
+    if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
+        pytest.fail(str(problem), pytrace=False)
+    pytest.skip(str(problem))
+
+
+@pytest.fixture(scope="session")
+def mariadb() -> Iterator[DatabaseServer]:
+    """MariaDB of the machine's release."""
+    yield from _session_database(Flavour.MARIADB)
+
+
+@pytest.fixture(scope="session")
+def mysql() -> Iterator[DatabaseServer]:
+    """MySQL."""
+    yield from _session_database(Flavour.MYSQL)
+
+
+@pytest.fixture(scope="session")
+def mariadb11() -> Iterator[DatabaseServer]:
+    """MariaDB 11.8 or later."""
+    yield from _session_database(Flavour.MARIADB_11)
+
+
+@pytest.fixture(params=[Flavour.MARIADB, Flavour.MYSQL], ids=str)
+def database(request: pytest.FixtureRequest) -> DatabaseServer:
+    """The session's MariaDB, then its MySQL; `fresh_database` is the name of an empty database on it."""
+    server: DatabaseServer = request.getfixturevalue(request.param.value)
+    return server
+
+
+@pytest.fixture
+def fresh_database(database: DatabaseServer) -> Iterator[str]:
+    """The name of an empty database on the `database` server, dropped afterwards."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    database.create_database(name)
+    yield name
+    database.drop_database(name)
+
+
+@pytest.fixture(scope="session")
+def redis_server() -> Iterator[RedisServer]:
+    """Redis."""
+    try:
+        server = find_redis()
+    except ServerUnavailable as problem:
+        missing(problem)
+    yield server
+    server.discard()
+
+
+@pytest.fixture
+def fresh_redis(redis_server: RedisServer) -> RedisServer:
+    """The session's Redis with an empty database 1, the default of the projector."""
+    with redis_server.client(db=1) as client:
+        client.flushdb()
+    return redis_server
+
+
+def _session_database(flavour: Flavour) -> Iterator[DatabaseServer]:
+    try:
+        server = find_database(flavour)
+    except ServerUnavailable as problem:
+        missing(problem)
+    yield server
+    server.discard()
