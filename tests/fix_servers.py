@@ -1,6 +1,7 @@
-"""Fixtures that give tests their servers: one of each for the whole session, an empty database or Redis for each test.
+"""Fixtures that give tests their servers: one of each a session, an empty database for each test.
 
-Never stop, kill or pause a session's server: start a private one with `start_database` or `start_redis`.
+Never stop, kill or pause a session's server: start a private one with `start_database` or
+`start_redis`.
 """
 
 import os
@@ -47,7 +48,7 @@ def mariadb11() -> Iterator[DatabaseServer]:
 
 @pytest.fixture(params=[Flavour.MARIADB, Flavour.MYSQL], ids=str)
 def database(request: pytest.FixtureRequest) -> DatabaseServer:
-    """The session's MariaDB, then its MySQL; `fresh_database` is the name of an empty database on it."""
+    """The session's MariaDB, then its MySQL; `fresh_database` names an empty database on it."""
     server: DatabaseServer = request.getfixturevalue(request.param.value)
     return server
 

@@ -1,36 +1,39 @@
-"""MySQL, MariaDB, Redis and Valkey servers for the tests, the demo and development, found or made without thinking.
+"""MySQL, MariaDB, Redis and Valkey servers for the tests, the demo and development, found or made.
 
 Where a server comes from, first that works:
 
-1. an address in the environment (`PROJECTOR_TEST_MYSQL_URL`, `PROJECTOR_TEST_MARIADB_URL`, `PROJECTOR_TEST_REDIS_URL`),
-   for the shared servers of `find_database` and `find_redis`;
+1. an address in the environment (`PROJECTOR_TEST_MYSQL_URL`, `PROJECTOR_TEST_MARIADB_URL`,
+   `PROJECTOR_TEST_REDIS_URL`), for the shared servers of `find_database` and `find_redis`;
 2. Docker, where a daemon answers;
 3. `mysqld`, `mariadbd`, `redis-server`, `valkey-server` of the right version on the machine;
-4. on Debian or Ubuntu, the distribution's packages, fetched and verified by apt into a private folder
-   (`$PROJECTOR_SERVERS_DIR`, default `~/.cache/projector-servers`), said aloud first. Nothing is installed on the machine,
-   no service is started and no root is needed: the programs run from there with their own loader and libraries.
-   What the machine's release does not have comes from Debian's unstable, off the machine's own mirror.
+4. on Debian or Ubuntu, the distribution's packages, fetched and verified by apt into a private
+   folder (`$PROJECTOR_SERVERS_DIR`, default `~/.cache/projector-servers`), said aloud first.
+   Nothing is installed on the machine, no service is started and no root is needed: the programs
+   run from there with their own loader and libraries. What the machine's release does not have
+   comes from Debian's unstable, off the machine's own mirror.
 
-Servers never outlive the process that started them, however it ends; each has its own free port on 127.0.0.1 and a
-throwaway folder. Use:
+Servers never outlive the process that started them, however it ends; each has its own free port on
+127.0.0.1 and a throwaway folder. Use:
 
-    from tests.servers import Flavour, start_database, start_redis
+    from tests.servers import Flavour, RedisKind, start_database, start_redis
 
-    with start_database(Flavour.MYSQL) as server:        # or .stop() in the end
+    with start_database(Flavour.MYSQL) as server:     # or server.discard() in the end
         server.create_database("helpdesk")
         server.load_sql(Path("schema.sql"), "helpdesk")
-        server.execute("SELECT id FROM helpdesk.tickets WHERE id > %s", 5)   # list of tuples
-        server.kill(); server.start()                     # SIGKILL, then the same port and data again
-        server.pause(); server.resume()                   # SIGSTOP, SIGCONT
+        server.execute("SELECT id FROM helpdesk.tickets WHERE id > %s", 5)  # list of tuples
+        server.kill(); server.start()                 # SIGKILL; the same port and data again
+        server.pause(); server.resume()               # SIGSTOP, SIGCONT
         engine = create_engine(server.url("helpdesk"))
     start_database(Flavour.MARIADB, options=["--log-bin-compress=1"])
     start_database(Flavour.MYSQL, gtid=False)
     start_replica(server, semi_sync=True)
-    redis = start_redis(RedisKind.VALKEY, options=["--maxmemory", "50mb"]); redis.url(db=1); redis.client()
-    start_redis_cluster(3); start_sentinel({"tickets": redis})
-    TcpProxy("127.0.0.1", server.port)                    # cut(), stall(), delay(s), reset_connections(), heal()
+    redis = start_redis(RedisKind.VALKEY, options=["--maxmemory", "50mb"])
+    redis.url(db=1), redis.client()
+    start_redis_cluster(3), start_sentinel({"tickets": redis})
+    TcpProxy("127.0.0.1", server.port)                # cut, stall, delay, reset_connections, heal
 
-`python -m tests.servers ensure` fetches what is missing; `python -m tests.servers up mysql redis` runs servers until Ctrl-C.
+`python -m tests.servers ensure` fetches what is missing; `python -m tests.servers up mysql redis`
+runs servers until Ctrl-C.
 """
 
 from tests.servers.database import ROOT_PASSWORD, DatabaseServer

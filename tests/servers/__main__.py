@@ -1,4 +1,4 @@
-"""`python -m tests.servers ensure|up [KIND ...]`: fetch what is missing, or run servers until Ctrl-C."""
+"""`python -m tests.servers ensure|up [KIND ...]`: fetch what is missing, or serve."""
 
 import argparse
 import signal
@@ -6,30 +6,34 @@ import sys
 import threading
 
 from tests.servers import Flavour, RedisKind, ServerUnavailable, ensure, find_database, find_redis
+from tests.servers.flavours import ServerKind
 
-_KINDS: dict[str, Flavour | RedisKind] = {kind.value: kind for kind in (*Flavour, *RedisKind)}
+_KINDS: dict[str, ServerKind] = {kind.value: kind for kind in (*Flavour, *RedisKind)}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.servers", description=__doc__)
     parser.add_argument("command", choices=["ensure", "up"])
-    parser.add_argument(
-        "kinds", nargs="*", choices=[[], *_KINDS], metavar="KIND", help=", ".join(_KINDS)
-    )
+    parser.add_argument("kinds", nargs="*", type=_kind, metavar="KIND", help=", ".join(_KINDS))
     arguments = parser.parse_args()
-    kinds = [_KINDS[name] for name in arguments.kinds]
     try:
         if arguments.command == "ensure":
-            ensure(*kinds)
+            ensure(*arguments.kinds)
         else:
-            _up(kinds or [Flavour.MYSQL, RedisKind.REDIS])
+            _up(arguments.kinds or [Flavour.MYSQL, RedisKind.REDIS])
     except ServerUnavailable as problem:
         print(f"servers: {problem}", file=sys.stderr)
         return 1
     return 0
 
 
-def _up(kinds: list[Flavour | RedisKind]) -> None:
+def _kind(name: str) -> ServerKind:
+    if name not in _KINDS:
+        raise argparse.ArgumentTypeError(f"{name!r} is none of {', '.join(_KINDS)}")
+    return _KINDS[name]
+
+
+def _up(kinds: list[ServerKind]) -> None:
     """Start the servers, print their addresses, wait for Ctrl-C or SIGTERM, stop them."""
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -1,6 +1,7 @@
 """The folder kept between runs, and locks in it.
 
-Always build beside the final name and rename, under a lock: a folder with its final name is complete.
+Always build beside the final name and rename, under a lock: a folder with its final name is
+complete.
 """
 
 import fcntl
@@ -11,7 +12,7 @@ from pathlib import Path
 
 
 def cache_folder() -> Path:
-    """The folder for programs and templates: `$PROJECTOR_SERVERS_DIR`, else `~/.cache/projector-servers`."""
+    """`$PROJECTOR_SERVERS_DIR`, else `~/.cache/projector-servers`: programs and templates."""
     named = os.environ.get("PROJECTOR_SERVERS_DIR")
     folder = Path(named) if named else Path.home() / ".cache" / "projector-servers"
     folder.mkdir(parents=True, exist_ok=True)

@@ -69,11 +69,11 @@ class DatabaseServer:
     def load_sql(self, script: Path | str, database: str) -> None:
         """Run a file, or a text, of many statements."""
         text = script.read_text() if isinstance(script, Path) else script
-        with self.connect(database, client_flag=CLIENT.MULTI_STATEMENTS) as connection:
-            with connection.cursor() as cursor:
-                cursor.execute(text)
-                while cursor.nextset():
-                    pass
+        many = CLIENT.MULTI_STATEMENTS
+        with self.connect(database, client_flag=many) as connection, connection.cursor() as cursor:
+            cursor.execute(text)
+            while cursor.nextset():
+                pass
 
     def start(self) -> None:
         """Start again after stop() or kill(): same port, same data. Returns once it answers."""

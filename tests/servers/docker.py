@@ -1,7 +1,8 @@
 """Servers in Docker containers, through testcontainers; its reaper removes them when we die.
 
-The server listens on the port that the host publishes, so that its address is the same inside and outside. On Linux the
-container shares the host's network: servers reach each other, as in a cluster or with a replica, by that address.
+The server listens on the port that the host publishes, so that its address is the same inside and
+outside. On Linux the container shares the host's network: servers reach each other, as in a cluster
+or with a replica, by that address.
 """
 
 import functools
@@ -20,7 +21,7 @@ def pull(image: str) -> bool:
     client = _client()
     if client is None:
         return False
-    from docker.errors import DockerException, ImageNotFound
+    from docker.errors import DockerException, ImageNotFound  # type: ignore[import-untyped]
 
     try:
         client.images.get(image)
@@ -38,7 +39,7 @@ def pull(image: str) -> bool:
 def _client() -> Any:
     if not _daemon_listens():
         return None
-    import docker
+    import docker  # type: ignore[import-untyped]
     from docker.errors import DockerException
 
     try:
@@ -48,7 +49,7 @@ def _client() -> Any:
 
 
 def _daemon_listens() -> bool:
-    """Whether someone listens at Docker's address: asked first, for a failed client leaks its socket."""
+    """Whether someone is at Docker's address; a client that finds no one leaks its socket."""
     address = os.environ.get("DOCKER_HOST", "unix:///var/run/docker.sock")
     if not address.startswith("unix://"):
         return True

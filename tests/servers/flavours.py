@@ -34,8 +34,9 @@ class ServerUnavailable(Exception):
 class Recipe:
     """Where the program of one kind of server comes from.
 
-    `version` is searched in the output of `PROGRAM --version`. `packages` are alternatives, the first known to the
-    release wins. `program` is its path in the package, `runs_as` the name that it must see as its own.
+    `version` is searched in the output of `PROGRAM --version`. `packages` are alternatives, the
+    first known to the release wins. `program` is its path in the package, `runs_as` the name that
+    it must see as its own.
     """
 
     title: str

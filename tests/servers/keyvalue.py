@@ -1,11 +1,11 @@
 """Private Redis and Valkey servers: single, with Sentinel, as a cluster.
 
-A server keeps nothing on disk unless its options ask for it (`--save 60 1`, `--appendonly yes`); then its folder survives
-stop(), kill() and start().
+A server keeps nothing on disk unless its options ask for it (`--save 60 1`, `--appendonly yes`);
+then its folder survives stop(), kill() and start().
 """
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -119,9 +119,11 @@ def start_redis(
     cluster: bool = False,
     config: Path | None = None,
 ) -> RedisServer:
-    """A new private server that answers. The options are the server's own (`--maxmemory`, `50mb`), and win over ours.
+    """A new private server that answers.
 
-    `config` is a redis.conf that is read first (a deployment's, for instance); not with Docker. Raises ServerUnavailable.
+    The options are the server's own (`--maxmemory`, `50mb`), and win over ours.
+    `config` is a redis.conf that is read first (a deployment's, for instance); not with Docker.
+    Raises ServerUnavailable.
     """
     arguments = ["--save", "", "--appendonly", "no"]
     if cluster:
@@ -136,7 +138,10 @@ def start_sentinel(
     quorum: int = 1,
     down_after_ms: int = 1000,
 ) -> RedisServer:
-    """A new Sentinel that watches these primaries by name. Replicas: `start_redis(options=["--replicaof", host, port])`."""
+    """A new Sentinel that watches these primaries by name.
+
+    A replica to promote: `start_redis(options=["--replicaof", host, port])`.
+    """
     folder = new_folder("sentinel-config")
     lines = []
     for name, primary in primaries.items():
@@ -149,9 +154,9 @@ def start_sentinel(
 
 
 def start_redis_cluster(nodes: int = 3, *, kind: RedisKind = RedisKind.REDIS) -> list[RedisServer]:
-    """A new Redis Cluster of primaries that share all slots; returns once each node finds it whole."""
+    """A new Redis Cluster of primaries that share all slots; each node has found it whole."""
     servers = [start_redis(kind, cluster=True) for _ in range(nodes)]
-    clients = [server.client(db=0) for server in servers]
+    clients: list[Any] = [server.client(db=0) for server in servers]
     for index, client in enumerate(clients):
         first, last = index * _SLOTS // nodes, (index + 1) * _SLOTS // nodes - 1
         client.execute_command("CLUSTER", "ADDSLOTSRANGE", first, last)
@@ -159,18 +164,17 @@ def start_redis_cluster(nodes: int = 3, *, kind: RedisKind = RedisKind.REDIS) ->
             client.execute_command("CLUSTER", "MEET", other.host, other.port)
     for server, client in zip(servers, clients, strict=True):
         assert server.process is not None
-        wait_until_ready(
-            server.process,
-            lambda client=client: _sees_whole_cluster(client, nodes),
-            "Redis Cluster",
-        )
+        wait_until_ready(server.process, _whole_cluster(client, nodes), "Redis Cluster")
         client.close()
     return servers
 
 
-def _sees_whole_cluster(client: "redis.Redis", nodes: int) -> bool:
-    info: Any = client.execute_command("CLUSTER INFO")
-    return info["cluster_state"] == "ok" and info["cluster_known_nodes"] == str(nodes)
+def _whole_cluster(client: Any, nodes: int) -> Callable[[], bool]:
+    def seen() -> bool:
+        info = client.execute_command("CLUSTER INFO")
+        return bool(info["cluster_state"] == "ok" and info["cluster_known_nodes"] == str(nodes))
+
+    return seen
 
 
 def _launch(kind: RedisKind, first: list[str], options: list[str]) -> RedisServer:

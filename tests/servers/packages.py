@@ -1,21 +1,22 @@
 """Programs from the distribution's packages, unpacked into a private folder.
 
-apt resolves, downloads and verifies with its own keys, as for an installation, but keeps its state in our folder and
-installs nothing. The whole dependency closure is unpacked, the C library too, so that a program of Debian's unstable
-runs on an older release: its own loader starts it with its own libraries. No maintainer script ever runs.
+apt resolves, downloads and verifies with its own keys, as for an installation, but keeps its state
+in our folder and installs nothing. The whole dependency closure is unpacked, the C library too, so
+that a program of Debian's unstable runs on an older release: its own loader starts it with its own
+libraries. No maintainer script ever runs.
 """
 
 import os
-import re
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.servers.cache import cache_folder, locked
 from tests.servers.flavours import RECIPES, Recipe, ServerKind, ServerUnavailable
 
-_SOURCES = Path("/etc/apt")
+_MIRROR_OF_DEBIAN = ("Origin: Debian", "Label: Debian", "Created-By: Packages")
 
 
 def unpacked(kind: ServerKind) -> Path | None:
@@ -35,12 +36,13 @@ def unpack(kind: ServerKind) -> Path:
     with locked("packages"):
         folder = unpacked(kind)
         if folder is None:
-            apt = _Apt(unstable=recipe.unstable)
             source = "Debian unstable" if recipe.unstable else "this machine's release"
             _say(
-                f"fetching {recipe.title} from {source} with apt into {cache_folder()} (nothing is installed)"
+                f"fetching {recipe.title} from {source} with apt"
+                f" into {cache_folder()} (nothing is installed)"
             )
-            folder = apt.unpack(recipe, kind.value)
+            apt = _unstable() if recipe.unstable else _Apt("own")
+            folder = apt.unpack(recipe.packages, cache_folder() / kind.value)
     return folder
 
 
@@ -65,121 +67,113 @@ def command(root: Path, recipe: Recipe) -> tuple[str, ...]:
     )
 
 
+@dataclass
 class _Apt:
-    """apt with its state in the cache folder, reading the machine's sources or unstable off the same mirror."""
+    """apt with its state in the cache folder `apt-NAME`, for one source line or the machine's."""
 
-    def __init__(self, *, unstable: bool) -> None:
-        self.state = cache_folder() / ("apt-unstable" if unstable else "apt-own")
+    name: str
+    source: str | None = None
+    _options: list[str] = field(init=False)
+
+    def __post_init__(self) -> None:
+        state = cache_folder() / f"apt-{self.name}"
         for name in ("lists/partial", "archives/partial"):
-            (self.state / name).mkdir(parents=True, exist_ok=True)
-        (self.state / "status").touch()
+            (state / name).mkdir(parents=True, exist_ok=True)
+        (state / "status").touch()
         options = {
-            "Dir::State": self.state,
-            "Dir::State::lists": self.state / "lists",
-            "Dir::State::status": self.state / "status",
-            "Dir::Cache": self.state,
-            "Dir::Cache::archives": self.state / "archives",
+            "Dir::State": state,
+            "Dir::State::lists": state / "lists",
+            "Dir::State::status": state / "status",
+            "Dir::Cache": state,
+            "Dir::Cache::archives": state / "archives",
+            "Debug::NoLocking": "true",  # ours is held; the machine's own apt is not touched
             "APT::Sandbox::User": "root",
             "APT::Install-Recommends": "false",
             "Acquire::Languages": "none",
             "Acquire::Retries": "3",
         }
-        if unstable:
-            options["Dir::Etc::sourcelist"] = self._unstable_source()
-            options["Dir::Etc::sourceparts"] = "/dev/null"
+        if self.source is not None:
+            (state / "sources.list").write_text(f"{self.source}\n")
+            options |= {
+                "Dir::Etc::sourcelist": state / "sources.list",
+                "Dir::Etc::sourceparts": "/dev/null",
+            }
         self._options = [
             text for key, value in options.items() for text in ("-o", f"{key}={value}")
         ]
-        self._run("update")
+        try:
+            self.run("update")
+        except ServerUnavailable:
+            if self.source is not None:
+                raise
+            # A broken source among the machine's may be one that is not needed.
 
-    def unpack(self, recipe: Recipe, name: str) -> Path:
-        archives = self.state / "archives"
-        package = self._choose(recipe)
-        self._run("--download-only", "--yes", "install", package)
-        building = cache_folder() / f"{name}.new"
+    def unpack(self, alternatives: tuple[str, ...], folder: Path) -> Path:
+        """Unpack the first of these packages that exists, with all that it needs, into `folder`."""
+        archives = cache_folder() / f"apt-{self.name}" / "archives"
+        known = self.run("pkgnames", program="apt-cache").split()
+        package = next((name for name in alternatives if name in known), None)
+        if package is None:
+            raise ServerUnavailable(f"apt knows no package {' or '.join(alternatives)}")
+        self.run("--download-only", "--yes", "install", package)
+        building = folder.with_suffix(".new")
         shutil.rmtree(building, ignore_errors=True)
         building.mkdir()
         for archive in sorted(archives.glob("*.deb")):
             subprocess.run(["dpkg-deb", "--extract", archive, building], check=True)
-        self._run("clean")
-        return building.rename(cache_folder() / name)
+        self.run("clean")
+        shutil.rmtree(folder, ignore_errors=True)
+        return building.rename(folder)
 
-    def _choose(self, recipe: Recipe) -> str:
-        for package in recipe.packages:
-            if self._try("--simulate", "install", package).returncode == 0:
-                return package
-        raise ServerUnavailable(f"apt knows none of the packages {', '.join(recipe.packages)}")
-
-    def _unstable_source(self) -> Path:
-        mirror, keys = debian_mirror()
-        line = f"deb [{f'signed-by={keys}' if keys else ''}] {mirror} unstable main\n".replace(
-            "[] ", ""
-        )
-        path = self.state / "sources.list"
-        path.write_text(line)
-        return path
-
-    def _try(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            ["apt-get", "-qq", *self._options, *arguments],
+    def run(self, *arguments: str, program: str = "apt-get") -> str:
+        """Run apt; what it prints. Raises ServerUnavailable with the end of its errors."""
+        done = subprocess.run(
+            [program, "-qq", *self._options, *arguments],
             capture_output=True,
             text=True,
             stdin=subprocess.DEVNULL,
             env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"},
+            check=False,
         )
-
-    def _run(self, *arguments: str) -> None:
-        done = self._try(*arguments)
         if done.returncode != 0:
-            raise ServerUnavailable(f"apt-get {arguments[0]} failed: {done.stderr.strip()[-500:]}")
+            said = done.stderr.strip()[-500:]
+            raise ServerUnavailable(f"{program} {' '.join(arguments)} failed: {said}")
+        return done.stdout
 
 
-def debian_mirror(etc: Path = _SOURCES) -> tuple[str, str | None]:
-    """The Debian mirror among apt's sources below `etc`, and the keyring file that signs it, if one is named.
+def _unstable() -> _Apt:
+    """apt on Debian's unstable, off the mirror that the machine's sources name.
 
-    Reads the one-line format and deb822 (sources.list(5)). Raises ServerUnavailable when no source is a Debian archive.
+    A release's keyring can be older than the key that signs unstable; then the newest stable's
+    keyring, which the old keys vouch for, is used.
     """
-    for text in _stanzas(etc):
-        mirror = _field(text, "URIs")
-        suites = _field(text, "Suites") or ""
-        if (
-            mirror
-            and "debian" in mirror
-            and "security" not in mirror + suites
-            and "main" in (_field(text, "Components") or "")
-        ):
-            keys = _field(text, "Signed-By")
-            return mirror.split()[0], keys if keys and keys.startswith(
-                "/"
-            ) and "\n" not in keys else None
-    raise ServerUnavailable(
-        "no Debian mirror among apt's sources, so Debian unstable cannot be reached"
+    mirror = _mirror(_Apt("own"))
+    keys = _keyring(Path("/"))
+    try:
+        return _Apt("unstable", _source(mirror, "unstable", keys))
+    except ServerUnavailable:
+        stable = _Apt("stable", _source(mirror, "stable", keys))
+        newer = stable.unpack(("debian-archive-keyring",), cache_folder() / "keyring")
+        return _Apt("unstable", _source(mirror, "unstable", _keyring(newer)))
+
+
+def _mirror(own: _Apt) -> str:
+    """The address of the Debian archive among the machine's sources, of either file format."""
+    said = own.run("indextargets", "--format", "$(REPO_URI)", *_MIRROR_OF_DEBIAN)
+    if not said.split():
+        raise ServerUnavailable("apt's sources name no Debian mirror to take Debian unstable from")
+    return said.split()[0]
+
+
+def _keyring(root: Path) -> Path | None:
+    """Debian's keyring below `root`; None leaves apt to the keys that it trusts anyway."""
+    return next(
+        iter(sorted(root.glob("usr/share/keyrings/debian-archive-keyring.[gp][gp][gp]"))), None
     )
 
 
-def _stanzas(etc: Path) -> list[str]:
-    """Every enabled source, in deb822 form."""
-    found: list[str] = []
-    for path in sorted(etc.glob("sources.list.d/*.sources")):
-        text = re.sub(r"(?m)^#.*\n?", "", path.read_text())
-        found += [
-            stanza
-            for stanza in re.split(r"\n\s*\n", text)
-            if not re.search(r"(?mi)^Enabled:\s*no", stanza)
-        ]
-    for path in [etc / "sources.list", *sorted(etc.glob("sources.list.d/*.list"))]:
-        for line in path.read_text().splitlines() if path.is_file() else []:
-            parts = re.match(r"\s*deb\s+(?:\[(.*?)\]\s*)?(\S+)\s+(\S+)\s+(.*)", line)
-            if parts:
-                signed = re.search(r"signed-by=(\S+)", parts[1] or "")
-                keys = f"\nSigned-By: {signed[1]}" if signed else ""
-                found.append(f"URIs: {parts[2]}\nSuites: {parts[3]}\nComponents: {parts[4]}{keys}")
-    return found
-
-
-def _field(stanza: str, name: str) -> str | None:
-    found = re.search(rf"(?mi)^{name}:[ \t]*(.*(?:\n[ \t]+.*)*)", stanza)
-    return found[1].strip() if found else None
+def _source(mirror: str, suite: str, keys: Path | None) -> str:
+    return f"deb {f'[signed-by={keys}] ' if keys else ''}{mirror} {suite} main"
 
 
 def _say(message: str) -> None:

@@ -1,7 +1,7 @@
 """Server processes that never outlive ours, free ports, and throwaway folders.
 
-A server dies with our process even when that is killed with -9 (the kernel's parent-death signal), and the folder that a
-killed run left behind is removed by the next run.
+A server dies with our process even when that is killed with -9 (the kernel's parent-death signal),
+and the folder that a killed run left behind is removed by the next run.
 """
 
 import atexit
@@ -25,7 +25,7 @@ from typing import IO, Protocol
 from tests.servers.cache import locked
 from tests.servers.flavours import ServerUnavailable
 
-# prctl(PR_SET_PDEATHSIG, SIGKILL), then the server; a parent that is already gone cannot signal any more.
+# prctl(PR_SET_PDEATHSIG, SIGKILL), then the server; a parent already gone signals no more.
 _LAUNCHER = """
 import ctypes, os, sys
 if sys.platform == "linux":
@@ -35,7 +35,8 @@ if os.getppid() != int(sys.argv[1]):
 os.execv(sys.argv[2], sys.argv[2:])
 """
 
-# The parent-death signal comes when the *thread* that forked ends (prctl(2)), so one thread of our whole life forks.
+# The parent-death signal comes when the *thread* that forked ends (prctl(2)), so one thread that
+# lives as long as we do forks.
 _SPAWNER = ThreadPoolExecutor(1, thread_name_prefix="servers")
 
 _PREFIX = "projector-servers-"
@@ -129,7 +130,10 @@ class Process:
 def wait_until_ready(
     server: Running, ready: Callable[[], bool], what: str, timeout_s: float = 60
 ) -> None:
-    """Poll `ready` until it is true. Raises ServerUnavailable, with the log's end, if the server dies or time is up."""
+    """Poll `ready` until it is true.
+
+    Raises ServerUnavailable, with the log's end, if the server dies or time is up.
+    """
     deadline = time.monotonic() + timeout_s
     while not ready():
         if not server.running:
@@ -142,7 +146,7 @@ def wait_until_ready(
 
 
 def free_port() -> int:
-    """A port free on 127.0.0.1, of a range from which the kernel hands out none, so that it can be used again later.
+    """A port free on 127.0.0.1, of a range from which the kernel hands out none: still free later.
 
     The port 10,000 above stays free for a Redis Cluster bus.
     """
@@ -165,7 +169,7 @@ def new_folder(name: str) -> Path:
 
 @functools.cache
 def _run_folder() -> Path:
-    """The folder of this run. A lock held in it for our whole life tells it from the remains of a killed run."""
+    """The folder of this run; a lock held in it tells it from what a killed run left behind."""
     with locked("runs"):
         for old in Path(tempfile.gettempdir()).glob(f"{_PREFIX}*"):
             _remove_if_left_behind(old)

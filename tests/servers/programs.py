@@ -24,7 +24,7 @@ from tests.servers.flavours import (
 
 @dataclass(frozen=True, slots=True)
 class Program:
-    """A server program on this machine: the command that starts it, and the folder that holds its `share` and `lib`."""
+    """A program on this machine: its command, and the folder that holds its `share` and `lib`."""
 
     command: tuple[str, ...]
     prefix: Path
@@ -102,4 +102,5 @@ def _present(kind: ServerKind) -> Program | Image | None:
 
 def _remedy(recipe: Recipe, reason: str) -> str:
     address = f", or set {recipe.environment}" if recipe.environment else ""
-    return f"no {recipe.title} server: {reason}. Install {recipe.names[0]} or start Docker ({recipe.image}){address}."
+    ways = f"Install {recipe.names[0]}, or start Docker ({recipe.image}){address}."
+    return f"no {recipe.title} server: {reason.rstrip('.')}. {ways}"

@@ -1,7 +1,7 @@
-"""A TCP proxy between a client and a server that can be cut, stalled, slowed and reset, for the fault suite.
+"""A TCP proxy that can be cut, stalled, slowed and reset, for the fault suite.
 
-One event loop in a thread of its own owns every socket; each fault is in force when its method returns, for the
-connections that stand as for those that come, until heal().
+One event loop in a thread of its own owns every socket; each fault is in force when its method
+returns, for the connections that stand as for those that come, until heal().
 """
 
 import asyncio
@@ -18,7 +18,7 @@ _RESET_ON_CLOSE = struct.pack("ii", 1, 0)  # SO_LINGER on, 0 s: close() sends RS
 
 
 class TcpProxy:
-    """Listens on 127.0.0.1 at `port`, the same for its whole life, and passes everything to the target.
+    """Listens on 127.0.0.1 at one `port` for its whole life, and passes all to the target.
 
     `connections` counts those accepted, `bytes_to_server` and `bytes_to_client` what was passed on.
     """

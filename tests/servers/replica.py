@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from tests.servers.database import ROOT_PASSWORD, DatabaseServer
+from tests.servers.database import DatabaseServer
 from tests.servers.flavours import Flavour
 from tests.servers.start import start_database
 
@@ -16,22 +16,29 @@ def start_replica(
 ) -> DatabaseServer:
     """A new replica of a private server, by GTID, that has caught up when this returns.
 
-    With `semi_sync` the primary waits after its sync point (AFTER_SYNC) for the replica's acknowledgement, at most
-    `semi_sync_timeout_s`; a paused replica never acknowledges.
+    With `semi_sync` the primary waits after its sync point (AFTER_SYNC) for the replica's
+    acknowledgement, at most `semi_sync_timeout_s`; a paused replica never acknowledges.
     """
     mysql = primary.flavour is Flavour.MYSQL
     updates = "--log-replica-updates=1" if mysql else "--log-slave-updates=1"
     replica = start_database(primary.flavour, options=["--relay-log=relay", updates, *options])
     if semi_sync:
         _enable_semi_sync(primary, replica, semi_sync_timeout_s)
-    address = f"{{0}}_HOST='{primary.host}', {{0}}_PORT={primary.port}, {{0}}_USER='root', {{0}}_PASSWORD='{ROOT_PASSWORD}'"
+    prefix = "SOURCE" if mysql else "MASTER"
+    settings = {
+        "HOST": f"'{primary.host}'",
+        "PORT": primary.port,
+        "USER": f"'{primary.user}'",
+        "PASSWORD": f"'{primary.password}'",
+        "CONNECT_RETRY": 1,
+    }
+    address = ", ".join(f"{prefix}_{name}={value}" for name, value in settings.items())
     if mysql:
-        how = "SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1, SOURCE_CONNECT_RETRY=1"
-        replica.execute(f"CHANGE REPLICATION SOURCE TO {address.format('SOURCE')}, {how}")
+        how = "SOURCE_AUTO_POSITION=1, GET_SOURCE_PUBLIC_KEY=1"
+        replica.execute(f"CHANGE REPLICATION SOURCE TO {address}, {how}")
         replica.execute("START REPLICA")
     else:
-        how = "MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1"
-        replica.execute(f"CHANGE MASTER TO {address.format('MASTER')}, {how}")
+        replica.execute(f"CHANGE MASTER TO {address}, MASTER_USE_GTID=slave_pos")
         replica.execute("START SLAVE")
     wait_for_replica(primary, replica)
     return replica
@@ -40,14 +47,14 @@ def start_replica(
 def wait_for_replica(
     primary: DatabaseServer, replica: DatabaseServer, timeout_s: float = 60
 ) -> None:
-    """Wait until the replica has applied everything that the primary has committed. Raises TimeoutError."""
+    """Wait until the replica has applied all that the primary committed; else TimeoutError."""
     if primary.flavour is Flavour.MYSQL:
         target = primary.execute("SELECT @@global.gtid_executed")[0][0]
-        waiting, done = "SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, %s)", 0
+        waiting = "SELECT WAIT_FOR_EXECUTED_GTID_SET(%s, %s)"
     else:
         target = primary.execute("SELECT @@global.gtid_binlog_pos")[0][0]
-        waiting, done = "SELECT MASTER_GTID_WAIT(%s, %s)", 0
-    if target and replica.execute(waiting, target, timeout_s)[0][0] != done:
+        waiting = "SELECT MASTER_GTID_WAIT(%s, %s)"
+    if target and replica.execute(waiting, target, timeout_s)[0][0] != 0:
         raise TimeoutError(f"the replica has not reached {target} within {timeout_s:g} s")
 
 

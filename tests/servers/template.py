@@ -1,6 +1,6 @@
-"""Data folders of new servers: made once per program, kept in the cache, and copied for each server.
+"""Data folders of new servers: made once per program, kept in the cache, copied for each.
 
-A template has the system tables, `root` with ROOT_PASSWORD from anywhere, and nothing in the binlog.
+A template has the system tables, `root` with ROOT_PASSWORD from anywhere, and an empty binlog.
 """
 
 import hashlib
