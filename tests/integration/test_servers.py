@@ -30,6 +30,8 @@ from tests.servers import (
     wait_for_replica,
 )
 
+pytestmark = pytest.mark.server
+
 Server = TypeVar("Server")
 
 
