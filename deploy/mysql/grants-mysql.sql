@@ -1,0 +1,25 @@
+-- The projector's user on MySQL 8.0 or later: nothing more than it needs. Run as an administrator.
+-- Replace the password, and 'helpdesk' if your database is named otherwise. Tables: those that the projection reads.
+CREATE USER 'projector'@'%' IDENTIFIED BY 'change-me' WITH MAX_USER_CONNECTIONS 20;
+-- Where server and projector are not on one machine:
+-- ALTER USER 'projector'@'%' REQUIRE SSL;
+
+-- COM_BINLOG_DUMP_GTID, and registration as a replica.
+GRANT REPLICATION SLAVE ON *.* TO 'projector'@'%';
+-- SHOW BINARY LOG STATUS (SHOW MASTER STATUS before 8.2) and SHOW BINARY LOGS: the end of the log, and what was purged.
+GRANT REPLICATION CLIENT ON *.* TO 'projector'@'%';
+-- WAIT_FOR_EXECUTED_GTID_SET, the system variables, and information_schema for these tables need no privilege of their own.
+
+-- Whole tables: information_schema shows only columns that may be read, and the log numbers them all.
+GRANT SELECT ON helpdesk.organizations      TO 'projector'@'%';
+GRANT SELECT ON helpdesk.departments        TO 'projector'@'%';
+GRANT SELECT ON helpdesk.users              TO 'projector'@'%';
+GRANT SELECT ON helpdesk.ticket_statuses    TO 'projector'@'%';
+GRANT SELECT ON helpdesk.ticket_priorities  TO 'projector'@'%';
+GRANT SELECT ON helpdesk.categories         TO 'projector'@'%';
+GRANT SELECT ON helpdesk.tickets            TO 'projector'@'%';
+GRANT SELECT ON helpdesk.ticket_comments    TO 'projector'@'%';
+GRANT SELECT ON helpdesk.ticket_attachments TO 'projector'@'%';
+GRANT SELECT ON helpdesk.tags               TO 'projector'@'%';
+GRANT SELECT ON helpdesk.ticket_tags        TO 'projector'@'%';
+GRANT SELECT ON helpdesk.ticket_watchers    TO 'projector'@'%';
