@@ -1,6 +1,6 @@
 -- The projector's user on MariaDB 10.5 or later: nothing more than it needs. Run as an administrator.
 -- Replace the password, and 'helpdesk' if your database is named otherwise. Tables: those that the projection reads.
-CREATE USER 'projector'@'%' IDENTIFIED BY 'change-me' WITH MAX_USER_CONNECTIONS 20;
+CREATE USER 'projector'@'%' IDENTIFIED BY 'change-me' WITH MAX_USER_CONNECTIONS 30;
 -- Where server and projector are not on one machine:
 -- ALTER USER 'projector'@'%' REQUIRE SSL;
 
@@ -8,7 +8,8 @@ CREATE USER 'projector'@'%' IDENTIFIED BY 'change-me' WITH MAX_USER_CONNECTIONS 
 GRANT REPLICATION SLAVE ON *.* TO 'projector'@'%';
 -- SHOW BINLOG STATUS and SHOW BINARY LOGS: the end of the log, and what was purged (REPLICATION CLIENT before 10.5).
 GRANT BINLOG MONITOR ON *.* TO 'projector'@'%';
--- Binlog_snapshot_file and _position, the system variables, and information_schema for these tables need no privilege of their own.
+-- Binlog_snapshot_file and _position, the system variables, and information_schema for these tables need no privilege of
+-- their own, nor does MASTER_GTID_WAIT (the barrier on a replica).
 
 -- Whole tables: information_schema shows only columns that may be read, and the log numbers them all.
 GRANT SELECT ON helpdesk.organizations      TO 'projector'@'%';

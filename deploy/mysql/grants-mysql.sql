@@ -1,6 +1,6 @@
 -- The projector's user on MySQL 8.0 or later: nothing more than it needs. Run as an administrator.
 -- Replace the password, and 'helpdesk' if your database is named otherwise. Tables: those that the projection reads.
-CREATE USER 'projector'@'%' IDENTIFIED BY 'change-me' WITH MAX_USER_CONNECTIONS 20;
+CREATE USER 'projector'@'%' IDENTIFIED BY 'change-me' WITH MAX_USER_CONNECTIONS 30;
 -- Where server and projector are not on one machine:
 -- ALTER USER 'projector'@'%' REQUIRE SSL;
 
@@ -8,7 +8,8 @@ CREATE USER 'projector'@'%' IDENTIFIED BY 'change-me' WITH MAX_USER_CONNECTIONS 
 GRANT REPLICATION SLAVE ON *.* TO 'projector'@'%';
 -- SHOW BINARY LOG STATUS (SHOW MASTER STATUS before 8.2) and SHOW BINARY LOGS: the end of the log, and what was purged.
 GRANT REPLICATION CLIENT ON *.* TO 'projector'@'%';
--- WAIT_FOR_EXECUTED_GTID_SET, the system variables, and information_schema for these tables need no privilege of their own.
+-- WAIT_FOR_EXECUTED_GTID_SET, the system variables, and information_schema for these tables need no privilege of
+-- their own, nor does SELECT ... FOR SHARE (the barrier without GTIDs) from 8.0.22 on.
 
 -- Whole tables: information_schema shows only columns that may be read, and the log numbers them all.
 GRANT SELECT ON helpdesk.organizations      TO 'projector'@'%';

