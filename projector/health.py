@@ -1,0 +1,371 @@
+"""What the process is doing, for probes, metrics and people: one place, told by the daemon.
+
+Always cheap and never waits for a server: what reads it gets an answer also when MySQL and Redis
+are dead. Health and metrics never disagree, because each number has one home: `Health` alone
+writes the gauges lag, state, is_leader, mysql_up, redis_up, checkpoint_timestamp, resync_running
+and resync_progress; all other numbers it reads from `metrics`. Every event is a log line too.
+
+Lag is the age of the oldest committed change not yet applied, by the server's clock, so that a
+skewed clock here does not show in it:
+
+- while something received is not applied: the age of its first commit;
+- 0 if the last word from the source was "nothing more" (`is_head`; an idle server's heartbeats
+  say so), not longer than three heartbeats ago, and everything read was applied;
+- else the time since the last moment up to which everything was known to be applied, so it grows
+  by itself while nothing arrives;
+- never less than the age of the oldest work put off (`owed_since`);
+- unknown (NaN, None) while this process leads nothing.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from typing import Any, NamedTuple, TypedDict, Unpack
+
+import structlog
+
+from projector import metrics
+from projector.logs import redact
+
+_BEHIND_S = 5.0  # a leader that lags more is catching up; below, lag is a batch or two
+_SILENT_HEARTBEATS = 3  # one may be late and one lost before silence means something
+_HISTORY = 600  # samples, one a second
+_EVENTS = 50
+
+_log = structlog.get_logger(__name__)
+
+
+class State(StrEnum):
+    """What this process is doing."""
+
+    STARTING = "starting"
+    STANDBY = "standby"
+    BUILDING = "building"
+    LEADING = "leading"
+    CATCHING_UP = "catching_up"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+    @property
+    def leads(self) -> bool:
+        """Whether this process holds the lease in this state."""
+        return self in (State.BUILDING, State.LEADING, State.CATCHING_UP)
+
+
+@dataclass(frozen=True, slots=True)
+class Resync:
+    """A walk over all documents under way. `rate`: documents a second."""
+
+    reason: str
+    done: int
+    total: int
+    rate: float
+
+    @property
+    def ratio(self) -> float:
+        """Progress, 0 to 1."""
+        return min(1.0, self.done / self.total) if self.total else 0.0
+
+    @property
+    def left_s(self) -> float | None:
+        """Seconds left at this rate; None when nobody can say."""
+        return max(0, self.total - self.done) / self.rate if self.rate > 0 else None
+
+
+@dataclass(frozen=True, slots=True)
+class HealthState:
+    """Health at one moment. Times are seconds since the epoch; None: not known (yet).
+
+    `owed_since`: commit time of the oldest work put off. `progress_age_s`: since when the loop has
+    not gone round. `epoch`: the lease's.
+    """
+
+    state: State
+    since: float
+    projections: tuple[str, ...] = ()
+    lag_s: float | None = None
+    progress_age_s: float = 0.0
+    mysql_up: bool | None = None
+    redis_up: bool | None = None
+    epoch: int | None = None
+    checkpoint: str | None = None
+    committed_at: float | None = None
+    owed_since: float | None = None
+    resync: Resync | None = None
+    last_error: str | None = None
+    last_error_at: float | None = None
+
+
+class Changes(TypedDict, total=False):
+    """What `Health.update` takes."""
+
+    state: State
+    projections: tuple[str, ...]
+    mysql_up: bool
+    redis_up: bool
+    epoch: int | None
+    checkpoint: str | None
+    owed_since: float | None
+    resync: Resync | None
+
+
+class Event(NamedTuple):
+    """Something worth telling; `number` counts from 1."""
+
+    number: int
+    at: float
+    text: str
+    level: str
+
+
+class Sample(NamedTuple):
+    """The numbers of one second; rates are per second. `number` counts from 1."""
+
+    number: int
+    at: float
+    lag_s: float | None
+    transactions: float
+    row_changes: float
+    documents: float
+
+
+class Latency(NamedTuple):
+    """Commit to Redis over the last minute: median and 99th percentile, in seconds."""
+
+    p50_s: float
+    p99_s: float
+
+
+class Health:
+    """The daemon tells, HTTP asks, from any thread."""
+
+    def __init__(
+        self,
+        projections: tuple[str, ...] = (),
+        heartbeat_s: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._lock = threading.RLock()
+        self._clock = clock
+        self._silence_s = _SILENT_HEARTBEATS * heartbeat_s
+        self._progressed = clock()
+        self._state = HealthState(State.STARTING, time.time(), projections)
+        self._applied_until: float | None = None  # server's clock
+        self._server_ahead_s = 0.0  # server's clock minus ours
+        self._pending: float | None = None
+        self._head_at: float | None = None  # our clock; None: the last word was not "nothing more"
+        self._events: deque[Event] = deque(maxlen=_EVENTS)
+        self._samples: deque[Sample] = deque(maxlen=_HISTORY)
+        self._rates = _Rates()
+        self._sampled = clock()
+        self.started_at = time.time()
+        metrics.state.state(State.STARTING)
+        metrics.is_leader.set(0)
+        metrics.lag.set_function(self._lag_or_nan)
+
+    def update(self, **changes: Unpack[Changes]) -> None:
+        """Take what is new. A change of state or of a peer becomes an event."""
+        with self._lock:
+            before = self._state
+            self._state = now = replace(before, **changes)
+            if "resync" in changes:
+                self._show_resync(now.resync)
+            if now.mysql_up is not before.mysql_up:
+                self._show_peer("MySQL", metrics.mysql_up, before.mysql_up, now.mysql_up)
+            if now.redis_up is not before.redis_up:
+                self._show_peer("Redis", metrics.redis_up, before.redis_up, now.redis_up)
+            if now.state is not before.state:
+                self._enter(before.state, now.state)
+
+    def progress(self) -> None:
+        """The loop has gone round: also while it waits for a dead server, as long as it retries."""
+        self._progressed = self._clock()
+
+    def received(self, commit_time: float) -> None:
+        """The source gave a transaction, committed at `commit_time` by the server's clock, that is
+        not yet applied. Further ones before it is applied change nothing."""
+        with self._lock:
+            if self._pending is None:
+                self._pending = commit_time
+
+    def applied(self, commit_time: float | None, is_head: bool, server_now: float) -> None:
+        """Everything received is applied.
+
+        `commit_time`: of the last transaction, None for a heartbeat. `is_head`: the source had
+        nothing more to give. `server_now`: the server's clock now, seconds since the epoch.
+        """
+        with self._lock:
+            now = self._clock()
+            self._server_ahead_s = server_now - now
+            self._pending = None
+            self._head_at = now if is_head else None
+            if is_head:
+                self._applied_until = server_now
+            elif commit_time is not None:
+                self._applied_until = commit_time
+            if commit_time is not None:
+                self._state = replace(self._state, committed_at=commit_time)
+                metrics.checkpoint_timestamp.set(commit_time)
+            if is_head and self._state.state is State.CATCHING_UP:
+                self.update(state=State.LEADING)
+
+    def failed(self, kind: str, message: str) -> None:
+        """Count an error that was handled and keep it as the last one."""
+        metrics.errors.labels(kind).inc()
+        with self._lock:
+            self._state = replace(
+                self._state, last_error=redact(message), last_error_at=time.time()
+            )
+        self.event("error", level="error", kind=kind, message=message)
+
+    def event(self, text: str, level: str = "info", **facts: Any) -> None:
+        """Log something worth telling and keep it for the status page."""
+        details = "".join(f", {name} {value}" for name, value in facts.items())
+        told = f"{facts['kind']}: {facts['message']}" if text == "error" else text + details
+        with self._lock:
+            number = self._events[-1].number + 1 if self._events else 1
+            self._events.append(Event(number, time.time(), redact(told), level))
+        getattr(_log, level)(text, **facts)
+
+    def snapshot(self) -> HealthState:
+        """Give health as it is now."""
+        with self._lock:
+            age = max(0.0, self._clock() - self._progressed)
+            return replace(self._state, lag_s=self.lag_s(), progress_age_s=age)
+
+    def lag_s(self) -> float | None:
+        """Give the lag by the rule of this module's docstring."""
+        with self._lock:
+            if not self._state.state.leads or self._applied_until is None:
+                return None
+            now = self._clock()
+            server_now = now + self._server_ahead_s
+            if self._pending is not None:
+                lag = server_now - self._pending
+            elif self._head_at is not None and now - self._head_at <= self._silence_s:
+                lag = 0.0
+            else:
+                lag = server_now - self._applied_until
+            if self._state.owed_since is not None:
+                lag = max(lag, server_now - self._state.owed_since)
+            return max(0.0, lag)
+
+    def sample(self) -> None:
+        """Keep the numbers of this second; called sooner, it does nothing."""
+        with self._lock:
+            now = self._clock()
+            elapsed = now - self._sampled
+            if elapsed < 1.0:
+                return
+            self._sampled = now
+            lag = self.lag_s()
+            number = self._samples[-1].number + 1 if self._samples else 1
+            self._samples.append(Sample(number, time.time(), lag, *self._rates.since(elapsed)))
+            if lag is not None and lag > _BEHIND_S and self._state.state is State.LEADING:
+                self.update(state=State.CATCHING_UP)
+
+    def samples(self, after: int = 0) -> list[Sample]:
+        """Give the samples of the last ten minutes with a number above `after`."""
+        with self._lock:
+            return [sample for sample in self._samples if sample.number > after]
+
+    def events(self) -> list[Event]:
+        """Give the last events, the newest first."""
+        with self._lock:
+            return list(reversed(self._events))
+
+    def latency(self) -> Latency | None:
+        """Give commit-to-Redis times of the last minute; None when there was no commit."""
+        with self._lock:
+            return self._rates.latency()
+
+    def _enter(self, before: State, now: State) -> None:
+        if not now.leads:  # what was known of the log is of no use to the next term
+            self._applied_until = self._pending = self._head_at = None
+        self._state = replace(self._state, since=time.time())
+        metrics.state.state(now)
+        metrics.is_leader.set(now.leads)
+        self.event(f"{now.replace('_', ' ')}, was {before.replace('_', ' ')}")
+
+    def _show_peer(self, name: str, gauge: Any, before: bool | None, now: bool | None) -> None:
+        gauge.set(bool(now))
+        if now is False:
+            self.event(f"{name} does not answer", level="warning")
+        elif before is False:
+            self.event(f"{name} answers again")
+
+    def _show_resync(self, resync: Resync | None) -> None:
+        metrics.resync_running.set(resync is not None)
+        if resync is not None:
+            metrics.resync_progress.set(resync.ratio)
+
+    def _lag_or_nan(self) -> float:
+        lag = self.lag_s()
+        return float("nan") if lag is None else lag
+
+
+class _Rates:
+    """Differences between readings of the counters, and of the histogram over a minute."""
+
+    def __init__(self) -> None:
+        self._before = self._counters()
+        self._buckets: deque[list[tuple[float, float]]] = deque([self._histogram()], maxlen=61)
+
+    def since(self, elapsed_s: float) -> tuple[float, float, float]:
+        """Transactions, row changes and documents per second since the last call."""
+        now = self._counters()
+        before, self._before = self._before, now
+        self._buckets.append(self._histogram())
+        first, second, third = (
+            (new - old) / elapsed_s for new, old in zip(now, before, strict=True)
+        )
+        return first, second, third
+
+    def latency(self) -> Latency | None:
+        first, last = self._buckets[0], self._buckets[-1]
+        counts = [(bound, new - old) for (bound, new), (_, old) in zip(last, first, strict=True)]
+        if not counts or counts[-1][1] <= 0:
+            return None
+        return Latency(_quantile(counts, 0.5), _quantile(counts, 0.99))
+
+    @staticmethod
+    def _counters() -> tuple[float, float, float]:
+        documents = total(metrics.documents_written) + total(metrics.documents_removed)
+        return total(metrics.transactions), total(metrics.row_changes), documents
+
+    @staticmethod
+    def _histogram() -> list[tuple[float, float]]:
+        (family,) = metrics.commit_to_redis.collect()
+        return [
+            (float(sample.labels["le"]), sample.value)
+            for sample in family.samples
+            if sample.name.endswith("_bucket")
+        ]
+
+
+def total(metric: Any) -> float:
+    """Sum a counter or gauge of `metrics` over its labels."""
+    return sum(
+        sample.value
+        for family in metric.collect()
+        for sample in family.samples
+        if not sample.name.endswith("_created")
+    )
+
+
+def _quantile(cumulative: Sequence[tuple[float, float]], quantile: float) -> float:
+    """Interpolate in the bucket that holds the quantile, as PromQL's histogram_quantile does."""
+    rank = quantile * cumulative[-1][1]
+    lower, below = 0.0, 0.0
+    for bound, count in cumulative:
+        if count >= rank:
+            if bound == float("inf"):
+                break
+            return lower + (bound - lower) * (rank - below) / max(count - below, 1e-9)
+        lower, below = bound, count
+    return lower

@@ -1,0 +1,76 @@
+"""Every number kept, in one place; health and the status page are computed from the same numbers.
+
+Names and labels are the interface's; each is created once, at import, in the default registry.
+Labels with a known set of values exist from the start at 0, so that `increase()` sees the first
+event. `Health` is the only writer of the gauges named in `health.py`.
+"""
+
+from __future__ import annotations
+
+from prometheus_client import Counter, Enum, Gauge, Histogram, disable_created_metrics
+
+disable_created_metrics()  # `*_created` doubles the series and no rule or dashboard reads it
+
+_SECONDS = (
+    0.0005, 0.001, 0.002, 0.003, 0.005, 0.0075, 0.01, 0.015, 0.025, 0.05, 0.1, 0.25, 0.5,
+    1.0, 2.5, 5.0, 10.0, 30.0, 60.0,
+)  # fmt: skip
+_DOCUMENTS = (1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000)
+
+STATES = ("starting", "standby", "building", "leading", "catching_up", "stopping", "stopped")
+
+row_changes = Counter(
+    "projector_row_changes_total", "Row changes of watched tables read.", ["table", "kind"]
+)
+transactions = Counter("projector_transactions_total", "Committed transactions read.")
+documents_written = Counter("projector_documents_written_total", "Documents written.", ["reason"])
+documents_removed = Counter("projector_documents_removed_total", "Documents removed.", ["reason"])
+lag = Gauge("projector_lag_seconds", "Age of the oldest committed change not yet applied.")
+commit_to_redis = Histogram(
+    "projector_commit_to_redis_seconds", "From commit to readable in Redis.", buckets=_SECONDS
+)
+stage = Histogram(
+    "projector_stage_seconds", "Time spent in a stage of a step.", ["stage"], buckets=_SECONDS
+)
+batch_documents = Histogram(
+    "projector_batch_documents", "Documents in a batch.", buckets=_DOCUMENTS
+)
+documents = Gauge("projector_documents", "Documents in the hash.")
+is_leader = Gauge("projector_is_leader", "1 while this process holds the lease.")
+state = Enum("projector_state", "1 for the state that this process is in.", states=STATES)
+reconnects = Counter("projector_reconnects_total", "Connections lost and sought anew.", ["peer"])
+errors = Counter("projector_errors_total", "Errors by kind.", ["kind"])
+recoveries = Counter(
+    "projector_recoveries_total", "Recoveries of the daemon by itself, by cause.", ["reason"]
+)
+debts = Gauge("projector_debts", "Pieces of work put off and recorded beside the checkpoint.")
+resync_running = Gauge("projector_resync_running", "1 while a resync or repair walk is under way.")
+resync_progress = Gauge("projector_resync_progress_ratio", "Progress of the walk, 0 to 1.")
+differences = Gauge(
+    "projector_differences", "Differences found by the last verification.", ["kind"]
+)
+verified_timestamp = Gauge(
+    "projector_verified_timestamp_seconds", "When the last verification ended; 0: none yet."
+)
+checkpoint_timestamp = Gauge(
+    "projector_checkpoint_timestamp_seconds", "Commit time of the last transaction applied."
+)
+mysql_up = Gauge("projector_mysql_up", "1 while the server answers.")
+redis_up = Gauge("projector_redis_up", "1 while Redis answers.")
+redis_memory = Gauge("projector_redis_memory_bytes", "used_memory of Redis.")
+redis_memory_limit = Gauge("projector_redis_memory_limit_bytes", "maxmemory of Redis; 0: none.")
+quarantined = Gauge("projector_quarantined_documents", "Documents that could not be written.")
+build_info = Gauge("projector_build_info", "1, with the version as label.", ["version"])
+barrier_waits = Counter(
+    "projector_barrier_waits_total", "Reads repeated because a commit was not visible yet."
+)
+scrub_differences = Counter(
+    "projector_scrub_differences_total", "Differences that the scrub found and mended.", ["kind"]
+)
+
+documents.set(float("nan"))  # not known before the first look at Redis; 0 would be a false alarm
+for _reason in ("change", "resync", "repair"):
+    documents_written.labels(_reason)
+    documents_removed.labels(_reason)
+for _peer in ("mysql", "redis"):
+    reconnects.labels(_peer)
