@@ -1,0 +1,280 @@
+"""Life: standby, leadership, the loop, retries, a clean stop.
+
+The only place with a broad view of failures: transient ones are retried here with backoff and
+jitter, and nowhere else. Never writes without the lease; a lost lease or a store that is not the
+one known ends the term, and the next begins from what the store says.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import structlog
+from sqlalchemy.engine import Engine
+
+from projector import metrics
+from projector.errors import (
+    ExitCode,
+    FencedError,
+    OperatorError,
+    PositionLostError,
+    TransientError,
+)
+from projector.health import Health
+from projector.lane import Lane
+from projector.model import RowsChange, Transactions, Watch
+from projector.ports import Sink, Source
+from projector.position import Position
+from projector.projection import Plan
+from projector.settings import Settings
+
+_IDLE_WAIT_S = 0.5
+_WALKING_WAIT_S = 0.005  # between chunks, so that a change at the head of the log is seen at once
+_REQUESTS_EVERY_S = 0.5
+_BACKOFF_MAX_S = 5.0
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What the daemon works with; made by the command line."""
+
+    plans: Sequence[Plan]
+    sinks: Sequence[Sink]  # one a plan, in the same order
+    source: Source
+    engine: Engine
+
+
+class Daemon:
+    """One process: at most one at a time writes, the others stand by."""
+
+    def __init__(self, settings: Settings, parts: Parts, health: Health) -> None:
+        self._settings = settings
+        self._parts = parts
+        self._health = health
+        self._stop = threading.Event()
+        self._fenced = threading.Event()
+        self._is_altered = threading.Event()
+        self._target: Position | None = None
+        schema = settings.mysql.parsed_url.database or ""
+        self._watches = merged([w for plan in parts.plans for w in plan.watches(schema)])
+
+    def stop(self) -> None:
+        """End soon, after the batch under way. Safe to call from a signal handler."""
+        self._stop.set()
+
+    def run(self, *, until_current: bool = False, resync: bool = False) -> ExitCode:
+        """Work until stopped. Raises OperatorError when only an operator can help."""
+        failures = 0
+        while not self._stop.is_set():
+            began = time.monotonic()
+            try:
+                if until_current and self._target is None:
+                    self._target = self._parts.source.current()
+                if not self._acquire():
+                    continue
+                try:
+                    self._lead(resync)
+                    resync = False
+                finally:
+                    self._resign()
+                if until_current and not self._stop.is_set():
+                    return ExitCode.OK
+            except TransientError as error:
+                metrics.errors.labels("transient").inc()
+                metrics.reconnects.labels(error.peer).inc()
+                self._health.failed(error.peer, str(error))
+                failures = 0 if time.monotonic() - began > 2 * _BACKOFF_MAX_S else failures + 1
+                self._pause(failures, error)
+            except FencedError as error:
+                metrics.errors.labels("fenced").inc()
+                log.warning("fenced", error=str(error))
+                self._stop.wait(0.2)
+        self._health.update(state="stopped")
+        return ExitCode.OK
+
+    def _pause(self, failures: int, error: TransientError) -> None:
+        delay_s = min(_BACKOFF_MAX_S, 0.1 * 2 ** min(failures, 10)) * random.uniform(0.5, 1.0)
+        log.warning("retry", peer=error.peer, error=str(error), delay_s=round(delay_s, 2))
+        self._stop.wait(delay_s)
+
+    def _acquire(self) -> bool:
+        """Take the leases of all projections, or none; wait a little when another has one."""
+        for index, sink in enumerate(self._parts.sinks):
+            if not sink.acquire():
+                for held in self._parts.sinks[:index]:
+                    held.release()
+                self._health.standby()
+                self._stop.wait(min(0.5, self._settings.redis.lease_ttl_s / 4))
+                return False
+        return True
+
+    def _resign(self) -> None:
+        metrics.is_leader.set(0)
+        self._parts.source.close()
+        for sink in self._parts.sinks:
+            try:
+                sink.release()
+            except TransientError as error:  # it runs out by itself
+                log.warning("lease_not_released", error=str(error))
+
+    def _lead(self, resync: bool) -> None:
+        """One term of leadership."""
+        self._fenced.clear()
+        term_over = threading.Event()
+        keeper = threading.Thread(target=self._keep_leases, args=(term_over,), daemon=True)
+        keeper.start()
+        lanes = [
+            Lane(plan, sink, self._parts.engine, self._settings, self._watches, self._is_ending)
+            for plan, sink in zip(self._parts.plans, self._parts.sinks, strict=True)
+        ]
+        try:
+            metrics.is_leader.set(1)
+            self._begin(lanes, resync)
+            self._loop(lanes)
+        finally:
+            term_over.set()
+            for lane in lanes:
+                lane.close()
+            keeper.join(self._settings.redis.timeout_s)
+
+    def _is_ending(self) -> bool:
+        return self._stop.is_set() or self._fenced.is_set()
+
+    def _keep_leases(self, term_over: threading.Event) -> None:
+        """Renew the leases; beside the loop, which may wait long for a commit to show."""
+        while not term_over.wait(self._settings.redis.lease_ttl_s / 4):
+            for sink in self._parts.sinks:
+                try:
+                    lease = sink.renew()
+                except TransientError:
+                    continue  # the loop meets the same failure; the lease may outlast it
+                if not lease.held:
+                    self._fenced.set()
+                    return
+                if not lease.intact:
+                    self._is_altered.set()
+
+    def _begin(self, lanes: Sequence[Lane], resync: bool) -> None:
+        """Find where to go on, or take a position and owe the build; then start reading."""
+        source = self._parts.source
+        checkpoints = [lane.sink.load() for lane in lanes]
+        known = [c.position for c in checkpoints if c is not None]
+        fresh: Position | None = None
+        if len(known) < len(lanes):
+            fresh = source.current()
+        start = earliest(known) if known else fresh
+        assert start is not None
+        try:
+            source.start(start, self._watches)
+        except PositionLostError as error:
+            fresh = self._start_anew(error)
+            checkpoints = [None] * len(lanes)
+            reason = "position_lost"
+        else:
+            reason = "initial_build"
+        for lane, checkpoint in zip(lanes, checkpoints, strict=True):
+            if checkpoint is None:
+                assert fresh is not None
+                checkpoint = lane.first(fresh, reason)
+            lane.open(checkpoint)
+            if resync:
+                lane.owe_all("requested")
+        self._health.leading([lane.plan.name for lane in lanes])
+        log.info("leading", position=str(lanes[0].pipeline.position))
+
+    def _start_anew(self, error: PositionLostError) -> Position:
+        if self._settings.mysql.on_position_lost == "stop":
+            raise OperatorError(
+                f"the binlog cannot be read on from the checkpoint: {error}",
+                "Run `projector run --resync` with PROJECTOR_MYSQL__ON_POSITION_LOST=resync.",
+            ) from error
+        log.warning("position_lost", error=str(error))
+        fresh = self._parts.source.current()
+        try:
+            self._parts.source.start(fresh, self._watches)
+        except PositionLostError as again:
+            raise TransientError("mysql", f"the log moved on at once: {again}") from again
+        return fresh
+
+    def _loop(self, lanes: Sequence[Lane]) -> None:
+        asked_at = 0.0
+        while not self._stop.is_set():
+            if self._fenced.is_set():
+                raise FencedError("the lease was lost")
+            walking = any(lane.pipeline.known.debts for lane in lanes)
+            transactions = self._parts.source.read(_WALKING_WAIT_S if walking else _IDLE_WAIT_S)
+            if transactions is not None:
+                self._apply(lanes, transactions)
+            now = time.monotonic()
+            if now - asked_at >= _REQUESTS_EVERY_S:
+                asked_at = now
+                self._attend(lanes)
+            for lane in lanes:
+                lane.walker.turn(self._health.lag_s(), self._settings.reconcile.yield_at_lag_s)
+            self._health.progress()
+            if self._is_current(lanes):
+                break
+        for lane in lanes:
+            lane.pipeline.flush()
+
+    def _apply(self, lanes: Sequence[Lane], transactions: Transactions) -> None:
+        count(transactions)
+        for lane in lanes:
+            position = transactions.position
+            if position is not None and lane.pipeline.position.reaches(position):
+                if transactions.changes and lane.pipeline.position != position:
+                    continue  # this lane was further than the others when the term began
+            lane.pipeline.step(transactions)
+        self._health.applied(transactions)
+
+    def _attend(self, lanes: Sequence[Lane]) -> None:
+        """Now and then: requests, tampering, checkpoints of idle times, figures."""
+        is_altered = self._is_altered.is_set()
+        self._is_altered.clear()
+        for lane in lanes:
+            lane.answer_requests()
+            lane.check_hash(is_intact=not is_altered)
+            lane.pipeline.flush()
+        self._health.attend(lanes)
+
+    def _is_current(self, lanes: Sequence[Lane]) -> bool:
+        return self._target is not None and all(
+            lane.pipeline.position.reaches(self._target) and lane.walker.is_idle for lane in lanes
+        )
+
+
+def merged(watches: Sequence[Watch]) -> list[Watch]:
+    """Join what several projections want of the same table."""
+    by_table: dict[object, Watch] = {}
+    for watch in watches:
+        known = by_table.get(watch.table)
+        if known is not None:
+            columns = tuple(dict.fromkeys([*known.columns, *watch.columns]))
+            watch = Watch(watch.table, columns, known.read | watch.read)
+        by_table[watch.table] = watch
+    return list(by_table.values())
+
+
+def earliest(positions: Sequence[Position]) -> Position:
+    """Give the position that all others reach."""
+    first = positions[0]
+    for position in positions[1:]:
+        if first.reaches(position):
+            first = position
+    return first
+
+
+def count(transactions: Transactions) -> None:
+    """Count what was read."""
+    metrics.transactions.inc(transactions.count)
+    for change in transactions.changes:
+        if isinstance(change, RowsChange):
+            metrics.row_changes.labels(change.table.name, change.kind).inc(change.count)
+
+

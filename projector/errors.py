@@ -1,0 +1,60 @@
+"""Failures, told apart by what must be done about them.
+
+Transient failures are retried by the daemon alone; failures that need an operator end with the
+remedy; anything else is a bug and ends the process with its traceback.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """Exit statuses of the command line (sysexits are not used: few shells' users know them)."""
+
+    OK = 0
+    DIFFERENT = 1  # a comparison or a check found something
+    USAGE = 2  # wrong option, setting or projection: restarting does not help
+    REFUSED = 3  # a server's state forbids it, or there is nothing to talk to: see the message
+    BUG = 70  # an unforeseen error, with its traceback
+
+
+class ProjectorError(Exception):
+    """Any failure that this program foresees."""
+
+
+class TransientError(ProjectorError):
+    """A peer is away or busy: try again with backoff. `peer` is `mysql` or `redis`."""
+
+    def __init__(self, peer: str, message: str) -> None:
+        super().__init__(message)
+        self.peer = peer
+
+
+class OperatorError(ProjectorError):
+    """Somebody has to act. The message says what is wrong, `remedy` what to do about it."""
+
+    exit_code = ExitCode.REFUSED
+
+    def __init__(self, message: str, remedy: str) -> None:
+        super().__init__(f"{message}. {remedy}" if remedy else message)
+        self.message = message
+        self.remedy = remedy
+
+
+class ConfigurationError(OperatorError):
+    """A setting, an option or the projection is wrong."""
+
+    exit_code = ExitCode.USAGE
+
+
+class PositionLostError(ProjectorError):
+    """The log cannot be read on from the checkpoint: purged, reset, or another server's log."""
+
+
+class FencedError(ProjectorError):
+    """Redis refused the write: the lease is another's, or the checkpoint is not the one known."""
+
+
+class UndecodableLogError(OperatorError):
+    """The log holds something that must not be skipped and that this version cannot read."""

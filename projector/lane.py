@@ -1,0 +1,225 @@
+"""One projection under one lease: its pipeline, its walks, its answers to requests.
+
+Made anew for every term of leadership, so that nothing is remembered from before a lost lease.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import structlog
+from sqlalchemy.engine import Engine
+
+from projector import metrics
+from projector.barrier import Barrier, choose
+from projector.database import Connection
+from projector.debt import ALL, Debt, full, ids_debt
+from projector.errors import OperatorError
+from projector.fetch import Fetcher
+from projector.model import Batch, Checkpoint, Reason, TableName, Watch
+from projector.pipeline import Known, Limits, Pipeline
+from projector.ports import Sink
+from projector.position import Position
+from projector.projection import Plan
+from projector.reconcile import Differences, Reader, Walker
+from projector.route import Router
+from projector.settings import Settings
+
+_READERS = 2  # threads that read chunks
+
+log = structlog.get_logger()
+
+
+class Lane:
+    """A projection in work. Raises what sink and fetcher raise."""
+
+    def __init__(
+        self,
+        plan: Plan,
+        sink: Sink,
+        engine: Engine,
+        settings: Settings,
+        watches: Sequence[Watch],
+        is_stopping: Callable[[], bool],
+    ) -> None:
+        self.plan = plan
+        self.sink = sink
+        self._engine = engine
+        self._settings = settings
+        self._watches = watches
+        self._is_stopping = is_stopping
+        self._schema = settings.mysql.parsed_url.database or ""
+        self._executor = ThreadPoolExecutor(_READERS, thread_name_prefix="walk")
+        self._local = threading.local()
+        self._fetchers: list[Fetcher] = []
+        self._walker: Walker | None = None
+        self._pipeline: Pipeline | None = None
+
+    @property
+    def pipeline(self) -> Pipeline:
+        """The pipeline; only after `open`."""
+        assert self._pipeline is not None
+        return self._pipeline
+
+    @property
+    def walker(self) -> Walker:
+        """The walks; only after `open`."""
+        assert self._walker is not None
+        return self._walker
+
+    def open(self, checkpoint: Checkpoint) -> None:
+        """Begin to work from a checkpoint."""
+        barrier = choose(
+            checkpoint.position,
+            self._keys(),
+            is_replica=self._settings.mysql.read_url is not None,
+        )
+        known = Known(
+            checkpoint,
+            {key: Debt.from_json(text) for key, text in checkpoint.debts.items()},
+            set(self.sink.quarantined()),
+        )
+        metrics.quarantined.set(len(known.quarantine))
+        router = Router(self.plan, self._schema, self._watches)
+        limits = Limits(self._settings.batch_max_documents, self._settings.fanout_max_documents)
+        self._pipeline = Pipeline(
+            self.plan, router, self._fetcher(barrier), self.sink, limits, known
+        )
+        reader = Reader(
+            self.sink,
+            lambda: self._thread_fetcher(barrier),
+            self._settings.reconcile.chunk_documents,
+        )
+        self._walker = Walker(
+            self._pipeline,
+            reader,
+            self._executor,
+            self._settings.reconcile.scrub_interval_s,
+            self._report,
+        )
+        self._check_fingerprint()
+
+    def first(self, position: Position, reason: str) -> Checkpoint:
+        """Write a checkpoint with everything owed: the start of a build."""
+        metrics.recoveries.labels(reason).inc()
+        log.info("resync_needed", projection=self.plan.name, reason=reason)
+        batch = Batch(
+            {}, frozenset(), Reason.RESYNC, position=position,
+            fingerprint=self.plan.fingerprint, committed_at=time.time(),
+            debts={ALL: self._full(reason).to_json()},
+        )  # fmt: skip
+        return self.sink.apply(batch).checkpoint
+
+    def owe_all(self, reason: str, requests_done: frozenset[str] = frozenset()) -> None:
+        """Ask for a walk over everything; asked twice while under way, it runs once."""
+        known = self.pipeline.known.debts
+        if reason == "requested" and ALL in known:
+            self.pipeline.owe({}, requests_done)
+            return
+        self.pipeline.owe({ALL: self._full(reason)}, requests_done)
+
+    def answer_requests(self) -> None:
+        """Take up what the command line asked for."""
+        for key, text in self.sink.requests().items():
+            request = json.loads(text)
+            done = frozenset({key})
+            match request["kind"]:
+                case "resync" if request.get("ids"):
+                    debt_key, debt = ids_debt(request["ids"], request.get("reason", "requested"))
+                    self.pipeline.owe({debt_key: debt}, done)
+                case "resync":
+                    self.owe_all("requested", done)
+                case "cancel":
+                    self._cancel(done)
+                case _:
+                    log.warning("request_unknown", projection=self.plan.name)
+                    self.pipeline.owe({}, done)
+
+    def check_hash(self, *, is_intact: bool = True) -> None:
+        """Owe a walk when the hash has changed by other hands than ours."""
+        if is_intact and not self.pipeline.known.is_tampered:
+            return
+        self.pipeline.known.is_tampered = False
+        if ALL not in self.pipeline.known.debts:
+            metrics.recoveries.labels("hash_changed").inc()
+            log.warning("hash_changed", projection=self.plan.name)
+            self.owe_all("hash_changed")
+
+    def close(self) -> None:
+        """Free threads and connections."""
+        if self._walker is not None:
+            self._walker.close()
+        self._executor.shutdown(wait=False, cancel_futures=True)
+        for fetcher in self._fetchers:
+            fetcher.close()
+
+    def _check_fingerprint(self) -> None:
+        known = self.pipeline.known
+        if known.checkpoint.fingerprint == self.plan.fingerprint:
+            return
+        if self._settings.reconcile.on_projection_change == "stop":
+            raise OperatorError(
+                f"the documents of {self.plan.name} were made by another projection",
+                "Run `projector run --resync`, or set "
+                "PROJECTOR_RECONCILE__ON_PROJECTION_CHANGE=resync.",
+            )
+        known.checkpoint = self.first(known.checkpoint.position, "projection_changed")
+        known.debts[ALL] = Debt.from_json(known.checkpoint.debts[ALL])
+
+    def _cancel(self, done: frozenset[str]) -> None:
+        debts = self.pipeline.known.debts
+        asked = {k: None for k, d in debts.items() if d.reason == "requested"}
+        self.pipeline.strike(asked, done, {"state": "cancelled"} if ALL in asked else {})
+        metrics.resync_running.set(1 if ALL in debts else 0)
+
+    def _full(self, reason: str) -> Debt:
+        total = self._count()
+        return replace(full(reason), total=total, started_at=time.time())
+
+    def _count(self) -> int:
+        connection = Connection(self._engine)
+        try:
+            [rows] = connection.query(self.plan.count_query(None))
+            return int(rows[0][0])
+        finally:
+            connection.close()
+
+    def _fetcher(self, barrier: Barrier) -> Fetcher:
+        fetcher = Fetcher(self.plan, Connection(self._engine), barrier, self._is_stopping)
+        self._fetchers.append(fetcher)
+        return fetcher
+
+    def _thread_fetcher(self, barrier: Barrier) -> Fetcher:
+        """Each thread reads over a connection of its own."""
+        if not hasattr(self._local, "fetcher"):
+            self._local.fetcher = self._fetcher(barrier)
+        fetcher: Fetcher = self._local.fetcher
+        return fetcher
+
+    def _keys(self) -> dict[TableName, tuple[tuple[int, str], ...]]:
+        place = {w.table: {c: i for i, c in enumerate(w.columns)} for w in self._watches}
+        return {
+            self.plan.table_name(node, self._schema): tuple(
+                (place[self.plan.table_name(node, self._schema)][c.name], c.name)
+                for c in node.key
+            )
+            for node in self.plan.all_nodes()
+        }
+
+    def _report(self, debt: Debt, found: Differences) -> None:
+        """A walk found differences: expected of a build or a resync, a mistake of ours if it was
+        the scrub."""
+        if debt.reason != "scrub":
+            return
+        for kind in ("missing", "stale", "orphan"):
+            count = len(getattr(found, kind))
+            metrics.scrub_differences.labels(kind).inc(count)
+        log.error(
+            "scrub_found_differences", projection=self.plan.name, missing=len(found.missing),
+            stale=len(found.stale), orphan=len(found.orphan),
+        )  # fmt: skip

@@ -1,0 +1,162 @@
+"""The nouns. Values only: nothing here does I/O or knows a server.
+
+A *position* (see `position`) is a place between two transactions in a log; a *checkpoint* is a
+position made durable together with the documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum, StrEnum
+from typing import Any, Final, NamedTuple
+
+from projector.position import Position
+
+
+class TableName(NamedTuple):
+    """A table of the server, as the server spells it."""
+
+    schema: str
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+class Missing(Enum):
+    """The one value `MISSING`: the row image in the log does not hold this column."""
+
+    MISSING = "missing"
+
+    def __repr__(self) -> str:
+        return "MISSING"
+
+
+MISSING: Final = Missing.MISSING
+
+Row = tuple[Any, ...]  # values of `Watch.columns`, in that order; MISSING where the log lacks one
+
+
+class Kind(StrEnum):
+    """What was done to rows."""
+
+    INSERT = "insert"
+    UPDATE = "update"
+    DELETE = "delete"
+
+
+class RowsChange(NamedTuple):
+    """Rows of one table, changed by one event.
+
+    `before` is empty for inserts, `after` for deletes; for updates both have the same length and
+    the same order. `count` is the number of rows changed, also of those left out because none of
+    the columns that documents read has changed.
+    """
+
+    table: TableName
+    kind: Kind
+    before: Sequence[Row]
+    after: Sequence[Row]
+    count: int
+
+
+class TableChange(NamedTuple):
+    """Rows of a table changed in a way that the log does not spell out, `reason` says how.
+
+    `reason` is one of `truncate`, `drop`, `rename`, `statement`, `undecodable`, `alter`,
+    `prepared`. With `table` None any watched table may have changed.
+    """
+
+    table: TableName | None
+    reason: str
+
+
+Change = RowsChange | TableChange
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """What a source reports of a table.
+
+    `columns` are decoded into each `Row`. An update that leaves all columns of `read` as they were
+    may be left out of the rows (but is counted).
+    """
+
+    table: TableName
+    columns: tuple[str, ...]
+    read: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Transactions:
+    """One or more whole committed transactions in commit order, or a piece of a large one.
+
+    `position`: where to read on, safe to keep as checkpoint; None for a piece of a transaction
+    that has not ended yet. `barrier`: what a reading connection must have reached before these
+    changes are visible to it (usually equal to `position`). `commit_times`: seconds since the
+    epoch by the server's clock, one a transaction, as exact as the log has them. `is_head`: the
+    source had nothing more to give at that moment.
+    """
+
+    changes: Sequence[Change]
+    count: int
+    position: Position | None
+    barrier: Position
+    commit_times: Sequence[float]
+    is_head: bool = False
+
+
+class Reason(StrEnum):
+    """Why documents are written."""
+
+    CHANGE = "change"
+    RESYNC = "resync"
+    REPAIR = "repair"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A position made durable, with what is owed beside it.
+
+    `stamp` is new with every write; a writer goes on only from the stamp that it knows.
+    `fingerprint` names the projection that the documents were made with. `committed_at`: commit
+    time of the last transaction applied, seconds since the epoch. `documents`: size of the hash
+    after the write. `debts`: work put off, by key, each a JSON text.
+    """
+
+    position: Position
+    stamp: str
+    fingerprint: str
+    committed_at: float
+    documents: int
+    debts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What one atomic act writes. `position` None leaves the checkpoint's position as it is.
+
+    `debts`, `quarantine`: changes of the side records, by key; None strikes a record off.
+    """
+
+    documents: Mapping[str, bytes]
+    removed: frozenset[str]
+    reason: Reason
+    position: Position | None = None
+    fingerprint: str | None = None
+    committed_at: float | None = None
+    debts: Mapping[str, str | None] = field(default_factory=dict)
+    quarantine: Mapping[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Applied:
+    """What a write did: `written` documents, `removed` ones that had existed, size of the hash."""
+
+    written: int
+    removed: int
+    documents: int
+    checkpoint: Checkpoint
+    expected_documents: int  # size of the hash that the write found recorded; differs if tampered
+    found_documents: int  # size of the hash that the write found

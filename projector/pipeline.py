@@ -1,0 +1,220 @@
+"""One step: what transactions touch is found, read behind the barrier and applied with their
+position. Also the only writer: walks (see `reconcile`) hand their documents in here.
+
+Never moves the checkpoint before everything up to it is written or recorded as owed in the same
+act. Holds what is known of the side records: debts and quarantine.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+
+from projector import metrics
+from projector.barrier import Need
+from projector.debt import Debt, full, route_debt
+from projector.errors import DocumentRefusedError
+from projector.fetch import Fetched, Fetcher
+from projector.model import Applied, Batch, Checkpoint, Reason, Transactions
+from projector.ports import Sink
+from projector.position import Position
+from projector.projection import Plan
+from projector.route import Affected, Router
+
+_CHECKPOINT_EVERY_S = 1.0  # how often a checkpoint alone is written, at most
+
+
+@dataclass(slots=True)
+class Limits:
+    """`batch_documents` a batch; a look-up that finds more than `fanout_documents` is put off."""
+
+    batch_documents: int
+    fanout_documents: int
+
+
+@dataclass(slots=True)
+class Known:
+    """What this process knows of the store, as of its last write."""
+
+    checkpoint: Checkpoint
+    debts: dict[str, Debt] = field(default_factory=dict)
+    quarantine: set[str] = field(default_factory=set)
+    is_tampered: bool = False  # the hash changed by other hands than ours
+
+
+class Pipeline:
+    """The steps of one projection. For one thread."""
+
+    def __init__(
+        self, plan: Plan, router: Router, fetcher: Fetcher, sink: Sink, limits: Limits, known: Known
+    ) -> None:
+        self.plan = plan
+        self._router = router
+        self._fetcher = fetcher
+        self._sink = sink
+        self._limits = limits
+        self.known = known
+        self.touched: list[set[str]] = []  # one a chunk being read: ids written meanwhile
+        self._unwritten: Transactions | None = None  # passed, nothing of ours in them
+        self._written_at = 0.0
+
+    @property
+    def position(self) -> Position:
+        """Everything up to here is in the hash, but for the debts."""
+        if self._unwritten is not None and self._unwritten.position is not None:
+            return self._unwritten.position
+        return self.known.checkpoint.position
+
+    def step(self, transactions: Transactions) -> None:
+        """Apply transactions. Raises TransientError, FencedError: then nothing after the last
+        checkpoint counts, and the caller goes on from there."""
+        affected = self._router.route(transactions.changes)
+        if not (affected.ids or affected.look_ups or affected.repairs):
+            self._pass(transactions)
+            return
+        need = Need(transactions.barrier, transactions.changes)
+        found = self._fetcher.look_up(
+            affected.look_ups, need, self._limits.fanout_documents
+        )
+        debts = self._owed(affected, found.deferred)
+        ids = sorted(affected.ids | found.ids)
+        slices = list(_sliced(ids, self._limits.batch_documents)) or [[]]
+        for part in slices[:-1]:
+            self._write(self._fetcher.documents(part, need), Batch({}, frozenset(), Reason.CHANGE))
+        last = Batch(
+            {}, frozenset(), Reason.CHANGE,
+            position=transactions.position,
+            committed_at=transactions.commit_times[-1] if transactions.commit_times else None,
+            debts={key: debt.to_json() for key, debt in debts.items()},
+        )  # fmt: skip
+        self._write(self._fetcher.documents(slices[-1], need), last)
+        self.known.debts.update(debts)
+        self._unwritten = None
+
+    def flush(self) -> None:
+        """Move the checkpoint past transactions that touched nothing."""
+        if (passed := self._unwritten) is None:
+            return
+        when = passed.commit_times[-1] if passed.commit_times else None
+        self._apply(
+            Batch({}, frozenset(), Reason.CHANGE, position=passed.position, committed_at=when)
+        )
+        self._unwritten = None
+
+    def owe(self, debts: Mapping[str, Debt], requests_done: frozenset[str] = frozenset()) -> None:
+        """Record work to be done, together with the requests that it answers."""
+        merged = {key: self._again(key, debt) for key, debt in debts.items()}
+        self._apply(
+            Batch(
+                {}, frozenset(), Reason.CHANGE,
+                debts={key: debt.to_json() for key, debt in merged.items()},
+                requests_done=requests_done,
+            )
+        )  # fmt: skip
+        self.known.debts.update(merged)
+
+    def strike(
+        self,
+        debts: Mapping[str, None],
+        requests_done: frozenset[str],
+        progress: Mapping[str, str | None],
+    ) -> None:
+        """Give up work that was owed only because somebody asked for it."""
+        self._apply(
+            Batch(
+                {}, frozenset(), Reason.CHANGE,
+                debts=debts, requests_done=requests_done, resync=progress,
+            )
+        )  # fmt: skip
+        for key in debts:
+            self.known.debts.pop(key, None)
+
+    def settle(
+        self,
+        fetched: Fetched,
+        reason: Reason,
+        debts: Mapping[str, Debt | None],
+        progress: Mapping[str, str | None],
+    ) -> None:
+        """Write what a walk found, with the walk's own progress, in one act."""
+        batch = Batch(
+            {}, frozenset(), reason,
+            debts={key: debt.to_json() if debt else None for key, debt in debts.items()},
+            resync=progress,
+        )  # fmt: skip
+        self._write(fetched, batch)
+        for key, debt in debts.items():
+            if debt is None:
+                self.known.debts.pop(key, None)
+            else:
+                self.known.debts[key] = debt
+
+    def _pass(self, transactions: Transactions) -> None:
+        """Remember a place without work; write it once a second at most."""
+        if transactions.position is None or transactions.position == self.position:
+            return
+        self._unwritten = transactions
+        if time.monotonic() - self._written_at >= _CHECKPOINT_EVERY_S:
+            self.flush()
+
+    def _owed(
+        self, affected: Affected, deferred: Mapping[str, frozenset[tuple[object, ...]]]
+    ) -> dict[str, Debt]:
+        debts = {key: debt for key, debt in (route_debt(n, v) for n, v in deferred.items())}
+        if affected.repairs:
+            debts["all"] = full(reason="+".join(sorted(affected.repairs)))
+        return {key: self._again(key, debt) for key, debt in debts.items()}
+
+    def _again(self, key: str, debt: Debt) -> Debt:
+        """A walk asked for again while under way ends its round and then does another: begun
+        anew each time, it might never end."""
+        known = self.known.debts.get(key)
+        return debt if known is None else replace(known, again=True)
+
+    def _write(self, fetched: Fetched, batch: Batch) -> None:
+        if batch.reason is Reason.CHANGE:
+            for touched in self.touched:
+                touched.update(fetched.documents, fetched.gone, fetched.failed)
+        quarantine: dict[str, str | None] = dict(fetched.failed)
+        for document_id in self.known.quarantine & (fetched.documents.keys() | fetched.gone):
+            quarantine[document_id] = None
+        full_batch = replace(
+            batch, documents=fetched.documents, removed=fetched.gone, quarantine=quarantine
+        )
+        try:
+            self._apply(full_batch)
+        except DocumentRefusedError as error:
+            # Too large for Redis: set these aside, write the others.
+            kept = {k: v for k, v in fetched.documents.items() if k not in error.ids}
+            failed = {**fetched.failed, **dict.fromkeys(error.ids, error.reason)}
+            self._write(Fetched(kept, fetched.gone, failed), batch)
+            return
+        for document_id, reason in quarantine.items():
+            if reason is None:
+                self.known.quarantine.discard(document_id)
+            else:
+                self.known.quarantine.add(document_id)
+        metrics.quarantined.set(len(self.known.quarantine))
+
+    def _apply(self, batch: Batch) -> Applied:
+        started = time.perf_counter()
+        applied = self._sink.apply(batch)
+        metrics.stage.labels("apply").observe(time.perf_counter() - started)
+        if batch.documents or batch.removed:
+            metrics.batch_documents.observe(len(batch.documents) + len(batch.removed))
+            metrics.documents_written.labels(batch.reason).inc(applied.written)
+            metrics.documents_removed.labels(batch.reason).inc(applied.removed)
+        metrics.documents.set(applied.documents)
+        if applied.found_documents != applied.expected_documents:
+            self.known.is_tampered = True
+        self.known.checkpoint = applied.checkpoint
+        self._written_at = time.monotonic()
+        return applied
+
+
+def _sliced(ids: Sequence[str], size: int) -> Iterator[list[str]]:
+    remaining = iter(ids)
+    while part := list(islice(remaining, size)):
+        yield part

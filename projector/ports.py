@@ -1,0 +1,88 @@
+"""The two seams: where changes come from and where documents go."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Protocol
+
+from projector.model import Applied, Batch, Checkpoint, Transactions, Watch
+from projector.position import Position
+
+
+class Source(Protocol):
+    """A log of committed transactions.
+
+    Contract: every transaction after the start position comes out exactly once between two
+    failures, in commit order, whole or in pieces that end with a position. No position is ever
+    handed out that lies inside a transaction. A method raises `TransientError` (peer `mysql`) when
+    the server is away; the source has then ended and `start` may be called again with the last
+    position that was made durable.
+    """
+
+    def current(self) -> Position:
+        """Give the end of the server's log: everything committed by now lies at or before it."""
+        ...
+
+    def start(self, position: Position, watches: Sequence[Watch]) -> None:
+        """Begin to read after `position`. Raises PositionLostError when the log cannot be read
+        on from there (purged, reset, another server's log)."""
+        ...
+
+    def read(self, timeout_s: float) -> Transactions | None:
+        """Give what has been read since the last call, at once if there is something, else wait.
+
+        None: nothing came within `timeout_s`. An idle server's heartbeats come as Transactions
+        without changes and with `is_head`.
+        """
+        ...
+
+    def close(self) -> None:
+        """End the stream and free the connection; `start` may follow."""
+        ...
+
+
+class Sink(Protocol):
+    """A store of documents by id with a checkpoint.
+
+    Contract: `apply` is one atomic act, refused with FencedError unless this process holds the
+    lease and the stored checkpoint is the one it continues from. All methods raise TransientError
+    (peer `redis`) when the store is away; an `apply` that failed so may have been done: calling
+    it again with the same batch is safe and does it once.
+    """
+
+    def acquire(self) -> bool:
+        """Take or keep the lease; False when another holds it."""
+        ...
+
+    def renew(self) -> bool:
+        """Extend the lease; False when it was lost. Also notices a store that changed by itself."""
+        ...
+
+    def release(self) -> None:
+        """Give the lease up, if held."""
+        ...
+
+    def load(self) -> Checkpoint | None:
+        """Read the checkpoint and remember its stamp as the one to continue from."""
+        ...
+
+    def apply(self, batch: Batch) -> Applied:
+        """Write documents, removals, records and checkpoint together. The first write of a new
+        hash gives position and fingerprint."""
+        ...
+
+    def read(self, ids: Sequence[str]) -> Mapping[str, bytes]:
+        """Give the stored documents among `ids`."""
+        ...
+
+    def scan(self, cursor: int, count: int) -> tuple[int, list[str]]:
+        """Give some ids and the cursor to go on with (0 when all were given): HSCAN's promise."""
+        ...
+
+    def count(self) -> int:
+        """Give the number of documents."""
+        ...
+
+    def quarantined(self) -> Mapping[str, str]:
+        """Give the reasons by id of documents that could not be written."""
+        ...

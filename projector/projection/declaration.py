@@ -1,0 +1,140 @@
+"""The words in which a projection is declared. Values only; `graph` checks and understands them."""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import BaseModel
+from sqlalchemy import Cast, ColumnElement, FromClause, LargeBinary, cast
+
+from projector.errors import ConfigurationError
+
+Expression = ColumnElement[Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    """At most one row of `table` for each row of what it is joined to (a LEFT JOIN).
+
+    `on` equates columns of `table` with columns of one table joined before; further conditions on
+    those two may be added with `and_`. The same table joined again needs an alias.
+    """
+
+    table: FromClause
+    on: Expression
+
+
+@dataclass(frozen=True, slots=True)
+class Many:
+    """A JSON array of the rows of `table` that belong to a row of the enclosing table.
+
+    Either `fields` (an array of objects, with `collections` nested in them) or `value` (an array
+    of plain values). Ordered by `order_by`, then by the primary key; `limit` keeps the first
+    so many. `joins` to-one joins of the element, by which a link table is crossed too; `where`
+    keeps some rows only (and, with a joined table in it, makes that join compulsory).
+    """
+
+    name: str
+    table: FromClause
+    on: Expression
+    fields: Sequence[Field] = ()
+    value: Field | None = None
+    joins: Sequence[Join] = ()
+    collections: Sequence[Many | Aggregate] = ()
+    where: Expression | None = None
+    order_by: Sequence[Expression] = ()
+    limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregate:
+    """Figures over the rows of `table` that belong to a row of the enclosing table.
+
+    Each of `fields` is a labelled aggregate function; without rows a count is 0, the rest null.
+    """
+
+    table: FromClause
+    on: Expression
+    fields: Sequence[Expression]
+    joins: Sequence[Join] = ()
+    where: Expression | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Fixed:
+    """A column masked by a fixed text; null stays null."""
+
+    column: Expression
+    text: str = "***"
+
+    def mask(self, value: str) -> str:
+        """Give the text, whatever the value."""
+        return self.text
+
+
+@dataclass(frozen=True, slots=True)
+class Hashed:
+    """A column masked by its HMAC-SHA256 in hex: equal values stay equal, and say nothing else.
+
+    The key is read from the environment variable `key_variable`, so that it stands in no module.
+    """
+
+    column: Expression
+    key_variable: str
+
+    def mask(self, value: str) -> str:
+        """Give the keyed hash. Raises ConfigurationError when the key is not set."""
+        key = os.environ.get(self.key_variable)
+        if not key:
+            raise ConfigurationError(
+                f"{self.key_variable} is not set", "Set it to the key that masks the column."
+            )
+        return hmac.new(key.encode(), value.encode(), hashlib.sha256).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Partial:
+    """A column of which only the first and last characters are shown, the rest as `*`."""
+
+    column: Expression
+    first: int = 1
+    last: int = 0
+
+    def mask(self, value: str) -> str:
+        """Hide the middle; values too short to hide anything are hidden whole."""
+        hidden = len(value) - self.first - self.last
+        if hidden <= 0:
+            return "*" * len(value)
+        return value[: self.first] + "*" * hidden + value[len(value) - self.last :]
+
+
+Mask = Fixed | Hashed | Partial
+Field = Expression | Mask
+
+
+@dataclass(frozen=True, slots=True)
+class Projection:
+    """One document for each row of `root` that `where` admits.
+
+    `name`: the Redis hash. The document's id is the root's primary key. `fields` are columns or
+    labelled expressions over root and joins; masks wrap a (labelled) column. `document`: optional
+    Pydantic model that readers use; the projection must fill exactly its fields.
+    """
+
+    name: str
+    root: FromClause
+    fields: Sequence[Field]
+    joins: Sequence[Join] = ()
+    collections: Sequence[Many | Aggregate] = ()
+    where: Expression | None = None
+    document: type[BaseModel] | None = field(default=None)
+
+
+def binary(column: Expression) -> Cast[bytes]:
+    """Order or compare by bytes: collations of the server differ from how readers compare."""
+    return cast(column, LargeBinary)

@@ -1,0 +1,204 @@
+"""Nodes and edges: every table that a projection reads, and how it hangs on the one above it.
+
+An edge is a set of equal columns between a node and its parent. Never guesses: a declaration that
+cannot be understood raises ConfigurationError naming the table and the remedy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy import Alias, BinaryExpression, Column, FromClause, Integer, Table
+from sqlalchemy.sql import operators, visitors
+from sqlalchemy.sql.elements import BooleanClauseList, ClauseElement
+
+from projector.errors import ConfigurationError
+from projector.projection.declaration import (
+    Aggregate,
+    Expression,
+    Fixed,
+    Hashed,
+    Join,
+    Many,
+    Partial,
+    Projection,
+)
+
+Pair = tuple[Column[object], Column[object]]  # own column, parent's column
+
+
+@dataclass(eq=False, slots=True)
+class Node:
+    """A table in its role. `pairs` is the edge to `parent`; the root has neither.
+
+    `on` is the whole join condition. `declared` is the Many or Aggregate that the node begins,
+    None for the root and to-one joins; `to_one` are the nodes joined to it and to those.
+    """
+
+    source: FromClause
+    table: Table
+    parent: Node | None = None
+    pairs: tuple[Pair, ...] = ()
+    on: Expression | None = None
+    declared: Many | Aggregate | None = None
+    to_one: list[Node] = field(default_factory=list)
+    children: list[Node] = field(default_factory=list)
+    read: set[str] = field(default_factory=set)
+
+    @property
+    def key(self) -> tuple[Column[object], ...]:
+        """The primary key columns, of this role."""
+        return tuple(self.source.c[c.key] for c in self.table.primary_key)
+
+    @property
+    def scope(self) -> list[Node]:
+        """The node and all that is joined to it to-one: one row of it gives one row of each."""
+        return [self, *self.to_one]
+
+    @property
+    def many_parent(self) -> Node:
+        """The root or collection that this node's rows are part of."""
+        node = self
+        while node.parent is not None and node.declared is None:
+            node = node.parent
+        return node
+
+    def path(self) -> Iterator[Node]:
+        """Give the node, its parent and so on up to the root."""
+        node: Node | None = self
+        while node is not None:
+            yield node
+            node = node.parent
+
+
+def build(projection: Projection) -> Node:
+    """Understand a declaration; give its root. Raises ConfigurationError."""
+    root = Node(projection.root, _table(projection.root))
+    if not root.key:
+        raise ConfigurationError(
+            f"{projection.name}: {root.table.name} has no primary key",
+            "Declare primary_key=True on the columns that identify a document.",
+        )
+    _grow(root, projection.joins, projection.collections)
+    expressions = [_expression(f) for f in projection.fields]
+    _note_reads(root, [*expressions, *root.key, projection.where])
+    return root
+
+
+def all_nodes(root: Node) -> list[Node]:
+    """Give every node, parents before children."""
+    nodes = list(root.scope)
+    for node in root.scope:
+        for child in node.children:
+            nodes += all_nodes(child)
+    return nodes
+
+
+def determines_id(edge_columns: Sequence[Column[object]], root: Node) -> bool:
+    """Whether values of these columns of the root are, as they stand, the id of a document.
+
+    Only whole numbers are: texts that the server calls equal (`a` = `A`) are different ids.
+    """
+    return [c.key for c in edge_columns] == [c.key for c in root.key] and all(
+        isinstance(c.type, Integer) for c in edge_columns
+    )
+
+
+def _table(source: FromClause) -> Table:
+    table = source.element if isinstance(source, Alias) else source
+    if not isinstance(table, Table):
+        raise ConfigurationError(
+            f"{source} is not a table or an alias of one", "Join tables, not subqueries."
+        )
+    return table
+
+
+def _expression(declared: Expression | Fixed | Hashed | Partial) -> Expression:
+    return declared.column if isinstance(declared, Fixed | Hashed | Partial) else declared
+
+
+def _grow(
+    base: Node, joins: Sequence[Join], collections: Sequence[Many | Aggregate]
+) -> None:
+    for join in joins:
+        node = _attach(join.table, join.on, base.scope)
+        if any(node.source is other.source for other in base.scope):
+            raise ConfigurationError(
+                f"{node.table.name} is joined twice", 'Join an alias: users.alias("assignee").'
+            )
+        base.to_one.append(node)
+        _note_reads(base, [join.on])
+    for declared in collections:
+        node = _attach(declared.table, declared.on, base.scope)
+        node.declared = declared
+        assert node.parent is not None
+        node.parent.children.append(node)
+        nested = declared.collections if isinstance(declared, Many) else ()
+        if nested and not node.key:
+            raise ConfigurationError(
+                f"{node.table.name} has nested collections but no primary key",
+                "Declare primary_key=True on the columns that identify its rows.",
+            )
+        _grow(node, declared.joins, nested)
+        expressions = [declared.on, declared.where, *node.key]
+        if isinstance(declared, Many):
+            expressions += [_expression(f) for f in declared.fields]
+            expressions += [_expression(declared.value)] if declared.value is not None else []
+            expressions += declared.order_by
+        else:
+            expressions += declared.fields
+        _note_reads(node, expressions, base.scope)
+
+
+def _attach(source: FromClause, on: Expression, candidates: Sequence[Node]) -> Node:
+    node = Node(source, _table(source), on=on)
+    pairs: dict[Node, list[Pair]] = {}
+    for left, right in _equalities(on):
+        for own, other in ((left, right), (right, left)):
+            if own.table is source and other.table is not source:
+                for parent in candidates:
+                    if other.table is parent.source:
+                        pairs.setdefault(parent, []).append((own, other))
+                        break
+    if len(pairs) != 1:
+        raise ConfigurationError(
+            f"the join of {source.description} must equate its columns with those of one table "
+            f"named before it, and names {len(pairs)}",
+            "Write on=child.c.parent_id == parent.c.id, after the join of the parent.",
+        )
+    [(node.parent, found)] = pairs.items()
+    node.pairs = tuple(found)
+    return node
+
+
+def _equalities(on: ClauseElement) -> Iterator[Pair]:
+    if isinstance(on, BooleanClauseList) and on.operator is operators.and_:
+        for clause in on.clauses:
+            yield from _equalities(clause)
+    elif (
+        isinstance(on, BinaryExpression)
+        and on.operator is operators.eq
+        and isinstance(on.left, Column)
+        and isinstance(on.right, Column)
+    ):
+        yield on.left, on.right
+
+
+def _note_reads(
+    base: Node, expressions: Sequence[Expression | None], outer: Sequence[Node] = ()
+) -> None:
+    """Remember which columns of which node are read; refuse those of a table not joined."""
+    node_by_source = {node.source: node for node in [*outer, *base.scope]}
+    for expression in expressions:
+        if expression is None:
+            continue
+        for element in visitors.iterate(expression):
+            if isinstance(element, Column) and element.table is not None:
+                node = node_by_source.get(element.table)
+                if node is None:
+                    raise ConfigurationError(
+                        f"{element} is read, but {element.table.description} is not joined there",
+                        "Add a Join for it.",
+                    )
+                node.read.add(element.name)

@@ -1,0 +1,139 @@
+"""A projection made ready: what the parts of the daemon ask of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import sqlalchemy as sa
+
+from projector.errors import ConfigurationError
+from projector.model import TableName, Watch
+from projector.projection.declaration import Many, Projection
+from projector.projection.encoding import name_of
+from projector.projection.graph import Node, all_nodes, build
+from projector.projection.keys import KeyCodec, among, beyond
+from projector.projection.routes import LookUp, Route, routes
+from projector.projection.selects import (
+    Level,
+    Rows,
+    assemble,
+    compile_sql,
+    keys_mark,
+    levels,
+    with_keys,
+)
+
+ENCODING_VERSION = 1  # raise when the same rows give other bytes: every document is then rebuilt
+
+
+class Plan:
+    """The SELECTs, routes and tables of one projection. Raises ConfigurationError."""
+
+    def __init__(self, projection: Projection) -> None:
+        self.projection = projection
+        self.name = projection.name
+        self.root: Node = build(projection)
+        self.codec = KeyCodec(self.root.key)
+        self.top: Level = levels(projection, self.root)
+        self.levels: list[Level] = self.top.all()
+        self.routes: list[Route] = routes(self.root)
+        self._check_document()
+
+    @cached_property
+    def look_ups(self) -> Mapping[str, LookUp]:
+        """All look-ups by name."""
+        found = [x for r in self.routes for x in (r.look_up, r.by_key) if x is not None]
+        return {look_up.name: look_up for look_up in found}
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Changes when the same rows would give other documents."""
+        said = [str(ENCODING_VERSION), *(level.sql for level in self.levels)]
+        said += [level.empty + level.signature for level in self.levels]
+        return hashlib.sha256("\0".join(said).encode()).hexdigest()[:16]
+
+    @cached_property
+    def field_names(self) -> list[str]:
+        """The names of the document's fields, in order."""
+        names = [name_of(f) for f in self.projection.fields]
+        for level in self.top.children:
+            declared = level.node.declared
+            if isinstance(declared, Many):
+                names.append(declared.name)
+            elif declared is not None:
+                names += [name_of(f) for f in declared.fields]
+        return names
+
+    def table_name(self, node: Node, default_schema: str) -> TableName:
+        """Give the server's name of a node's table."""
+        return TableName(node.table.schema or default_schema, node.table.name)
+
+    def watches(self, default_schema: str) -> list[Watch]:
+        """Give the tables whose changes matter, with the columns that routes need."""
+        columns: dict[TableName, dict[str, None]] = {}
+        read: dict[TableName, set[str]] = {}
+        for route in self.routes:
+            table = self.table_name(route.node, default_schema)
+            wanted = [*(c.name for c in route.node.key), *route.columns]
+            columns.setdefault(table, {}).update(dict.fromkeys(wanted))
+            read.setdefault(table, set()).update(route.node.read, wanted)
+        return [Watch(t, tuple(names), frozenset(read[t])) for t, names in columns.items()]
+
+    def all_nodes(self) -> list[Node]:
+        """Give every table in every role, parents first."""
+        return all_nodes(self.root)
+
+    def queries(self, ids: Sequence[str]) -> list[str]:
+        """Write the queries whose rows `documents` wants, in that order."""
+        keys = [self.codec.to_values(document_id) for document_id in ids]
+        return [level.query(keys) for level in self.levels]
+
+    def documents(self, rows: Sequence[Rows]) -> tuple[dict[str, bytes], dict[str, str]]:
+        """Make documents by id of the queries' rows, and reasons by id for what cannot be one."""
+        return assemble(self.top, rows, self.codec)
+
+    def ids_after(self, after: str | None, limit: int) -> str:
+        """Write the query for the next ids in the order of keys, beyond `after`."""
+        values = self.codec.to_values(after) if after is not None else ()
+        return f"{with_keys(self._ids_sql, beyond(self.top.key_names, values))} LIMIT {limit}"
+
+    def ids_among(self, ids: Sequence[str]) -> str:
+        """Write the query for those of `ids` that documents exist for."""
+        keys = [self.codec.to_values(document_id) for document_id in ids]
+        return with_keys(self._ids_sql, among(self.top.key_names, keys))
+
+    @cached_property
+    def _ids_sql(self) -> str:
+        source: sa.FromClause = self.root.source
+        statement = sa.select(*self.root.key).where(keys_mark()).order_by(*self.root.key)
+        if self.projection.where is not None:
+            for node in self.root.to_one:
+                source = sa.outerjoin(source, node.source, node.on)
+            statement = statement.where(self.projection.where)
+        return compile_sql(statement.select_from(source))
+
+    def count_query(self, after: str | None) -> str:
+        """Write the query for the number of documents beyond `after`."""
+        values = self.codec.to_values(after) if after is not None else ()
+        ids = with_keys(self._ids_sql, beyond(self.top.key_names, values))
+        return f"SELECT COUNT(*) FROM ({ids}) AS counted"
+
+    def to_id(self, row: Sequence[Any]) -> str:
+        """Give the id of a row that begins with the root's key."""
+        return self.codec.to_id(row)
+
+    def _check_document(self) -> None:
+        model = self.projection.document
+        if model is None:
+            return
+        wanted = {f.alias or name for name, f in model.model_fields.items()}
+        missing, unknown = wanted - set(self.field_names), set(self.field_names) - wanted
+        if missing or unknown:
+            raise ConfigurationError(
+                f"the projection {self.name} does not fill {model.__name__}: "
+                f"missing {sorted(missing)}, unknown {sorted(unknown)}",
+                "Make the projection's fields and the model's the same.",
+            )

@@ -1,0 +1,95 @@
+"""From a changed row to the documents that it touches, along the same joins, upwards.
+
+Every node of the graph has one route: either the row holds the document's id, or one look-up
+leads from the parent's columns to the root. Pure: look-ups are written here and made in `fetch`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+
+from projector.projection.graph import Node, all_nodes, determines_id
+from projector.projection.keys import among, beyond
+from projector.projection.selects import (
+    from_root,
+    compile_sql,
+    keys_mark,
+    spelled,
+    with_keys,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LookUp:
+    """A query for the ids of documents in which a row of `start` with certain values stands.
+
+    `name` is stable between releases, so that a look-up put off can be made by a successor.
+    """
+
+    name: str
+    start: Node
+    columns: tuple[str, ...]
+    sql: str
+    column_names: tuple[str, ...]
+    id_names: tuple[str, ...]
+
+    def query(self, values: Iterable[Sequence[Any]], after: Sequence[Any], limit: int) -> str:
+        """Write the query for the first `limit` ids beyond `after` (empty: from the start)."""
+        predicate = f"{among(self.column_names, values)} AND {beyond(self.id_names, after)}"
+        return f"{with_keys(self.sql, predicate)} LIMIT {limit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How rows of `node` lead to documents.
+
+    `columns` of the changed row are needed. Without `look_up` they are the document's id. Where an
+    image in the log lacks them, `by_key` finds the documents by the row's own primary key.
+    """
+
+    node: Node
+    columns: tuple[str, ...]
+    look_up: LookUp | None
+    by_key: LookUp | None
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The primary key that `by_key` wants."""
+        return tuple(c.name for c in self.node.key)
+
+
+def routes(root: Node) -> list[Route]:
+    """Derive the route of each node."""
+    return [_route(node, root) for node in all_nodes(root)]
+
+
+def _route(node: Node, root: Node) -> Route:
+    if node.parent is None:
+        return Route(node, tuple(c.name for c in root.key), None, None)
+    by_key = _look_up(node, node.key, root) if node.key else None
+    own_by_parent = {other.key: own for own, other in node.pairs}
+    others = [other for _, other in node.pairs]
+    if node.parent is root and determines_id(others, root):
+        columns = tuple(own_by_parent[c.key].name for c in root.key)
+        return Route(node, columns, None, by_key)
+    columns = tuple(own.name for own, _ in node.pairs)
+    return Route(node, columns, _look_up(node.parent, others, root), by_key)
+
+
+def _look_up(start: Node, columns: Sequence[sa.Column[Any]], root: Node) -> LookUp:
+    source, key = (root.source, list(root.key)) if start is root else from_root(start)
+    statement = sa.select(*key).distinct().select_from(source).where(keys_mark()).order_by(*key)
+    names = tuple(c.name for c in columns)
+    steps = [node.source.description for node in start.path()]
+    return LookUp(
+        name="/".join([*reversed(steps), "+".join(names)]),
+        start=start,
+        columns=names,
+        sql=compile_sql(statement),
+        column_names=tuple(spelled(c) for c in columns),
+        id_names=tuple(spelled(c) for c in key),  # type: ignore[arg-type]
+    )

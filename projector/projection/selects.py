@@ -1,0 +1,327 @@
+"""The queries that read documents, and how their rows become JSON.
+
+One query for the root with all its to-one joins, one for each collection or aggregate, at any
+depth: a constant number, whatever the number of documents. All are keyed by the root's ids alone,
+so that they can be sent together. Pure: nothing here talks to a server.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+from sqlalchemy.sql import functions
+
+from projector.errors import ConfigurationError
+from projector.projection.declaration import (
+    Aggregate,
+    Expression,
+    Field,
+    Fixed,
+    Hashed,
+    Many,
+    Partial,
+    Projection,
+)
+from projector.projection.encoding import (
+    Raw,
+    encoder_for,
+    name_of,
+    row_encoder,
+    text,
+    value_encoder,
+)
+from projector.projection.graph import Node, determines_id
+from projector.projection.keys import KeyCodec, among
+
+_KEYS = "/*keys*/TRUE"  # stands for the predicate in a compiled query
+_DIALECT = mysql.dialect(paramstyle="named")  # named: a % in a query stays a single one
+
+Rows = Sequence[Sequence[Raw]]
+RowKey = Any  # the raw key value of a row, or the tuple of them
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """The rows of the root, a collection or an aggregate: how to ask for and how to write them.
+
+    A row is: the root's key, the enclosing collection's key, the own key, the fields (slices
+    `parent` and `own` are keys of rows; both begin with the root's key).
+    """
+
+    node: Node
+    sql: str
+    key_names: tuple[str, ...]
+    key_width: int
+    parent: Callable[[Sequence[Raw]], RowKey]
+    own: Callable[[Sequence[Raw]], RowKey]
+    encode: Callable[[Sequence[Raw]], str]
+    before: str
+    after: str
+    empty: str
+    is_object: bool
+    signature: str
+    children: tuple[Level, ...] = field(default=())
+
+    def all(self) -> list[Level]:
+        """Give this level and those below, in the order of queries."""
+        return [self, *(level for child in self.children for level in child.all())]
+
+    def query(self, keys: Sequence[Sequence[Any]]) -> str:
+        """Write the query for these keys of the root."""
+        return self.sql.replace(_KEYS, among(self.key_names, keys))
+
+
+def compile_sql(statement: sa.Select[Any]) -> str:
+    """Write a statement without parameters, in MySQL's and MariaDB's common dialect."""
+    compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True})
+    return str(compiled)
+
+
+def keys_mark() -> Expression:
+    """Give the predicate that `among` or another takes the place of."""
+    return sa.literal_column(_KEYS, sa.Boolean())
+
+
+def with_keys(sql: str, predicate: str) -> str:
+    """Put a predicate in place of the mark."""
+    return sql.replace(_KEYS, predicate)
+
+
+def spelled(column: sa.Column[Any]) -> str:
+    """Write a column as in a compiled query."""
+    return str(column.compile(dialect=_DIALECT))
+
+
+def levels(projection: Projection, root: Node) -> Level:
+    """Plan all queries of a projection."""
+    fields = list(projection.fields)
+    names = [name_of(f) for f in fields]
+    width = len(root.key)
+    source: sa.FromClause = root.source
+    for node in root.to_one:
+        source = sa.outerjoin(source, node.source, node.on)
+    columns = [*root.key, *(getattr(f, "column", f) for f in fields)]
+    statement = sa.select(*_labelled(columns)).select_from(source).where(keys_mark())
+    if projection.where is not None:
+        statement = statement.where(projection.where)
+    children = _children(root, width)
+    _refuse_double(projection.name, [*names, *(n for c in children for n in _names(c))])
+    key = _key_reader(0, width)
+    return Level(
+        node=root, sql=compile_sql(statement), key_names=tuple(spelled(c) for c in root.key),
+        key_width=width, parent=key, own=key,
+        encode=row_encoder(names, [encoder_for(f) for f in fields], width),
+        before="", after="", empty="", is_object=True, signature=_signature(fields), children=children,
+    )  # fmt: skip
+
+
+def _names(level: Level) -> list[str]:
+    declared = level.node.declared
+    return [declared.name] if isinstance(declared, Many) else [name_of(f) for f in declared.fields]
+
+
+def _refuse_double(name: str, names: Sequence[str]) -> None:
+    double = {n for n in names if names.count(n) > 1}
+    if double or "" in names:
+        raise ConfigurationError(
+            f"{name}: fields without a name or with the same name: {sorted(double)}",
+            'Give each its own: column.label("owner_name").',
+        )
+
+
+def _signature(fields: Sequence[Field]) -> str:
+    """Spell names, types and masks: what the SQL does not show. A mask's key is named only."""
+    said = []
+    for declared in fields:
+        if isinstance(declared, Fixed | Hashed | Partial):
+            mask = repr(declared).replace(repr(declared.column), "")
+            said.append(f"{name_of(declared)} {mask}")
+        else:
+            said.append(f"{name_of(declared)} {declared.type!r}")
+    return "\n".join(said)
+
+
+def _labelled(columns: Sequence[Expression]) -> list[Expression]:
+    return [column.label(f"c{index}") for index, column in enumerate(columns)]
+
+
+def _key_reader(first: int, end: int) -> Callable[[Sequence[Raw]], RowKey]:
+    if end - first == 1:
+        return lambda row: row[first]
+    return lambda row: tuple(row[first:end])
+
+
+def _children(base: Node, width: int) -> tuple[Level, ...]:
+    return tuple(_level(child, width) for node in base.scope for child in node.children)
+
+
+def from_root(node: Node) -> tuple[sa.FromClause, list[Expression]]:
+    """Join the path from the root down to `node`; give it with the root's key as read there.
+
+    The root itself is left out where the topmost edge already holds its key.
+    """
+    path = list(node.path())[::-1]
+    root, top = path[0], path[1]
+    own_by_parent = {other.key: own for own, other in top.pairs}
+    bare = top.declared is not None and not _reads_parent(top)
+    if bare and determines_id([other for _, other in top.pairs], root):
+        source: sa.FromClause = top.source
+        keys: list[Expression] = [own_by_parent[c.key] for c in root.key]
+    else:
+        source = sa.join(root.source, top.source, top.on)
+        keys = list(root.key)
+    for below in path[2:]:
+        source = sa.join(source, below.source, below.on)
+    return source, keys
+
+
+def _reads_parent(node: Node) -> bool:
+    """Whether the join's condition says more of the parent than that keys are equal."""
+    assert node.parent is not None and node.on is not None
+    others = [other for _, other in node.pairs]
+    return any(
+        isinstance(element, sa.Column)
+        and element.table is node.parent.source
+        and not any(element is other for other in others)
+        for element in sa.sql.visitors.iterate(node.on)
+    )
+
+
+def _level(node: Node, width: int) -> Level:
+    declared = node.declared
+    assert declared is not None and node.parent is not None
+    source, root_key = from_root(node)
+    for joined in node.to_one:
+        source = sa.outerjoin(source, joined.source, joined.on)
+    enclosing = node.parent.many_parent
+    parent_key = list(enclosing.key) if enclosing.parent is not None else []
+    children = _children(node, width) if isinstance(declared, Many) else ()
+    own_key = list(node.key) if children else []
+    keys = [*root_key, *parent_key]
+    fields = _fields(declared)
+    columns = [*keys, *own_key, *(getattr(f, "column", f) for f in fields)]
+    statement = sa.select(*_labelled(columns)).select_from(source).where(keys_mark())
+    for above in [n for n in node.path() if n.declared is not None]:
+        if above.declared is not None and above.declared.where is not None:
+            statement = statement.where(above.declared.where)
+    statement = _arranged(statement, declared, node, keys, len(columns))
+    first = len(keys) + len(own_key)
+    own = _key_reader(0, first)
+    if own_key:
+        parent_width, root_width = len(keys), width
+        own = lambda row: (*row[:root_width], *row[parent_width:first])  # noqa: E731 (a closure)
+    names, encoders = [name_of(f) for f in fields], [encoder_for(f) for f in fields]
+    before, after, empty, is_object = _brackets(declared, names)
+    if isinstance(declared, Many):
+        _refuse_double(declared.name, [*names, *(n for c in children for n in _names(c))])
+    plain = isinstance(declared, Many) and declared.value is not None
+    encode = value_encoder(encoders[0], first) if plain else row_encoder(names, encoders, first)
+    return Level(
+        node=node, sql=compile_sql(statement),
+        key_names=tuple(spelled(c) for c in root_key), key_width=width,  # type: ignore[arg-type]
+        parent=_key_reader(0, len(keys)), own=own, encode=encode,
+        before=before, after=after, empty=empty, is_object=is_object,
+        signature=_signature(fields), children=children,
+    )  # fmt: skip
+
+
+def _fields(declared: Many | Aggregate) -> list[Any]:
+    if isinstance(declared, Aggregate):
+        return list(declared.fields)
+    if (declared.value is None) == (not declared.fields):
+        raise ConfigurationError(
+            f"{declared.name} needs either fields or a value", "Give one of the two."
+        )
+    if declared.value is not None and declared.collections:
+        raise ConfigurationError(
+            f"{declared.name} has a value and nested collections", "Give fields instead."
+        )
+    return [declared.value] if declared.value is not None else list(declared.fields)
+
+
+def _brackets(declared: Many | Aggregate, names: Sequence[str]) -> tuple[str, str, str, bool]:
+    if isinstance(declared, Aggregate):
+        nothing = [
+            f"{text(name)}:{'0' if isinstance(_bare(f), functions.count) else 'null'}"
+            for name, f in zip(names, declared.fields, strict=True)
+        ]
+        return ",", "", "," + ",".join(nothing), False
+    label = f",{text(declared.name)}:["
+    return label, "]", label + "]", declared.value is None
+
+
+def _bare(expression: Expression) -> Expression:
+    return expression.element if isinstance(expression, sa.Label) else expression
+
+
+def _arranged(
+    statement: sa.Select[Any],
+    declared: Many | Aggregate,
+    node: Node,
+    keys: Sequence[Expression],
+    width: int,
+) -> sa.Select[Any]:
+    """Group, or order and limit. Ties in the order are broken by the primary key."""
+    if isinstance(declared, Aggregate):
+        return statement.group_by(*keys)
+    order = [*declared.order_by, *node.key]
+    if declared.limit is None:
+        return statement.order_by(*keys, *order)
+    rank = sa.func.row_number().over(partition_by=list(keys), order_by=order).label("n")
+    ranked = statement.add_columns(rank).subquery("ranked")
+    return (
+        sa.select(*list(ranked.c)[:width])
+        .where(ranked.c.n <= declared.limit)
+        .order_by(*list(ranked.c)[: len(keys)], ranked.c.n)
+    )
+
+
+def assemble(
+    top: Level, rows_by_level: Sequence[Rows], codec: KeyCodec
+) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Make documents by id of the rows of `top.all()`; and the reasons, by id, of those that
+    have a value without a JSON form."""
+    failed: dict[RowKey, str] = {}
+    rows_of = {id(level): rows for level, rows in zip(top.all(), rows_by_level, strict=True)}
+    below = [_grouped(child, rows_of, failed) for child in top.children]
+    documents: dict[str, bytes] = {}
+    for row in rows_of[id(top)]:
+        key = top.own(row)
+        try:
+            fragment = top.encode(row)
+        except ValueError as error:
+            failed[key] = str(error)
+            continue
+        if failed and key in failed:
+            continue
+        for groups, empty in below:
+            fragment += groups.get(key, empty)
+        parts = (key,) if top.key_width == 1 else key
+        documents[codec.to_id(parts)] = f"{{{fragment}}}".encode()
+    width = top.key_width
+    reasons = {codec.to_id((k,) if width == 1 else k): why for k, why in failed.items()}
+    return documents, reasons
+
+
+def _grouped(
+    level: Level, rows_of: Mapping[int, Rows], failed: dict[RowKey, str]
+) -> tuple[dict[RowKey, str], str]:
+    below = [_grouped(child, rows_of, failed) for child in level.children]
+    lists: dict[RowKey, list[str]] = {}
+    encode, parent, own = level.encode, level.parent, level.own
+    root_key = _key_reader(0, level.key_width)
+    for row in rows_of[id(level)]:
+        try:
+            fragment = encode(row)
+        except ValueError as error:
+            failed[root_key(row)] = str(error)
+            continue
+        for groups, empty in below:
+            fragment += groups.get(own(row), empty)
+        lists.setdefault(parent(row), []).append(f"{{{fragment}}}" if level.is_object else fragment)
+    before, after = level.before, level.after
+    return {key: before + ",".join(found) + after for key, found in lists.items()}, level.empty

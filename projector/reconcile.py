@@ -1,0 +1,269 @@
+"""One walk in chunks that makes the store equal to the database, whatever the reason.
+
+Works off debts: the initial build, resync, repair, wide fan-outs, scrub. Chunks are read ahead by
+threads, behind the barrier, each in one snapshot; they are settled one after the other by the
+thread that also applies the tail. Never overwrites what the tail wrote since the chunk was read:
+such documents are left to the tail (DBLog's low watermark, without writing to the source).
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Mapping
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field, replace
+
+from projector import metrics
+from projector.barrier import Need
+from projector.debt import ALL, Debt
+from projector.fetch import Fetched, Fetcher
+from projector.model import Reason
+from projector.pipeline import Pipeline
+from projector.ports import Sink
+
+SCRUB = "scrub"  # the key of the slow walk in the background
+_CHUNK_TARGET_S = 0.25
+_AHEAD = 2  # chunks read ahead: one may be read while another is settled
+_SCAN_COUNT = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Differences:
+    """Ids by what is wrong with them in the store."""
+
+    missing: frozenset[str] = frozenset()
+    stale: frozenset[str] = frozenset()
+    orphan: frozenset[str] = frozenset()
+
+    def __len__(self) -> int:
+        return len(self.missing) + len(self.stale) + len(self.orphan)
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """What one part of a walk found: documents to write, and how the walk goes on.
+
+    `cursor` None: nothing is left in this phase.
+    """
+
+    fetched: Fetched
+    differences: Differences
+    count: int
+    cursor: str | None
+    seconds: float
+
+
+@dataclass(slots=True)
+class _Flight:
+    key: str
+    phase: str
+    future: Future[Chunk]
+    touched: set[str] = field(default_factory=set)
+
+
+class Reader:
+    """Reads one chunk after the other and compares it with the store. Cuts are made in order."""
+
+    def __init__(self, sink: Sink, fetchers: Callable[[], Fetcher], chunk_documents: int) -> None:
+        self._sink = sink
+        self._fetcher = fetchers
+        self._limit = chunk_documents
+        self.size = min(chunk_documents, 200)
+
+    def cut(self, debt: Debt, cursor: str | None, need: Need) -> tuple[list[str], str | None]:
+        """Give the next ids of a walk's writing phase, and the cursor after them."""
+        match debt.scope:
+            case "all":
+                ids = self._fetcher().ids_after(cursor, self.size, need)
+            case "route":
+                ids = self._fetcher().look_up_after(
+                    debt.name, debt.values, cursor, self.size, need
+                )
+            case "ids":
+                first = int(cursor or 0)
+                ids = list(debt.ids[first : first + self.size])
+                return ids, str(first + len(ids)) if first + len(ids) < len(debt.ids) else None
+        return ids, ids[-1] if len(ids) == self.size else None
+
+    def read(self, ids: list[str], cursor: str | None, need: Need) -> Chunk:
+        """Read documents, give those that differ from the store."""
+        started = time.monotonic()
+        fetched = self._fetcher().documents(ids, need)
+        stored = self._sink.read(ids)
+        differing = {k: v for k, v in fetched.documents.items() if stored.get(k) != v}
+        orphan = fetched.gone & stored.keys()
+        found = Differences(
+            missing=frozenset(differing.keys() - stored.keys()),
+            stale=frozenset(differing.keys() & stored.keys()),
+            orphan=orphan,
+        )
+        self._adapt(time.monotonic() - started)
+        return Chunk(
+            Fetched(differing, orphan, fetched.failed), found, len(ids), cursor,
+            time.monotonic() - started,
+        )  # fmt: skip
+
+    def scan(self, cursor: str | None, need: Need) -> Chunk:
+        """Look through a part of the store for ids that the database does not have."""
+        started = time.monotonic()
+        following, ids = self._sink.scan(int(cursor or 0), _SCAN_COUNT)
+        orphan = frozenset(ids) - self._fetcher().existing(ids, need)
+        return Chunk(
+            Fetched({}, orphan, {}), Differences(orphan=orphan), len(ids),
+            str(following) if following else None, time.monotonic() - started,
+        )  # fmt: skip
+
+    def _adapt(self, seconds: float) -> None:
+        factor = min(2.0, max(0.5, _CHUNK_TARGET_S / max(seconds, 0.001)))
+        self.size = max(1, min(self._limit, round(self.size * factor)))
+
+
+class Walker:
+    """Works the debts of one pipeline off, a little at each turn. For the pipeline's thread."""
+
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        reader: Reader,
+        executor: Executor,
+        scrub_interval_s: float,
+        on_differences: Callable[[Debt, Differences], None],
+    ) -> None:
+        self._pipeline = pipeline
+        self._reader = reader
+        self._executor = executor
+        self._scrub_interval_s = scrub_interval_s
+        self._on_differences = on_differences
+        self._flights: deque[_Flight] = deque()
+        self._cut_cursor: str | None = None
+        self._is_cut = False  # the phase's last chunk has been cut
+        self._rest_until = 0.0
+
+    @property
+    def is_idle(self) -> bool:
+        """Nothing is owed but the scrub."""
+        return not (self._pipeline.known.debts.keys() - {SCRUB})
+
+    def turn(self, lag_s: float, yield_at_lag_s: float) -> bool:
+        """Settle what is read, read ahead. Never waits. True when something was settled."""
+        settled = False
+        while self._flights and self._flights[0].future.done():
+            self._settle(self._flights.popleft())
+            settled = True
+        if lag_s <= yield_at_lag_s:
+            self._read_ahead()
+        return settled
+
+    def close(self) -> None:
+        """Forget what is being read."""
+        for flight in self._flights:
+            flight.future.cancel()
+        self._flights.clear()
+        self._pipeline.touched.clear()
+
+    def _read_ahead(self) -> None:
+        key = self._next()
+        if self._flights and self._flights[0].key != key:
+            return  # something more urgent: let what is in flight land first
+        debt = self._pipeline.known.debts.get(key) if key else None
+        if key is None or debt is None:
+            return
+        if not self._flights:
+            self._cut_cursor, self._is_cut = debt.cursor, False
+        need = Need(self._pipeline.position)
+        ahead = 1 if key == SCRUB or debt.phase == "orphans" else _AHEAD
+        while len(self._flights) < ahead and not self._is_cut:
+            flight = _Flight(key, debt.phase, self._submit(debt, need))
+            self._flights.append(flight)
+            self._pipeline.touched.append(flight.touched)
+
+    def _submit(self, debt: Debt, need: Need) -> Future[Chunk]:
+        if debt.phase == "orphans":
+            self._is_cut = True
+            return self._executor.submit(self._reader.scan, self._cut_cursor, need)
+        ids, cursor = self._reader.cut(debt, self._cut_cursor, need)
+        self._cut_cursor, self._is_cut = cursor, cursor is None
+        return self._executor.submit(self._reader.read, ids, cursor, need)
+
+    def _next(self) -> str | None:
+        """Choose: certain ids first, then fan-outs, then the whole, then the scrub."""
+        debts = self._pipeline.known.debts
+        order = {"ids": 0, "route": 1, "all": 2}
+        keys = sorted((k for k in debts if k != SCRUB), key=lambda k: order[debts[k].scope])
+        if keys:
+            return keys[0]
+        if not self._scrub_interval_s or time.monotonic() < self._rest_until:
+            return None
+        debts.setdefault(SCRUB, Debt("all", SCRUB, started_at=time.time()))
+        return SCRUB
+
+    def _settle(self, flight: _Flight) -> None:
+        self._pipeline.touched = [t for t in self._pipeline.touched if t is not flight.touched]
+        chunk = flight.future.result()
+        debt = self._pipeline.known.debts.get(flight.key)
+        if debt is None or debt.phase != flight.phase:  # cancelled, or begun anew
+            return
+        ours = _without(chunk.fetched, flight.touched)
+        found = _standing(chunk.differences, flight.touched)
+        debt = replace(
+            debt, cursor=chunk.cursor, done=debt.done + chunk.count,
+            written=debt.written + len(ours.documents), removed=debt.removed + len(ours.gone),
+        )  # fmt: skip
+        following = _following(debt) if chunk.cursor is None else debt
+        reason = Reason.REPAIR if debt.reason in {SCRUB, "repair"} else Reason.RESYNC
+        progress = _progress(debt, following) if flight.key == ALL else {}
+        self._pipeline.settle(ours, reason, {flight.key: following}, progress)
+        if len(found):
+            self._on_differences(debt, found)
+        self._pace(flight.key, chunk, following)
+
+    def _pace(self, key: str, chunk: Chunk, following: Debt | None) -> None:
+        if key == ALL:
+            metrics.resync_running.set(1 if following else 0)
+            if following and following.total:
+                metrics.resync_progress.set(min(1.0, following.done / following.total))
+        if key != SCRUB:
+            return
+        documents = max(1, self._pipeline.known.checkpoint.documents)
+        share = self._scrub_interval_s * chunk.count / documents / 2  # two phases
+        self._rest_until = time.monotonic() + max(share, 0.0)
+
+
+def _without(fetched: Fetched, touched: set[str]) -> Fetched:
+    if not touched:
+        return fetched
+    return Fetched(
+        {k: v for k, v in fetched.documents.items() if k not in touched},
+        fetched.gone - touched,
+        {k: v for k, v in fetched.failed.items() if k not in touched},
+    )
+
+
+def _standing(found: Differences, touched: set[str]) -> Differences:
+    return Differences(found.missing - touched, found.stale - touched, found.orphan - touched)
+
+
+def _following(debt: Debt) -> Debt | None:
+    """What is owed after a phase: orphans after writing everything, one more round if asked."""
+    if debt.scope == "all" and debt.phase == "write":
+        return replace(debt, phase="orphans", cursor=None)
+    if debt.again:
+        return replace(debt, phase="write", cursor=None, again=False, done=0)
+    return None
+
+
+def _progress(debt: Debt, following: Debt | None) -> Mapping[str, str | None]:
+    return {
+        "state": "running" if following else "done",
+        "scope": debt.scope,
+        "reason": debt.reason,
+        "phase": following.phase if following else debt.phase,
+        "cursor": (following.cursor if following else None) or "",
+        "done": str(debt.done),
+        "total": str(debt.total),
+        "written": str(debt.written),
+        "removed": str(debt.removed),
+        "started_at": str(debt.started_at),
+        "updated_at": str(time.time()),
+    }
