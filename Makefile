@@ -1,0 +1,66 @@
+# `make` prints what there is.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+PYTEST := $(BIN)/python -m pytest
+
+.DEFAULT_GOAL := help
+.PHONY: help setup check format test test-faults demo dev bench bench-reader constraints clean
+
+help:  ## print this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+setup: $(READY)  ## a virtual environment in .venv with exact versions (the other targets do it by themselves)
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "projector needs Python 3.11 or newer: make PYTHON=python3.x" >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || tests/install-venv $(PYTHON)
+	$(PYTHON) -m venv --clear $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	@touch $@
+
+check: setup  ## format, lint, types, layers, unit and property tests; no server, under a minute
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache
+	$(PYTEST) tests/unit -m "not server"
+
+format: setup  ## format, and mend what the linter can mend
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+test: setup  ## the whole suite, on servers that are found or made
+	$(BIN)/python -m tests.servers ensure
+	$(PYTEST) -m "not faults"
+
+test-faults: setup  ## a random workload under random faults; takes minutes
+	$(BIN)/python -m tests.servers ensure
+	$(PYTEST) -m faults
+
+demo: setup  ## 5,000 tickets, private servers, the daemon, and what it does; KEEP=1 stays up
+	$(BIN)/python -m tests.demo
+
+dev: setup  ## private MySQL and Redis with an empty helpdesk, until Ctrl-C
+	$(BIN)/python -m tests.servers up mysql redis
+
+bench: setup  ## benchmarks, beside a plain baseline and the floor, in one run
+	$(BIN)/python -m tests.benchmarks
+
+bench-reader: setup  ## the binlog reader alone, beside mysql-replication and mysqlbinlog
+	$(BIN)/python -m tests.benchmarks.reader
+
+constraints:  ## resolve the newest versions into constraints.txt
+	rm -rf build/resolve
+	$(PYTHON) -m venv build/resolve
+	build/resolve/bin/python -m pip install --quiet '.[test]'
+	{ sed -n '/^#/p' constraints.txt; \
+	  build/resolve/bin/python -m pip freeze --exclude projector --exclude setuptools; } > build/constraints.txt
+	mv build/constraints.txt constraints.txt
+
+clean:  ## remove what the other targets made, but for the fetched servers
+	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
