@@ -22,7 +22,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, NamedTuple, TypedDict, Unpack
@@ -31,6 +31,7 @@ import structlog
 
 from projector import metrics
 from projector.logs import redact
+from projector.rates import Latency, Rates, Sample
 
 _BEHIND_S = 5.0  # a leader that lags more is catching up; below, lag is a batch or two
 _SILENT_HEARTBEATS = 3  # one may be late and one lost before silence means something
@@ -123,24 +124,6 @@ class Event(NamedTuple):
     level: str
 
 
-class Sample(NamedTuple):
-    """The numbers of one second; rates are per second. `number` counts from 1."""
-
-    number: int
-    at: float
-    lag_s: float | None
-    transactions: float
-    row_changes: float
-    documents: float
-
-
-class Latency(NamedTuple):
-    """Commit to Redis over the last minute: median and 99th percentile, in seconds."""
-
-    p50_s: float
-    p99_s: float
-
-
 class Health:
     """The daemon tells, HTTP asks, from any thread."""
 
@@ -161,7 +144,7 @@ class Health:
         self._head_at: float | None = None  # our clock; None: the last word was not "nothing more"
         self._events: deque[Event] = deque(maxlen=_EVENTS)
         self._samples: deque[Sample] = deque(maxlen=_HISTORY)
-        self._rates = _Rates()
+        self._rates = Rates()
         self._sampled = clock()
         self.started_at = time.time()
         metrics.state.state(State.STARTING)
@@ -241,6 +224,14 @@ class Health:
     def lag_s(self) -> float | None:
         """Give the lag by the rule of this module's docstring."""
         with self._lock:
+            lag = self.tail_lag_s()
+            if lag is not None and self._state.owed_since is not None:
+                return max(lag, self._clock() + self._server_ahead_s - self._state.owed_since)
+            return lag
+
+    def tail_lag_s(self) -> float | None:
+        """Give the lag without work put off: how far the tail itself is behind."""
+        with self._lock:
             if not self._state.state.leads or self._applied_until is None:
                 return None
             now = self._clock()
@@ -251,8 +242,6 @@ class Health:
                 lag = 0.0
             else:
                 lag = server_now - self._applied_until
-            if self._state.owed_since is not None:
-                lag = max(lag, server_now - self._state.owed_since)
             return max(0.0, lag)
 
     def sample(self) -> None:
@@ -307,65 +296,3 @@ class Health:
     def _lag_or_nan(self) -> float:
         lag = self.lag_s()
         return float("nan") if lag is None else lag
-
-
-class _Rates:
-    """Differences between readings of the counters, and of the histogram over a minute."""
-
-    def __init__(self) -> None:
-        self._before = self._counters()
-        self._buckets: deque[list[tuple[float, float]]] = deque([self._histogram()], maxlen=61)
-
-    def since(self, elapsed_s: float) -> tuple[float, float, float]:
-        """Transactions, row changes and documents per second since the last call."""
-        now = self._counters()
-        before, self._before = self._before, now
-        self._buckets.append(self._histogram())
-        first, second, third = (
-            (new - old) / elapsed_s for new, old in zip(now, before, strict=True)
-        )
-        return first, second, third
-
-    def latency(self) -> Latency | None:
-        first, last = self._buckets[0], self._buckets[-1]
-        counts = [(bound, new - old) for (bound, new), (_, old) in zip(last, first, strict=True)]
-        if not counts or counts[-1][1] <= 0:
-            return None
-        return Latency(_quantile(counts, 0.5), _quantile(counts, 0.99))
-
-    @staticmethod
-    def _counters() -> tuple[float, float, float]:
-        documents = total(metrics.documents_written) + total(metrics.documents_removed)
-        return total(metrics.transactions), total(metrics.row_changes), documents
-
-    @staticmethod
-    def _histogram() -> list[tuple[float, float]]:
-        (family,) = metrics.commit_to_redis.collect()
-        return [
-            (float(sample.labels["le"]), sample.value)
-            for sample in family.samples
-            if sample.name.endswith("_bucket")
-        ]
-
-
-def total(metric: Any) -> float:
-    """Sum a counter or gauge of `metrics` over its labels."""
-    return sum(
-        sample.value
-        for family in metric.collect()
-        for sample in family.samples
-        if not sample.name.endswith("_created")
-    )
-
-
-def _quantile(cumulative: Sequence[tuple[float, float]], quantile: float) -> float:
-    """Interpolate in the bucket that holds the quantile, as PromQL's histogram_quantile does."""
-    rank = quantile * cumulative[-1][1]
-    lower, below = 0.0, 0.0
-    for bound, count in cumulative:
-        if count >= rank:
-            if bound == float("inf"):
-                break
-            return lower + (bound - lower) * (rank - below) / max(count - below, 1e-9)
-        lower, below = bound, count
-    return lower

@@ -1,7 +1,7 @@
 """Settings: read from environment, files and secrets once, checked, frozen.
 
-The only reader of the environment. Never holds a secret in a field that prints itself: URLs with
-credentials are `SecretUrl`-like and show as `***`.
+The only reader of the environment. Never holds a secret in a field that prints itself, and never
+repeats a value in an error message: a secret may stand where it does not belong.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import zlib
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -28,8 +29,10 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    NestedSecretsSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
 )
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
@@ -82,11 +85,15 @@ class Mysql(_Section):
             url = make_url(value.get_secret_value())
         except (ArgumentError, ValueError):
             # from None: the driver's message would repeat the URL with its password
-            raise ValueError("not a URL; write mysql+pymysql://user:password@host/database") from None
+            raise ValueError(
+                "not a URL; write mysql+pymysql://user:password@host/database"
+            ) from None
         if url.get_backend_name() not in {"mysql", "mariadb"}:
             raise ValueError("not a MySQL URL; write mysql+pymysql://user:password@host/database")
         if not url.database:
-            raise ValueError("the URL names no database; add it: mysql+pymysql://user@host/database")
+            raise ValueError(
+                "the URL names no database; add it: mysql+pymysql://user@host/database"
+            )
         return value
 
     @cached_property
@@ -128,9 +135,30 @@ class Redis(_Section):
     @field_validator("url")
     @classmethod
     def _is_redis_url(cls, value: SecretStr) -> SecretStr:
-        if not value.get_secret_value().startswith(("redis://", "rediss://", "unix://")):
+        try:
+            url = urlsplit(value.get_secret_value())
+            lists_hosts = "," in url.netloc  # Sentinels: each with its own port
+            port = None if lists_hosts else url.port
+        except ValueError:
+            # from None: the message would repeat a part of the URL, which may be the password
+            raise ValueError(
+                "the URL's port is not a number; write redis://:password@host:6379/1,"
+                " with / @ : # ? % in the password percent-encoded"
+            ) from None
+        if url.scheme not in {"redis", "rediss", "unix"} or port == 0:
             raise ValueError("not a Redis URL; write redis://host:6379/1")
+        if url.scheme != "unix" and not (url.path.strip("/") or "0").isdigit():
+            raise ValueError("the URL's database is not a number; write redis://host:6379/1")
         return value
+
+    @model_validator(mode="after")
+    def _tls_is_consistent(self) -> Redis:
+        if (self.cert is None) != (self.key is None):
+            raise ValueError("cert and key go together: give both or neither")
+        plain = not self.url.get_secret_value().startswith("rediss://")
+        if plain and (self.ca or self.cert):
+            raise ValueError("ca, cert and key need TLS: write the URL with rediss://")
+        return self
 
 
 class Http(_Section):
@@ -138,6 +166,10 @@ class Http(_Section):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: Annotated[int, Field(ge=0, le=65535)] = Field(9108, description="port; 0: any free one")
+    ready_max_lag_s: PositiveFloat = Field(30.0, description="/readyz fails while lag is above")
+    live_timeout_s: PositiveFloat = Field(
+        90.0, description="/livez fails when the loop has not gone round for so long"
+    )
 
 
 class Log(_Section):
@@ -148,6 +180,11 @@ class Log(_Section):
         default_factory=lambda: "console" if sys.stderr.isatty() else "json",
         description="console for people, json for machines",
     )
+
+    @field_validator("level", "format", mode="before")
+    @classmethod
+    def _in_any_case(cls, value: object) -> object:
+        return value.lower() if isinstance(value, str) else value
 
 
 class Reconcile(_Section):
@@ -201,12 +238,27 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Order the sources: environment, secrets, .env, then what `load` passes in (the file)."""
-        return env_settings, file_secret_settings, dotenv_settings, init_settings
+        """Order the sources: environment, secrets, .env, then what `load` passes in (the file).
+
+        A secret's file is named like the variable, in any case, with or without the prefix.
+        """
+        secrets = NestedSecretsSettingsSource(file_secret_settings)
+        bare = NestedSecretsSettingsSource(file_secret_settings, secrets_prefix="")
+        return env_settings, secrets, bare, dotenv_settings, init_settings
+
+    @model_validator(mode="after")
+    def _probe_waits_for_servers(self) -> Settings:
+        patience = self.mysql.connect_timeout_s + self.mysql.read_timeout_s
+        if self.http.live_timeout_s <= patience:
+            raise ValueError(
+                f"PROJECTOR_HTTP__LIVE_TIMEOUT_S: must be above {patience:g}, the sum of MySQL's"
+                " connect and read timeouts, or a dead MySQL would get this process restarted"
+            )
+        return self
 
 
 def load(config: Path | None = None) -> Settings:
-    """Read the settings; `config` is a TOML file. Raises ConfigurationError, never with a secret."""
+    """Read the settings; `config` is a TOML file. Raises ConfigurationError without any value."""
     config = config or (Path(p) if (p := os.environ.get("PROJECTOR_CONFIG")) else None)
     secrets = os.environ.get("PROJECTOR_SECRETS_DIR")
     from_file = _read_toml(config) if config else {}
@@ -215,26 +267,49 @@ def load(config: Path | None = None) -> Settings:
             f"PROJECTOR_SECRETS_DIR: {secrets} is not a folder", "Mount it or unset the variable."
         )
     try:
-        return Settings(_secrets_dir=secrets, **from_file)
+        return Settings(_secrets_dir=secrets or None, **from_file)
     except ValidationError as error:
-        raise ConfigurationError(_explain(error), "See the README, section Configuration.") from None
+        raise ConfigurationError(
+            _explain(error), "See the README, section Configuration."
+        ) from None
+    except SettingsError as error:  # a section as one value that is not JSON; names no value
+        raise ConfigurationError(str(error), "See the README, section Configuration.") from None
+    except OSError as error:
+        raise ConfigurationError(
+            f"cannot read {error.filename}: {error.strerror}", "Let this user read the file."
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigurationError(
+            "a file of settings or secrets is not UTF-8", "Write it as text."
+        ) from None
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
-        return tomllib.loads(path.read_text("utf-8"))
+        values = tomllib.loads(path.read_text("utf-8"))
     except OSError as error:
         raise ConfigurationError(
             f"cannot read {path}: {error.strerror}", "Name an existing TOML file."
         ) from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigurationError(f"{path} is not TOML: {error}", "Mend the file.") from None
+    unknown = sorted(values.keys() - Settings.model_fields.keys())
+    if unknown:
+        raise ConfigurationError(
+            f"{path}: no such setting: {', '.join(unknown)}", "Correct or remove it."
+        )
+    return values
 
 
 def _explain(error: ValidationError) -> str:
     """One line a wrong setting: its name and what is wrong, without the value."""
     lines = []
     for problem in error.errors(include_input=False, include_url=False, include_context=False):
-        name = "PROJECTOR_" + "__".join(str(part).upper() for part in problem["loc"])
-        lines.append(f"{name}: {problem['msg'].removeprefix('Value error, ')}")
+        nothing_set = problem["loc"] == ("mysql",) and problem["type"] == "missing"
+        place = ("mysql", "url") if nothing_set else problem["loc"]
+        name = "PROJECTOR_" + "__".join(str(part).upper() for part in place)
+        wrong = {"missing": "is not set", "extra_forbidden": "no such setting"}.get(
+            problem["type"], problem["msg"].removeprefix("Value error, ")
+        )
+        lines.append(f"{name}: {wrong}" if place else wrong)
     return "; ".join(lines)
