@@ -1,0 +1,293 @@
+"""A position: a place between two transactions of a log. A value; text and comparison only.
+
+Holds where (file and offset, which mean something on one server alone) and what (GTIDs, which mean
+the same on every server of a replication topology). Where both sides have GTIDs only these count.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import uuid
+from bisect import bisect_right
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+Interval = tuple[int, int]  # first and last sequence number, both included
+Source = tuple[str, str]  # UUID of the server, tag ("" for none)
+
+
+class Flavour(StrEnum):
+    """Whose log it is."""
+
+    MYSQL = "mysql"
+    MARIADB = "mariadb"
+
+
+_TAG = re.compile(r"[a-z_][a-z0-9_]{0,31}")
+_LAST = 2**63 - 2  # GNO_END - 1, sql/rpl_gtid.h
+
+
+@dataclass(frozen=True, slots=True)
+class GtidSet:
+    """MySQL's set of transactions, as in `gtid_executed`. Immutable; equal sets are equal values.
+
+    Text and canonical order as in the MySQL manual, 19.1.3.1 "GTID Format and Storage":
+    `uuid[:tag]:first-last:…`, several UUIDs separated by commas; tags since 8.3.
+    """
+
+    intervals: Mapping[Source, tuple[Interval, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> GtidSet:
+        """Read the server's text. Raises ValueError."""
+        builder = GtidSetBuilder(cls())
+        for part in "".join(text.split()).lower().split(","):
+            if not part:
+                continue
+            sid, *rest = part.split(":")
+            sid, tag = str(uuid.UUID(sid)), ""
+            if not rest:
+                raise ValueError(f"no interval in {part!r}")
+            for item in rest:
+                if _TAG.fullmatch(item):
+                    tag = item
+                    continue
+                first, dash, last = item.partition("-")
+                begin, end = int(first), int(last) if dash else int(first)
+                if not (0 < begin <= _LAST and end <= _LAST):
+                    raise ValueError(f"no interval of transactions: {item!r}")
+                if begin <= end:  # the server takes an empty one for nothing, too
+                    builder.add_interval((sid, tag), begin, end)
+        return builder.freeze()
+
+    def __str__(self) -> str:
+        by_sid: dict[str, list[str]] = {}
+        for (sid, tag), intervals in sorted(self.intervals.items()):
+            parts = by_sid.setdefault(sid, [])
+            parts += [tag] if tag else []
+            parts += [f"{a}-{b}" if a != b else str(a) for a, b in intervals]
+        return ",".join(":".join([sid, *parts]) for sid, parts in by_sid.items())
+
+    def __bool__(self) -> bool:
+        return bool(self.intervals)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def add(self, sid: bytes | str, tag: str, gno: int) -> GtidSet:
+        """Give the set with one transaction more."""
+        builder = GtidSetBuilder(self)
+        builder.add(sid, tag, gno)
+        return builder.freeze()
+
+    def contains(self, other: GtidSet) -> bool:
+        """Whether every transaction of the other is in this one."""
+        return all(
+            all(_covers(self.intervals.get(source, ()), a, b) for a, b in intervals)
+            for source, intervals in other.intervals.items()
+        )
+
+    def __or__(self, other: GtidSet) -> GtidSet:
+        builder = GtidSetBuilder(self)
+        for source, intervals in other.intervals.items():
+            for first, last in intervals:
+                builder.add_interval(source, first, last)
+        return builder.freeze()
+
+    def __sub__(self, other: GtidSet) -> GtidSet:
+        left = {
+            source: tuple(_subtract(intervals, other.intervals.get(source, ())))
+            for source, intervals in self.intervals.items()
+        }
+        return GtidSet({source: found for source, found in left.items() if found})
+
+    def encode(self) -> bytes:
+        """Write the set for COM_BINLOG_DUMP_GTID.
+
+        Gtid_set::encode, sql/rpl_gtid_set.cc: the number of sources, then each with its intervals,
+        ends excluded. With a tag anywhere (8.3+) the number's first and last byte are 1 and each
+        UUID is followed by its tag, its length doubled before it.
+        """
+        is_tagged = any(tag for _, tag in self.intervals)
+        count = len(self.intervals)
+        head = struct.pack("<Q", (1 << 56) | (count << 8) | 1 if is_tagged else count)
+        parts = [head]
+        for (sid, tag), intervals in sorted(self.intervals.items()):
+            parts.append(uuid.UUID(sid).bytes)
+            if is_tagged:
+                parts.append(bytes([len(tag) << 1]) + tag.encode())
+            parts.append(struct.pack("<Q", len(intervals)))
+            parts += [struct.pack("<QQ", first, last + 1) for first, last in intervals]
+        return b"".join(parts)
+
+
+class GtidSetBuilder:
+    """A set that grows. The next transaction of a run costs one comparison."""
+
+    def __init__(self, start: GtidSet) -> None:
+        self._intervals: dict[Source, list[list[int]]] = {
+            source: [list(pair) for pair in intervals]
+            for source, intervals in start.intervals.items()
+        }
+        self._names: dict[bytes | str, str] = {}
+        self._frozen: GtidSet | None = None
+
+    def add(self, sid: bytes | str, tag: str, gno: int) -> None:
+        """Add one transaction; the UUID as 16 bytes or as text."""
+        name = self._names.get(sid)
+        if name is None:
+            name = str(uuid.UUID(bytes=sid) if isinstance(sid, bytes) else uuid.UUID(sid))
+            self._names[sid] = name
+        self._frozen = None
+        intervals = self._intervals.setdefault((name, tag), [])
+        if intervals and intervals[-1][1] + 1 == gno:
+            intervals[-1][1] = gno
+        else:
+            self.add_interval((name, tag), gno, gno)
+
+    def add_interval(self, source: Source, first: int, last: int) -> None:
+        """Add the transactions `first` to `last`, both included."""
+        self._frozen = None
+        intervals = self._intervals.setdefault(source, [])
+        begin = bisect_right(intervals, first - 1, key=lambda pair: pair[0])
+        if begin and intervals[begin - 1][1] >= first - 1:
+            begin -= 1
+        end = begin
+        while end < len(intervals) and intervals[end][0] <= last + 1:
+            first, last = min(first, intervals[end][0]), max(last, intervals[end][1])
+            end += 1
+        intervals[begin:end] = [[first, last]]
+
+    def freeze(self) -> GtidSet:
+        """Give the set as it is now."""
+        if self._frozen is None:
+            self._frozen = GtidSet(
+                {s: tuple((a, b) for a, b in pairs) for s, pairs in self._intervals.items()}
+            )
+        return self._frozen
+
+
+def _covers(intervals: Sequence[Interval], first: int, last: int) -> bool:
+    index = bisect_right(intervals, first, key=lambda pair: pair[0]) - 1
+    return index >= 0 and intervals[index][1] >= last
+
+
+def _subtract(intervals: Sequence[Interval], others: Sequence[Interval]) -> Iterator[Interval]:
+    for first, last in intervals:
+        begin = first
+        for a, b in others:
+            if b < begin or a > last:
+                continue
+            if a > begin:
+                yield begin, a - 1
+            begin = b + 1
+        if begin <= last:
+            yield begin, last
+
+
+@dataclass(frozen=True, slots=True)
+class MariadbGtids:
+    """MariaDB's position: of each domain the last transaction, `domain-server-sequence`.
+
+    MariaDB Knowledge Base, "Global Transaction ID": within a domain numbers only grow.
+    """
+
+    by_domain: Mapping[int, tuple[int, int]] = field(default_factory=dict)
+
+    @classmethod
+    def parse(cls, text: str) -> MariadbGtids:
+        """Read the server's text. Raises ValueError."""
+        found: dict[int, tuple[int, int]] = {}
+        for part in "".join(text.split()).split(","):
+            if not part:
+                continue
+            domain, server, sequence = (int(number) for number in part.split("-"))
+            if domain in found:
+                raise ValueError(f"domain {domain} twice in {text!r}")
+            found[domain] = (server, sequence)
+        return cls(found)
+
+    def __str__(self) -> str:
+        items = sorted(self.by_domain.items())
+        return ",".join(f"{domain}-{server}-{number}" for domain, (server, number) in items)
+
+    def __bool__(self) -> bool:
+        return bool(self.by_domain)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def replace(self, domain: int, server: int, sequence: int) -> MariadbGtids:
+        """Give the position after one transaction more."""
+        return MariadbGtids({**self.by_domain, domain: (server, sequence)})
+
+    def contains(self, other: MariadbGtids) -> bool:
+        """Whether this is at or beyond the other in every domain of the other."""
+        return all(
+            domain in self.by_domain and self.by_domain[domain][1] >= sequence
+            for domain, (_, sequence) in other.by_domain.items()
+        )
+
+    def __or__(self, other: MariadbGtids) -> MariadbGtids:
+        joined = dict(self.by_domain)
+        for domain, place in other.by_domain.items():
+            if domain not in joined or joined[domain][1] < place[1]:
+                joined[domain] = place
+        return MariadbGtids(joined)
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place between two transactions. `server` names whose `file` and `offset` these are.
+
+    The text form has five parts separated by `|`: flavour, server, file, offset, GTIDs (empty: an
+    empty set; `-`: the server has none).
+    """
+
+    flavour: Flavour
+    server: str
+    file: str
+    offset: int
+    gtids: GtidSet | MariadbGtids | None
+
+    def __str__(self) -> str:
+        gtids = "-" if self.gtids is None else str(self.gtids)
+        server = self.server.replace("%", "%25").replace("|", "%7C")
+        return f"{self.flavour}|{server}|{self.file}|{self.offset}|{gtids}"
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """Read what `str` wrote. Raises ValueError."""
+        parts = text.split("|")
+        if len(parts) != 5:
+            raise ValueError(f"not a position: {text!r}")
+        flavour, server, file, offset, gtids = parts
+        kind = Flavour(flavour)
+        read = GtidSet.parse if kind is Flavour.MYSQL else MariadbGtids.parse
+        return cls(
+            kind,
+            server.replace("%7C", "|").replace("%25", "%"),
+            file,
+            int(offset),
+            None if gtids == "-" else read(gtids),
+        )
+
+    def reaches(self, other: Position) -> bool:
+        """Whether this is at or beyond the other. Raises ValueError when nobody can say: another
+        flavour, or another server without GTIDs."""
+        mine, theirs = self.gtids, other.gtids
+        if isinstance(mine, GtidSet) and isinstance(theirs, GtidSet):
+            return mine.contains(theirs)
+        if isinstance(mine, MariadbGtids) and isinstance(theirs, MariadbGtids):
+            return mine.contains(theirs)
+        if self.flavour is not other.flavour or self.server != other.server:
+            raise ValueError("positions of different servers without common GTIDs")
+        return (file_number(self.file), self.offset) >= (file_number(other.file), other.offset)
+
+
+def file_number(file: str) -> int:
+    """Give the number of a log file: files are ordered by it, for it may outgrow six digits."""
+    number = file.rpartition(".")[2]
+    return int(number) if number.isdigit() else 0
