@@ -1,0 +1,123 @@
+"""What the server's catalog says of watched tables, on a connection of its own.
+
+Always says up to which place of the log its knowledge holds: a definition that changes before that
+place was known too early, and rows logged before it may have been decoded by it.
+"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Collection, Sequence
+from typing import Any, Final
+
+import pymysql
+
+from projector.binlog.connection import Rows, ask, connect, log_end
+from projector.binlog.tablemap import ColumnInfo
+from projector.errors import TransientError
+from projector.model import TableName
+from projector.position import file_number
+from projector.settings import Mysql
+
+_CLOCK_INTERVAL_S: Final = 60.0
+_COLUMNS: Final = (
+    "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, CHARACTER_SET_NAME FROM information_schema.COLUMNS"
+    " WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s ORDER BY ORDINAL_POSITION"
+)
+# Names through which a statement can change tables that it does not name.
+_INDIRECT: Final = (
+    "SELECT TABLE_NAME FROM information_schema.VIEWS"
+    " WHERE TABLE_SCHEMA NOT IN ('sys', 'mysql', 'information_schema', 'performance_schema')"
+    " UNION SELECT EVENT_OBJECT_TABLE FROM information_schema.TRIGGERS"
+    " WHERE TRIGGER_SCHEMA NOT IN ('sys', 'mysql')"
+    " UNION SELECT ROUTINE_NAME FROM information_schema.ROUTINES"
+    " WHERE ROUTINE_SCHEMA NOT IN ('sys', 'mysql')"
+    " UNION SELECT REFERENCED_TABLE_NAME FROM information_schema.REFERENTIAL_CONSTRAINTS"
+    " WHERE DELETE_RULE NOT IN ('RESTRICT', 'NO ACTION')"
+    " OR UPDATE_RULE NOT IN ('RESTRICT', 'NO ACTION')"
+)
+
+
+class Catalog:
+    """Definitions by table, read when needed. For one thread."""
+
+    def __init__(self, settings: Mysql) -> None:
+        self._settings = settings
+        self._connection: pymysql.Connection[Any] | None = None
+        self._columns: dict[TableName, tuple[ColumnInfo, ...]] = {}
+        self._known_at: dict[TableName, tuple[int, int]] = {}
+        self._indirect: frozenset[str] | None = None
+        self._clock_read_at = 0.0
+        self.clock_offset_s = 0.0
+
+    def columns(self, table: TableName) -> tuple[ColumnInfo, ...]:
+        """Give a table's columns in the order of their ordinals; none where there is no table."""
+        known = self._columns.get(table)
+        if known is None:
+            known = tuple(_column(row) for row in self._ask(_COLUMNS, table.schema, table.name))
+            # Asked after the columns: whatever they show was logged before this place.
+            file, offset, _ = log_end(self._connected())
+            self._columns[table], self._known_at[table] = known, (file_number(file), offset)
+        return known
+
+    def was_early(self, table: TableName, file: str, offset: int) -> bool:
+        """Say whether what is known of a table is younger than this place in the log."""
+        return self._known_at.get(table, (0, 0)) >= (file_number(file), offset)
+
+    def forget(self, table: TableName) -> None:
+        """Read the table's definition again when it is next needed."""
+        self._columns.pop(table, None)
+
+    def forget_indirect(self) -> None:
+        """Ask for views, triggers, routines and cascades again when next needed."""
+        self._indirect = None
+
+    def indirect(self, names: Collection[str]) -> bool:
+        """Say whether one of these names, in lower case, can change a table that is not named."""
+        if self._indirect is None:
+            self._indirect = frozenset(str(row[0]).lower() for row in self._ask(_INDIRECT))
+        return not self._indirect.isdisjoint(names)
+
+    def read_clock(self, *, now: bool = False) -> None:
+        """Measure the server's clock against ours, at most once a minute."""
+        if not now and time.monotonic() - self._clock_read_at < _CLOCK_INTERVAL_S:
+            return
+        self._connected()
+        before = time.time()
+        server = float(self._ask("SELECT UNIX_TIMESTAMP(NOW(6))")[0][0])
+        self.clock_offset_s = server - (before + time.time()) / 2
+        self._clock_read_at = time.monotonic()
+
+    def close(self) -> None:
+        """Free the connection."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection._force_close()  # type: ignore[attr-defined]
+
+    def _ask(self, sql: str, *values: object) -> Rows:
+        """Ask; an idle connection may have been closed by the server, so ask twice."""
+        try:
+            return ask(self._connected(), sql, *values)
+        except TransientError:
+            self.close()
+            return ask(self._connected(), sql, *values)
+
+    def _connected(self) -> pymysql.Connection[Any]:
+        if self._connection is None:
+            self._connection = connect(self._settings)
+        return self._connection
+
+
+def _column(row: Sequence[Any]) -> ColumnInfo:
+    name, type_name, full_type, charset = row
+    lowered = str(type_name).lower()
+    members = _members(str(full_type)) if lowered in {"enum", "set"} else ()
+    unsigned = any(word in str(full_type).lower() for word in ("unsigned", "zerofill"))
+    return ColumnInfo(str(name), lowered, unsigned and not members, charset, members)
+
+
+def _members(full_type: str) -> tuple[str, ...]:
+    """Take the members out of `enum('a','b''c')`."""
+    quoted = re.findall(r"'((?:[^'\\]|''|\\.)*)'", full_type, re.DOTALL)
+    return tuple(text.replace("''", "'") for text in quoted)

@@ -1,0 +1,344 @@
+"""From events to whole transactions.
+
+Never gives out a position inside a transaction. A transaction ends in an Xid event, a query
+COMMIT or ROLLBACK (tables without transactions), an XA PREPARE in one phase, or is one statement.
+What has no end when another begins was never committed (a server that crashed) and is dropped.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable, Sequence
+from struct import Struct
+from typing import Final, NamedTuple
+
+from projector.binlog import events
+from projector.binlog.catalog import Catalog
+from projector.binlog.damage import DamagedEventError
+from projector.binlog.events import CHECKSUM_SIZE, HEADER_SIZE, Event, Gtid, header
+from projector.binlog.progress import Progress
+from projector.binlog.statements import Watched, effects, opens_transaction
+from projector.binlog.tables import Tables, WatchedTable
+from projector.errors import UndecodableLogError
+from projector.model import Change, Kind, RowsChange, TableChange, TableName, Transactions, Watch
+
+ROWS_AT_ONCE: Final = 2000  # row changes in one Transactions, if transactions can be cut so
+_DUMMY_TABLE: Final = b"\xff\xff\xff\x00\x00\x00"  # ends a statement without rows
+_checksum_at = Struct("<I").unpack_from
+
+Emit = Callable[[Transactions, int], None]
+Handler = Callable[[bytes, int, int], None]
+
+
+class _Prepared(NamedTuple):
+    gtid: Gtid | None
+    changes: list[Change]
+    rows: int
+
+
+class Assembler:
+    """Takes events in the order of the log and emits transactions."""
+
+    def __init__(
+        self, progress: Progress, watches: Sequence[Watch], catalog: Catalog, *, folds_names: bool,
+        emit: Emit,
+    ) -> None:  # fmt: skip
+        self.checksum_size = 0
+        self.has_begun = False  # a format description has come
+        self._progress, self._catalog, self._emit = progress, catalog, emit
+        self._tables = Tables(watches, catalog, folds_names=folds_names)
+        read = {watch.table: watch.read for watch in watches}
+        self._watched = Watched(read, folds_names, catalog.indirect)
+        self._table_by_id: dict[bytes, WatchedTable | None] = {_DUMMY_TABLE: None}
+        # Whole transactions not yet emitted, then the changes of the open one from `_tail` on.
+        self._changes: list[Change] = []
+        self._tail = self._rows = self._tail_rows = self._count = 0
+        self._times: list[float] = []
+        self._beat = False
+        self._prepared: dict[str, _Prepared] = {}
+        self._payload_end: tuple[int, int] | None = None
+        self._reset()
+        self.handlers = self._make_handlers()
+
+    # What `handlers` are called with: the buffer, the place of the event's header, and its end
+    # without checksum.
+
+    def _make_handlers(self) -> list[Handler | None]:
+        """Give what to do by event type; None: nothing."""
+        handlers: list[Handler | None] = [self._unknown] * 256
+        for event in Event:
+            handlers[event] = None
+        for kind in _KIND_BY_TYPE:
+            handlers[kind] = self._take_rows
+        for event, handler in {
+            Event.QUERY: self._take_query,
+            Event.QUERY_COMPRESSED: self._take_query,
+            Event.EXECUTE_LOAD_QUERY: self._take_query,
+            Event.ROTATE: self._take_rotate,
+            Event.FORMAT_DESCRIPTION: self._take_format,
+            Event.XID: self._take_end,
+            Event.TABLE_MAP: self._take_table_map,
+            Event.INCIDENT: self._take_incident,
+            Event.HEARTBEAT: self._take_heartbeat,
+            Event.HEARTBEAT_V2: self._take_heartbeat,
+            Event.GTID: self._take_gtid,
+            Event.ANONYMOUS_GTID: self._take_gtid,
+            Event.GTID_TAGGED: self._take_gtid,
+            Event.MARIADB_GTID: self._take_mariadb_gtid,
+            Event.XA_PREPARE: self._take_prepare,
+        }.items():
+            handlers[event] = handler
+        return handlers
+
+    def flush(self, *, is_head: bool) -> None:
+        """Emit the whole transactions that have come; a heartbeat is emitted at the head only."""
+        if not self._count and not self._tail and not (self._beat and is_head):
+            return
+        whole = self._changes[: self._tail]
+        del self._changes[: self._tail]
+        progress = self._progress
+        rows, self._rows, self._tail, self._beat = self._rows, 0, 0, False
+        count, times = self._count, self._times
+        self._count, self._times = 0, []
+        self._emit(
+            Transactions(whole, count, progress.restart(), progress.here(), times, is_head), rows
+        )
+
+    def begin_payload(self, buf: bytes, at: int) -> None:
+        """The events that follow come from inside a compressed transaction."""
+        seconds, _, _, _, log_pos, _ = header(buf, at)
+        self._payload_end = (seconds, log_pos)
+        self.checksum_size = 0
+
+    def end_payload(self, checksum_size: int) -> None:
+        """The compressed transaction has been taken."""
+        self._payload_end = None
+        self.checksum_size = checksum_size
+
+    def _take_rows(self, buf: bytes, at: int, end: int) -> None:
+        try:
+            watched = self._table_by_id[buf[at + 19 : at + 25]]
+        except KeyError:
+            raise DamagedEventError("rows of a table that the log has not described") from None
+        if watched is None:
+            return
+        self.verify(buf, at, end)
+        table, decoder = watched
+        if decoder is None:
+            self._say(TableChange(table, "undecodable"))
+            return
+        kind = buf[at + 4]
+        before, after, count = decoder.decode(kind, buf, at + HEADER_SIZE, end)
+        self._changes.append(RowsChange(table, _KIND_BY_TYPE[kind], before, after, count))
+        self._tail_rows += count
+        if self._tail_rows >= ROWS_AT_ONCE:
+            self._relieve()
+
+    def _take_table_map(self, buf: bytes, at: int, end: int) -> None:
+        body = buf[at + HEADER_SIZE : end]
+        watched = self._tables.lookup(body, _UNSEEN)
+        if watched is _UNSEEN:
+            self.verify(buf, at, end)
+            watched = self._tables.add(body)
+        self._table_by_id[body[:6]] = watched  # type: ignore[assignment]
+
+    def _take_gtid(self, buf: bytes, at: int, end: int) -> None:
+        self._drop_unfinished()
+        self.verify(buf, at, end)
+        kind = buf[at + 4]
+        gtid = events.tagged_gtid(buf, at, end) if kind == 42 else events.gtid(buf, at, end)
+        self._committed_at = gtid.committed_at
+        self._gtid = None if kind == 34 else gtid
+        self._first_end = header(buf, at)[4]
+
+    def _take_mariadb_gtid(self, buf: bytes, at: int, end: int) -> None:
+        self._drop_unfinished()
+        self.verify(buf, at, end)
+        domain, server, sequence, lone, prepares = events.mariadb_gtid(buf, at, end)
+        self._mariadb_gtid = (domain, server, sequence)
+        self._is_open, self._holds = not lone, prepares
+        self._first_end = header(buf, at)[4]
+
+    def _take_query(self, buf: bytes, at: int, end: int) -> None:
+        if buf[end - 6 : end] == b"\0BEGIN":
+            self._is_open = True
+        elif buf[end - 7 : end] == b"\0COMMIT":
+            self._take_end(buf, at, end)
+        else:
+            self.verify(buf, at, end)
+            kind = buf[at + 4]
+            schema, text = events.query(buf, at, end, load=kind == Event.EXECUTE_LOAD_QUERY)
+            if kind == Event.QUERY_COMPRESSED:
+                text = events.decompress(text)
+            self._statement(schema, text, buf, at, end)
+
+    def _statement(self, schema: str, text: bytes, buf: bytes, at: int, end: int) -> None:
+        words = text[:64].upper().split()
+        first, second = (*words[:2], b"", b"")[:2]
+        if first == b"XA":
+            self._take_xa(second, text, buf, at, end)
+        elif first == b"BEGIN":
+            self._is_open = True
+        elif first == b"COMMIT" or (first == b"ROLLBACK" and second != b"TO"):
+            # A rollback is logged when tables without transactions have been changed.
+            self._take_end(buf, at, end)
+        elif first not in (b"SAVEPOINT", b"ROLLBACK"):
+            self._take_effects(schema, text, header(buf, at)[4])
+            if opens_transaction(text):
+                self._is_open = True
+            elif not self._is_open:
+                self._take_end(buf, at, end)
+
+    def _take_effects(self, schema: str, text: bytes, log_pos: int) -> None:
+        """Tell what a statement did to watched tables."""
+        if text.lstrip()[:5].upper() in (b"CREAT", b"ALTER", b"DROP "):
+            self._catalog.forget_indirect()
+        for table, said, moves_columns in effects(text, schema, self._watched):
+            reason = said
+            if table is not None:
+                place = self._progress.ahead(None, log_pos)
+                was_early = self._catalog.was_early(table, place.file, place.offset)
+                if reason is None and moves_columns and was_early:
+                    reason = "alter"
+                self._tables.forget(table)
+            if reason is not None:
+                self._say(TableChange(table, reason))
+
+    def _take_xa(self, verb: bytes, text: bytes, buf: bytes, at: int, end: int) -> None:
+        if verb in (b"START", b"BEGIN"):
+            self._is_open = self._holds = True
+        elif verb in (b"COMMIT", b"ROLLBACK"):
+            xid = events.xid_text(text.split(None, 2)[2])
+            prepared = self._prepared.pop(xid, None)
+            if verb == b"COMMIT" and prepared is None:
+                self._say(TableChange(None, "prepared"))
+            elif prepared is not None:
+                if verb == b"COMMIT":
+                    self._changes += prepared.changes
+                    self._tail_rows += prepared.rows
+                if prepared.gtid is not None:
+                    self._progress.add(prepared.gtid)
+                self._progress.release(xid)
+            self._take_end(buf, at, end)
+
+    def _take_prepare(self, buf: bytes, at: int, end: int) -> None:
+        self.verify(buf, at, end)
+        xid, commits = events.prepared_xid(buf, at, end)
+        if commits:
+            self._take_end(buf, at, end)
+            return
+        changes = self._changes[self._tail :]
+        del self._changes[self._tail :]
+        self._prepared[xid] = _Prepared(self._gtid, changes, self._tail_rows)
+        self._progress.hold(xid)
+        self._tail_rows, self._gtid = 0, None
+        self._take_end(buf, at, end)
+        self._count -= 1
+        self._times.pop()
+
+    def _take_end(self, buf: bytes, at: int, end: int) -> None:
+        """The open transaction is whole."""
+        if self._payload_end is not None:
+            seconds, log_pos = self._payload_end
+        else:
+            seconds, _, _, _, log_pos, _ = header(buf, at)
+        progress = self._progress
+        progress.move(log_pos)
+        if self._gtid is not None:
+            progress.add(self._gtid)
+        elif self._mariadb_gtid is not None:
+            progress.replace(*self._mariadb_gtid)
+        self._times.append(self._committed_at or seconds)
+        self._count += 1
+        self._tail = len(self._changes)
+        self._rows += self._tail_rows
+        self._reset()
+        if self._rows >= ROWS_AT_ONCE or self._count >= ROWS_AT_ONCE:
+            self.flush(is_head=False)
+
+    def _take_rotate(self, buf: bytes, at: int, end: int) -> None:
+        file, offset = events.rotate(buf, at, end + self.checksum_size)
+        if header(buf, at)[5] & events.ARTIFICIAL_FLAG or header(buf, at)[0] == 0:
+            self._progress.open(file, offset)
+        else:
+            self._drop_unfinished()
+            self._progress.rotate(file, offset)
+
+    def _take_format(self, buf: bytes, at: int, end: int) -> None:
+        end_with_checksum = end + self.checksum_size
+        self.checksum_size = CHECKSUM_SIZE if events.has_checksum(buf, end_with_checksum) else 0
+        self._drop_unfinished()
+        self._table_by_id = {_DUMMY_TABLE: None}
+        self.has_begun = True
+
+    def _take_heartbeat(self, buf: bytes, at: int, end: int) -> None:
+        self._beat = True
+
+    def _take_incident(self, buf: bytes, at: int, end: int) -> None:
+        """The server says that its log may lack changes."""
+        self._say(TableChange(None, "undecodable"))
+        if not self._is_open:
+            self._take_end(buf, at, end)
+
+    def _unknown(self, buf: bytes, at: int, end: int) -> None:
+        _, kind, _, _, _, flags = header(buf, at)
+        if not flags & events.IGNORABLE_FLAG:
+            raise UndecodableLogError(
+                f"the log holds an event of the unknown type {kind} in {self._progress.file}",
+                "Update this program; a resync after the event's end goes on without it.",
+            )
+
+    def verify(self, buf: bytes, at: int, end: int) -> None:
+        """Compare an event's checksum, if it has one. Raises DamagedEventError."""
+        if self.checksum_size and zlib.crc32(buf[at:end]) != _checksum_at(buf, end)[0]:
+            raise DamagedEventError("an event's checksum is wrong")
+
+    def _say(self, change: TableChange) -> None:
+        if change not in self._said:
+            self._said.add(change)
+            self._changes.append(change)
+
+    def _relieve(self) -> None:
+        """Keep a large transaction from filling the memory."""
+        if self._holds:  # not committed: nothing may be given out, so keep the tables only
+            tables = {change.table for change in self._changes[self._tail :]}
+            self._changes[self._tail :] = [TableChange(table, "prepared") for table in tables]
+            self._tail_rows = len(tables)
+            return
+        if self._tail or self._count:
+            self.flush(is_head=False)
+        changes, rows = self._changes, self._tail_rows
+        self._changes, self._tail_rows = [], 0
+        barrier = self._progress.ahead(self._gtid, self._first_end)
+        self._emit(Transactions(changes, 0, None, barrier, ()), rows)
+
+    def _drop_unfinished(self) -> None:
+        if self._is_open:
+            del self._changes[self._tail :]
+            self._reset()
+
+    def _reset(self) -> None:
+        """Between two transactions."""
+        self._is_open = self._holds = False
+        self._tail_rows, self._committed_at, self._first_end = 0, 0.0, 0
+        self._gtid: Gtid | None = None
+        self._mariadb_gtid: tuple[int, int, int] | None = None
+        self._said: set[TableChange] = set()
+
+
+_UNSEEN: Final = WatchedTable(TableName("", ""), None)
+_KIND_BY_TYPE: Final = {
+    Event.WRITE_ROWS_V1: Kind.INSERT,
+    Event.WRITE_ROWS: Kind.INSERT,
+    Event.WRITE_ROWS_COMPRESSED_V1: Kind.INSERT,
+    Event.WRITE_ROWS_COMPRESSED: Kind.INSERT,
+    Event.UPDATE_ROWS_V1: Kind.UPDATE,
+    Event.UPDATE_ROWS: Kind.UPDATE,
+    Event.PARTIAL_UPDATE_ROWS: Kind.UPDATE,
+    Event.UPDATE_ROWS_COMPRESSED_V1: Kind.UPDATE,
+    Event.UPDATE_ROWS_COMPRESSED: Kind.UPDATE,
+    Event.DELETE_ROWS_V1: Kind.DELETE,
+    Event.DELETE_ROWS: Kind.DELETE,
+    Event.DELETE_ROWS_COMPRESSED_V1: Kind.DELETE,
+    Event.DELETE_ROWS_COMPRESSED: Kind.DELETE,
+}
