@@ -1,0 +1,378 @@
+"""Game day: for each alert, the fault that should raise it does, and the remedy clears it.
+
+A real Prometheus scrapes a real daemon once a second, with the shipped rules. Only their patience
+is shortened: minutes become seconds. Each fault is made as an accident makes it.
+"""
+
+import json
+import re
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from sqlalchemy import create_engine
+
+from schema.tables import metadata
+from tests import tools
+from tests.fix_servers import missing
+from tests.servers import (
+    DatabaseServer,
+    Flavour,
+    RedisServer,
+    ServerUnavailable,
+    TcpProxy,
+    start_database,
+    start_redis,
+)
+from tests.servers.process import Process, free_port, new_folder
+from tests.tools import ensure_tools
+
+DEPLOY = Path(__file__).parents[2] / "deploy"
+RULES = DEPLOY / "prometheus" / "rules.yaml"
+TICKETS = 12
+
+pytestmark = [pytest.mark.server, pytest.mark.slow, pytest.mark.timeout(180)]
+
+
+@dataclass
+class Game:
+    """One running deployment, its faults and its alerts."""
+
+    mysql: DatabaseServer
+    redis: RedisServer
+    to_mysql: TcpProxy
+    to_redis: TcpProxy
+    prometheus_port: int
+    ports: tuple[int, int]
+    folder: Path
+    daemons: dict[int, Process] = field(default_factory=dict)
+
+    def start_daemon(self, which: int = 0, redis_url: str | None = None) -> None:
+        """Start the first or the second projector; returns at once."""
+        settings = {
+            "fanout_max_documents": 2,
+            "mysql.url": self.mysql.url("helpdesk").replace(
+                f":{self.mysql.port}/", f":{self.to_mysql.port}/"
+            ),
+            "redis.url": redis_url or f"redis://127.0.0.1:{self.to_redis.port}/1",
+            "http.port": self.ports[which],
+            "log.format": "json",
+            "reconcile.scrub_interval_s": 4,
+        }
+        folder = self.folder / f"daemon-{which}"
+        folder.mkdir(exist_ok=True)
+        config = folder / "projector.toml"
+        config.write_text("".join(f"{key} = {json.dumps(it)}\n" for key, it in settings.items()))
+        command = [sys.executable, "-m", "projector", "run", "--config", str(config)]
+        self.daemons[which] = Process(command, folder)
+        self.daemons[which].start()
+
+    def kill_daemon(self, which: int = 0) -> None:
+        """SIGKILL, as the kernel does it to the greedy."""
+        self.daemons[which].kill()
+
+    def sql(self, *statements: str) -> None:
+        """Run statements as the application."""
+        for statement in statements:
+            self.mysql.execute(statement, database="helpdesk")
+
+    @contextmanager
+    def locked_users(self) -> Iterator[None]:
+        """Somebody's session holds a table, as a careless migration does."""
+        with self.mysql.connect("helpdesk") as connection, connection.cursor() as cursor:
+            cursor.execute("LOCK TABLES users WRITE")
+            yield
+            cursor.execute("UNLOCK TABLES")
+
+    def firing(self) -> set[str]:
+        """The alerts that fire now."""
+        answer = _get(f"http://127.0.0.1:{self.prometheus_port}/api/v1/alerts")
+        alerts = json.loads(answer)["data"]["alerts"]
+        return {each["labels"]["alertname"] for each in alerts if each["state"] == "firing"}
+
+    def metric(self, name: str) -> float | None:
+        """The first value of a metric of the first daemon; None while it does not answer."""
+        try:
+            text = _get(f"http://127.0.0.1:{self.ports[0]}/metrics")
+        except OSError:
+            return None
+        found = re.search(rf"(?m)^{name}(?:{{.*}})? (.*)$", text)
+        return float(found[1]) if found else None
+
+    def expect(self, *alerts: str) -> None:
+        """Wait until these alerts fire."""
+        self._wait(lambda: set(alerts) <= self.firing(), f"{alerts} to fire")
+
+    def expect_calm(self, *alerts: str) -> None:
+        """Wait until none of these alerts fires; without any named, none at all."""
+        self._wait(
+            lambda: not (self.firing() & set(alerts) if alerts else self.firing()),
+            f"{alerts or 'all alerts'} to clear",
+        )
+
+    def expect_leader(self) -> None:
+        """Wait until the first daemon leads and has caught up."""
+        self._wait(
+            lambda: (
+                self.metric("projector_is_leader") == 1
+                and self.metric("projector_lag_seconds") == 0
+                and self.metric("projector_documents") == TICKETS
+            ),
+            "a leader that has caught up",
+        )
+
+    def _wait(self, condition: Callable[[], bool], what: str, timeout_s: float = 75) -> None:
+        deadline = time.monotonic() + timeout_s
+        while not condition():
+            if time.monotonic() > deadline:
+                log = self.daemons[0].log_tail() if self.daemons else ""
+                raise AssertionError(f"waited for {what}; firing: {self.firing()}\n{log}")
+            time.sleep(0.2)
+
+
+@pytest.fixture(scope="module")
+def deployment() -> Iterator[Game]:
+    """MySQL, Redis, Prometheus and one projector that leads."""
+    prometheus = ensure_tools().prometheus
+    if not isinstance(prometheus, tuple):
+        tools.missing(prometheus)
+    try:
+        mysql, redis = start_database(Flavour.MYSQL), start_redis()
+    except ServerUnavailable as problem:
+        missing(problem)
+    folder = new_folder("gameday")
+    to_mysql, to_redis = (TcpProxy("127.0.0.1", server.port) for server in (mysql, redis))
+    game = Game(mysql, redis, to_mysql, to_redis, free_port(), (free_port(), free_port()), folder)
+    with mysql, redis, to_mysql, to_redis:
+        _fill(mysql)
+        watcher = Process(_prometheus(prometheus, game), folder)
+        watcher.start()
+        game.start_daemon()
+        try:
+            yield game
+        finally:
+            for process in [watcher, *game.daemons.values()]:
+                process.kill()
+
+
+@pytest.fixture
+def game(deployment: Game) -> Game:
+    """The deployment in good health: one leader, caught up, no alert."""
+    game = deployment
+    if not game.daemons[0].running:
+        game.start_daemon()
+    game._wait(lambda: _answers(game.prometheus_port), "Prometheus")
+    game.expect_leader()
+    game.expect_calm()
+    return game
+
+
+def test_a_dead_projector_is_missed_until_it_is_started_again(game: Game) -> None:
+    """ProjectorDown: `kill -9`, then a start."""
+    game.kill_daemon()
+    game.expect("ProjectorDown")
+    game.start_daemon()
+    game.expect_calm("ProjectorDown")
+
+
+def test_a_lease_that_nobody_serves_is_noticed(game: Game) -> None:
+    """ProjectorNoLeader: the lease is somebody else's, until that somebody is gone."""
+    client = game.redis.client()
+    kept = client.dump("{tickets}:lease")
+    _usurp(client)
+    game.expect("ProjectorNoLeader")
+    client.delete("{tickets}:lease")
+    game.expect_calm("ProjectorNoLeader")
+    assert kept is not None
+
+
+def test_two_leaders_are_noticed_while_redis_is_moved(game: Game) -> None:
+    """ProjectorSeveralLeaders: a second projector writes to another Redis, then the move ends."""
+    with start_redis() as other:
+        game.start_daemon(1, other.url())
+        game.expect("ProjectorSeveralLeaders")
+        game.daemons[1].terminate()
+        game.expect_calm("ProjectorSeveralLeaders")
+
+
+def test_a_projector_that_starts_again_and_again_is_noticed(game: Game) -> None:
+    """ProjectorRestarting: five lives in a row, then a long one."""
+    for _ in range(5):
+        before = game.metric("process_start_time_seconds")
+        game.kill_daemon()
+        game.start_daemon()
+        game._wait(
+            lambda before=before: game.metric("process_start_time_seconds") not in (None, before),  # type: ignore[misc]
+            "the next life",
+        )
+        time.sleep(1.1)  # so that a scrape sees this life
+    game.expect("ProjectorRestarting")
+    game.expect_calm("ProjectorRestarting")
+
+
+def test_a_lost_mysql_is_noticed_until_it_is_back(game: Game) -> None:
+    """ProjectorMysqlDown, ProjectorErrors, ProjectorReconnecting: the network is cut."""
+    game.to_mysql.cut()
+    game.expect("ProjectorMysqlDown", "ProjectorErrors", "ProjectorReconnecting")
+    game.to_mysql.heal()
+    game.expect_calm("ProjectorMysqlDown")
+
+
+def test_a_lost_redis_is_noticed_until_it_is_back(game: Game) -> None:
+    """ProjectorRedisDown: the network is cut, then mended."""
+    game.to_redis.cut()
+    game.expect("ProjectorRedisDown")
+    game.to_redis.heal()
+    game.expect_calm("ProjectorRedisDown")
+
+
+def test_a_locked_table_makes_documents_old(game: Game) -> None:
+    """ProjectorLagHigh, ProjectorLagCritical, ProjectorNotVerified; then ProjectorLatencyHigh."""
+    with game.locked_users():
+        game.sql("UPDATE tickets SET title = CONCAT(title, '!') WHERE id = 1")
+        game.expect("ProjectorLagHigh", "ProjectorLagCritical", "ProjectorNotVerified")
+    game.expect("ProjectorLatencyHigh")
+    game.expect_calm("ProjectorLagHigh", "ProjectorLagCritical", "ProjectorNotVerified")
+
+
+def test_work_that_does_not_get_on_is_noticed(game: Game) -> None:
+    """ProjectorResyncStuck, ProjectorDebtsOld: wide work meets a locked table, then it is free."""
+    with game.locked_users():
+        game.sql("UPDATE ticket_statuses SET name = CONCAT(name, '.') WHERE id = 1")
+        game.expect("ProjectorDebtsOld", "ProjectorResyncStuck")
+    game.expect_calm("ProjectorDebtsOld", "ProjectorResyncStuck")
+
+
+def test_a_redis_that_fills_up_is_noticed_before_it_refuses(game: Game) -> None:
+    """ProjectorRedisMemoryHigh: little room is left, then `maxmemory` is raised."""
+    client = game.redis.client()
+    client.config_set("maxmemory", int(client.info("memory")["used_memory"] * 1.1))
+    game.expect("ProjectorRedisMemoryHigh")
+    client.config_set("maxmemory", 1 << 30)
+    game.expect_calm("ProjectorRedisMemoryHigh")
+    client.config_set("maxmemory", 0)
+
+
+def test_a_mass_delete_is_noticed(game: Game) -> None:
+    """ProjectorDocumentsLost: most tickets go, then they are put back."""
+    game.sql("CREATE TABLE saved AS SELECT * FROM tickets", "DELETE FROM tickets WHERE id > 3")
+    game.expect("ProjectorDocumentsLost")
+    game.sql("INSERT INTO tickets SELECT * FROM saved WHERE id > 3", "DROP TABLE saved")
+    game.expect_calm("ProjectorDocumentsLost")
+
+
+def test_a_document_altered_by_hand_is_found_and_mended(game: Game) -> None:
+    """ProjectorScrubFound, ProjectorDifferences: one pass finds it, the next is clean."""
+    game.redis.client().hset("tickets", "1", b'{"altered": true}')
+    game.expect("ProjectorScrubFound", "ProjectorDifferences")
+    assert b"altered" not in game.redis.client().hget("tickets", "1")
+    game.expect_calm("ProjectorDifferences")
+
+
+def test_a_document_that_cannot_be_made_is_noticed_until_its_row_is_mended(game: Game) -> None:
+    """ProjectorQuarantine: a date that does not exist, then one that does."""
+    before = game.mysql.execute("SELECT created_at FROM tickets WHERE id = 2", database="helpdesk")
+    with game.mysql.connect("helpdesk") as connection, connection.cursor() as cursor:
+        cursor.execute("SET sql_mode = ''")
+        cursor.execute("UPDATE tickets SET created_at = '0000-00-00 00:00:00' WHERE id = 2")
+    game.expect("ProjectorQuarantine")
+    game.mysql.execute(
+        "UPDATE tickets SET created_at = %s WHERE id = 2", before[0][0], database="helpdesk"
+    )
+    game.expect_calm("ProjectorQuarantine")
+
+
+def test_a_recovery_is_told(game: Game) -> None:
+    """ProjectorRecovered: the hash is deleted and comes back by itself."""
+    game.redis.client().delete("tickets")
+    game.expect("ProjectorRecovered")
+    game.expect_leader()
+    game.expect_calm("ProjectorRecovered")
+
+
+def test_every_alert_has_its_game() -> None:
+    """No alert of the shipped rules is left out of this file."""
+    played = set(re.findall(r"Projector\w+", Path(__file__).read_text()))
+    assert {rule["alert"] for rule in _rules()["groups"][0]["rules"]} <= played
+
+
+def _rules() -> dict[str, Any]:
+    rules: dict[str, Any] = yaml.safe_load(RULES.read_text())
+    return rules
+
+
+def _hurried() -> dict[str, Any]:
+    """The shipped rules with minutes as seconds; what they compare is untouched."""
+    rules = _rules()
+    for rule in rules["groups"][0]["rules"]:
+        expression = re.sub(r"\[\d+[mhd]\]", "[20s]", rule["expr"])
+        expression = re.sub(r"offset \d+[mhd]", "offset 20s", expression)
+        expression = re.sub(r"(projector_lag_seconds > )(\d+)", _tenth, expression)
+        rule["expr"] = expression.replace("2.5 * 86400", "12")
+        if "for" in rule:
+            rule["for"] = "2s"
+    return rules
+
+
+def _tenth(found: re.Match[str]) -> str:
+    return f"{found[1]}{int(found[2]) / 30:g}"
+
+
+def _prometheus(command: tuple[str, ...], game: Game) -> list[str]:
+    (game.folder / "rules.yaml").write_text(json.dumps(_hurried()))
+    targets = [f"127.0.0.1:{port}" for port in game.ports]
+    settings = {
+        "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+        "rule_files": ["rules.yaml"],
+        "scrape_configs": [{"job_name": "projector", "static_configs": [{"targets": targets}]}],
+    }
+    (game.folder / "prometheus.yml").write_text(json.dumps(settings))
+    return [
+        *command,
+        f"--config.file={game.folder / 'prometheus.yml'}",
+        f"--storage.tsdb.path={game.folder / 'data'}",
+        f"--web.listen-address=127.0.0.1:{game.prometheus_port}",
+    ]
+
+
+def _fill(mysql: DatabaseServer) -> None:
+    mysql.create_database("helpdesk")
+    engine = create_engine(mysql.url("helpdesk"))
+    metadata.create_all(engine)
+    engine.dispose()
+    rows = ", ".join(f"({i}, 'ticket {i}', 1, 1, 1, 1)" for i in range(1, TICKETS + 1))
+    mysql.load_sql(
+        "INSERT INTO organizations (id, name, domain) VALUES (1, 'Acme', 'acme.example');"
+        "INSERT INTO departments (id, organization_id, name) VALUES (1, 1, 'Support');"
+        "INSERT INTO users (id, department_id, email, full_name) VALUES (1, 1, 'a@b.example', 'A');"
+        "INSERT INTO ticket_statuses (id, name) VALUES (1, 'open');"
+        "INSERT INTO ticket_priorities (id, name, level) VALUES (1, 'low', 1);"
+        "INSERT INTO tickets (id, title, status_id, priority_id, department_id, requester_id)"
+        f" VALUES {rows}",
+        "helpdesk",
+    )
+
+
+def _usurp(client: Any) -> None:
+    raise NotImplementedError
+
+
+def _answers(port: int) -> bool:
+    try:
+        _get(f"http://127.0.0.1:{port}/-/ready")
+    except OSError:
+        return False
+    return True
+
+
+def _get(url: str) -> str:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        text: str = answer.read().decode()
+    return text
