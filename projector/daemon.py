@@ -24,12 +24,13 @@ from projector.errors import (
     PositionLostError,
     TransientError,
 )
-from projector.health import Health
-from projector.lane import Lane
+from projector.health import Health, Resync, State
+from projector.lane import BUILDS, Lane
 from projector.model import RowsChange, Transactions, Watch
 from projector.ports import Sink, Source
 from projector.position import Position
 from projector.projection import Plan
+from projector.reconcile import SCRUB
 from projector.settings import Settings
 
 _IDLE_WAIT_S = 0.5
@@ -86,21 +87,27 @@ class Daemon:
                 if until_current and not self._stop.is_set():
                     return ExitCode.OK
             except TransientError as error:
-                metrics.errors.labels("transient").inc()
                 metrics.reconnects.labels(error.peer).inc()
-                self._health.failed(error.peer, str(error))
+                self._health.failed("transient", str(error))
+                self._note_peer(error.peer, is_up=False)
                 failures = 0 if time.monotonic() - began > 2 * _BACKOFF_MAX_S else failures + 1
                 self._pause(failures, error)
             except FencedError as error:
-                metrics.errors.labels("fenced").inc()
-                log.warning("fenced", error=str(error))
+                self._health.failed("fenced", str(error))
                 self._stop.wait(0.2)
-        self._health.update(state="stopped")
+        self._health.update(state=State.STOPPED)
         return ExitCode.OK
+
+    def _note_peer(self, peer: str, *, is_up: bool) -> None:
+        if peer == "mysql":
+            self._health.update(mysql_up=is_up)
+        else:
+            self._health.update(redis_up=is_up)
 
     def _pause(self, failures: int, error: TransientError) -> None:
         delay_s = min(_BACKOFF_MAX_S, 0.1 * 2 ** min(failures, 10)) * random.uniform(0.5, 1.0)
         log.warning("retry", peer=error.peer, error=str(error), delay_s=round(delay_s, 2))
+        self._health.progress()
         self._stop.wait(delay_s)
 
     def _acquire(self) -> bool:
@@ -109,14 +116,16 @@ class Daemon:
             if not sink.acquire():
                 for held in self._parts.sinks[:index]:
                     held.release()
-                self._health.standby()
+                self._health.update(state=State.STANDBY, redis_up=True)
+                self._health.progress()
+                self._health.sample()
                 self._stop.wait(min(0.5, self._settings.redis.lease_ttl_s / 4))
                 return False
         return True
 
     def _resign(self) -> None:
-        metrics.is_leader.set(0)
         self._parts.source.close()
+        self._health.update(state=State.STOPPING if self._stop.is_set() else State.STANDBY)
         for sink in self._parts.sinks:
             try:
                 sink.release()
@@ -134,7 +143,6 @@ class Daemon:
             for plan, sink in zip(self._parts.plans, self._parts.sinks, strict=True)
         ]
         try:
-            metrics.is_leader.set(1)
             self._begin(lanes, resync)
             self._loop(lanes)
         finally:
@@ -185,8 +193,12 @@ class Daemon:
             lane.open(checkpoint)
             if resync:
                 lane.owe_all("requested")
-        self._health.leading([lane.plan.name for lane in lanes])
-        log.info("leading", position=str(lanes[0].pipeline.position))
+        self._health.update(
+            state=State.CATCHING_UP,
+            projections=tuple(lane.plan.name for lane in lanes),
+            mysql_up=True,
+            redis_up=True,
+        )
 
     def _start_anew(self, error: PositionLostError) -> Position:
         if self._settings.mysql.on_position_lost == "stop":
@@ -216,7 +228,9 @@ class Daemon:
                 asked_at = now
                 self._attend(lanes)
             for lane in lanes:
-                lane.walker.turn(self._health.lag_s(), self._settings.reconcile.yield_at_lag_s)
+                lane.walker.turn(
+                    self._health.tail_lag_s() or 0.0, self._settings.reconcile.yield_at_lag_s
+                )
             self._health.progress()
             if self._is_current(lanes):
                 break
@@ -225,13 +239,21 @@ class Daemon:
 
     def _apply(self, lanes: Sequence[Lane], transactions: Transactions) -> None:
         count(transactions)
+        times = transactions.commit_times
+        if times:
+            self._health.received(times[0])
         for lane in lanes:
             position = transactions.position
             if position is not None and lane.pipeline.position.reaches(position):
                 if transactions.changes and lane.pipeline.position != position:
                     continue  # this lane was further than the others when the term began
             lane.pipeline.step(transactions)
-        self._health.applied(transactions)
+        if transactions.position is None:
+            return  # the transaction goes on
+        server_now = time.time() + self._parts.source.clock_offset_s
+        for committed_at in times:
+            metrics.commit_to_redis.observe(max(0.0, server_now - committed_at))
+        self._health.applied(times[-1] if times else None, transactions.is_head, server_now)
 
     def _attend(self, lanes: Sequence[Lane]) -> None:
         """Now and then: requests, tampering, checkpoints of idle times, figures."""
@@ -241,7 +263,36 @@ class Daemon:
             lane.answer_requests()
             lane.check_hash(is_intact=not is_altered)
             lane.pipeline.flush()
-        self._health.attend(lanes)
+        self._show(lanes)
+
+    def _show(self, lanes: Sequence[Lane]) -> None:
+        """Tell health what is known; at most of the first projection where only one can be."""
+        debts = [debt for lane in lanes for key, debt in lane.pipeline.known.debts.items()
+                 if key != SCRUB]  # fmt: skip
+        metrics.debts.set(len(debts))
+        whole = [debt for debt in debts if debt.scope == "all"]
+        resync = None
+        if whole:
+            done = sum(debt.done for debt in whole)
+            elapsed = time.time() - min(debt.started_at for debt in whole)
+            resync = Resync(
+                whole[0].reason, done, sum(debt.total for debt in whole),
+                done / elapsed if elapsed > 0 else 0.0,
+            )  # fmt: skip
+        owed = [debt.started_at for debt in debts if debt.started_at]
+        building = any(debt.reason in BUILDS for debt in whole)
+        state = self._health.snapshot().state
+        if building:
+            state = State.BUILDING
+        elif state is State.BUILDING:
+            state = State.CATCHING_UP
+        self._health.update(
+            state=state,
+            checkpoint=str(lanes[0].pipeline.position),
+            owed_since=min(owed) if owed else None,
+            resync=resync,
+        )
+        self._health.sample()
 
     def _is_current(self, lanes: Sequence[Lane]) -> bool:
         return self._target is not None and all(

@@ -14,6 +14,7 @@ from typing import Any
 import pymysql
 import sqlalchemy as sa
 from pymysql.constants import CLIENT, CR, ER
+from pymysql.converters import encoders
 from sqlalchemy.engine import URL, Engine
 
 from projector.errors import OperatorError, TransientError
@@ -29,14 +30,14 @@ _SCHEMA = {ER.NO_SUCH_TABLE, ER.BAD_FIELD_ERROR, ER.BAD_DB_ERROR, ER.UNKNOWN_TAB
 # Lock wait, deadlock, killed query, too many connections, shutdown, read timeout, purged snapshot.
 _BUSY = {1205, 1213, 1317, 1040, 1053, 1077, 1079, 1152, 1159, 1161, 1203, 1226, 1412, 1836, 1927,
          3024, 3169, 4031}  # fmt: skip
-_CLIENT_LOST = range(CR.CR_MIN_ERROR, CR.CR_MAX_ERROR + 1)
+_CLIENT_LOST = range(2000, 2062)
 
 
 def engine(url: URL, settings: Mysql) -> Engine:
     """Make an engine whose connections suit this program's queries; connects to nothing yet."""
     created = sa.create_engine(
         url.set(drivername="mysql+pymysql"),
-        connect_args=connect_arguments(settings) | {"conv": {}},
+        connect_args=connect_arguments(settings) | {"conv": dict(encoders)},
         isolation_level="AUTOCOMMIT",
         pool_size=4,
         max_overflow=4,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
@@ -55,19 +56,20 @@ class Debt:
 
 def full(reason: str) -> Debt:
     """Owe a walk over everything."""
-    return Debt("all", reason)
+    return Debt("all", reason, started_at=time.time())
 
 
 def ids_debt(ids: Iterable[str], reason: str) -> tuple[str, Debt]:
     """Owe certain documents; give the debt with its key."""
     chosen = tuple(sorted(set(ids)))
-    return f"ids:{_digest(chosen)}", Debt("ids", reason, ids=chosen)
+    return f"ids:{_digest(chosen)}", Debt("ids", reason, ids=chosen, started_at=time.time())
 
 
 def route_debt(name: str, values: Iterable[tuple[Any, ...]]) -> tuple[str, Debt]:
     """Owe the documents of a look-up; the same look-up owed twice has the same key."""
     chosen = tuple(sorted(values, key=repr))
-    return f"route:{_digest((name, chosen))}", Debt("route", "fanout", name=name, values=chosen)
+    debt = Debt("route", "fanout", name=name, values=chosen, started_at=time.time())
+    return f"route:{_digest((name, chosen))}", debt
 
 
 def _digest(value: object) -> str:

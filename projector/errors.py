@@ -58,3 +58,12 @@ class FencedError(ProjectorError):
 
 class UndecodableLogError(OperatorError):
     """The log holds something that must not be skipped and that this version cannot read."""
+
+
+class DocumentRefusedError(ProjectorError):
+    """The store takes the others, but not these documents."""
+
+    def __init__(self, ids: frozenset[str], reason: str) -> None:
+        super().__init__(reason)
+        self.ids = ids
+        self.reason = reason

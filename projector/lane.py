@@ -32,6 +32,9 @@ from projector.settings import Settings
 
 _READERS = 2  # threads that read chunks
 
+# Until these walks are done, documents that exist in the database may be missing in the hash.
+BUILDS = frozenset({"initial_build", "position_lost", "hash_changed"})
+
 log = structlog.get_logger()
 
 
@@ -175,7 +178,6 @@ class Lane:
         debts = self.pipeline.known.debts
         asked = {k: None for k, d in debts.items() if d.reason == "requested"}
         self.pipeline.strike(asked, done, {"state": "cancelled"} if ALL in asked else {})
-        metrics.resync_running.set(1 if ALL in debts else 0)
 
     def _full(self, reason: str) -> Debt:
         total = self._count()

@@ -137,7 +137,8 @@ class Checkpoint:
 class Batch:
     """What one atomic act writes. `position` None leaves the checkpoint's position as it is.
 
-    `debts`, `quarantine`: changes of the side records, by key; None strikes a record off.
+    `debts`, `quarantine`, `resync`: changes of the side records, by key; None strikes one off.
+    `requests_done`: what was asked of the daemon and is hereby taken up.
     """
 
     documents: Mapping[str, bytes]
@@ -148,6 +149,8 @@ class Batch:
     committed_at: float | None = None
     debts: Mapping[str, str | None] = field(default_factory=dict)
     quarantine: Mapping[str, str | None] = field(default_factory=dict)
+    resync: Mapping[str, str | None] = field(default_factory=dict)
+    requests_done: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from projector.model import Applied, Batch, Checkpoint, Transactions, Watch
@@ -18,6 +19,9 @@ class Source(Protocol):
     the server is away; the source has then ended and `start` may be called again with the last
     position that was made durable.
     """
+
+    clock_offset_s: float
+    """The server's clock minus ours, in seconds, as last measured."""
 
     def current(self) -> Position:
         """Give the end of the server's log: everything committed by now lies at or before it."""
@@ -41,6 +45,14 @@ class Source(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """`held` by this process still; `intact`: the hash is as large as this process left it."""
+
+    held: bool
+    intact: bool
+
+
 class Sink(Protocol):
     """A store of documents by id with a checkpoint.
 
@@ -54,8 +66,8 @@ class Sink(Protocol):
         """Take or keep the lease; False when another holds it."""
         ...
 
-    def renew(self) -> bool:
-        """Extend the lease; False when it was lost. Also notices a store that changed by itself."""
+    def renew(self) -> Lease:
+        """Extend the lease. Also notices a store that changed by itself."""
         ...
 
     def release(self) -> None:
@@ -85,4 +97,8 @@ class Sink(Protocol):
 
     def quarantined(self) -> Mapping[str, str]:
         """Give the reasons by id of documents that could not be written."""
+        ...
+
+    def requests(self) -> Mapping[str, str]:
+        """Give what the command line asked for, as JSON by key."""
         ...

@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 
-from projector import metrics
 from projector.barrier import Need
 from projector.debt import ALL, Debt
 from projector.fetch import Fetched, Fetcher
@@ -219,10 +218,6 @@ class Walker:
         self._pace(flight.key, chunk, following)
 
     def _pace(self, key: str, chunk: Chunk, following: Debt | None) -> None:
-        if key == ALL:
-            metrics.resync_running.set(1 if following else 0)
-            if following and following.total:
-                metrics.resync_progress.set(min(1.0, following.done / following.total))
         if key != SCRUB:
             return
         documents = max(1, self._pipeline.known.checkpoint.documents)

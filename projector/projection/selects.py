@@ -81,9 +81,9 @@ def compile_sql(statement: sa.Select[Any]) -> str:
     return str(compiled)
 
 
-def keys_mark() -> Expression:
+def keys_mark() -> sa.TextClause:
     """Give the predicate that `among` or another takes the place of."""
-    return sa.literal_column(_KEYS, sa.Boolean())
+    return sa.text(_KEYS)
 
 
 def with_keys(sql: str, predicate: str) -> str:
@@ -268,7 +268,9 @@ def _arranged(
     """Group, or order and limit. Ties in the order are broken by the primary key."""
     if isinstance(declared, Aggregate):
         return statement.group_by(*keys)
-    order = [*declared.order_by, *node.key]
+    chosen = list(declared.order_by)
+    ties = [c for c in node.key if not any(c is other for other in chosen)]
+    order = [*chosen, *(c for c in ties if not any(c is key for key in keys))]
     if declared.limit is None:
         return statement.order_by(*keys, *order)
     rank = sa.func.row_number().over(partition_by=list(keys), order_by=order).label("n")

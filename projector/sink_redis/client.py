@@ -1,0 +1,215 @@
+"""Talk to Redis, Sentinel or Cluster: connections, time limits, and what errors mean."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+import redis
+from redis.backoff import NoBackoff
+from redis.cluster import RedisCluster
+from redis.exceptions import (
+    AuthenticationError,
+    AuthenticationWrongNumberOfArgsError,
+    AuthorizationError,
+    BusyLoadingError,
+    NoPermissionError,
+    NoScriptError,
+    RedisClusterException,
+    RedisError,
+    ResponseError,
+)
+from redis.retry import Retry
+from redis.sentinel import Sentinel
+
+from projector.errors import ConfigurationError, OperatorError, TransientError
+from projector.settings import Redis as RedisSettings
+from projector.sink_redis.scripts import Script
+
+_MAX_VALUE_BYTES = 512 * 1024 * 1024  # proto-max-bulk-len by default
+_DENIED = (
+    AuthenticationError, AuthenticationWrongNumberOfArgsError, AuthorizationError,
+    NoPermissionError,
+)  # fmt: skip
+_PASSING = (
+    "READONLY", "LOADING", "OOM", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN",
+    "BUSY", "MOVED", "ASK", "NOSCRIPT", "UNBLOCKED",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class RedisInfo:
+    """What the server says of itself. Sizes in bytes, `memory_limit` 0: none."""
+
+    server: str
+    version: str
+    role: str
+    memory: int
+    memory_limit: int
+    eviction: str
+    has_aof: bool
+    has_snapshots: bool
+
+
+class Server:
+    """A Redis that answers within a time limit or raises TransientError or OperatorError."""
+
+    def __init__(self, settings: RedisSettings) -> None:
+        self._settings = settings
+
+    @cached_property
+    def _client(self) -> Any:
+        with translated():
+            return _connect(self._settings)
+
+    @cached_property
+    def max_value_bytes(self) -> int:
+        """The largest value that the server takes, where it may be asked."""
+        try:
+            found = self._run(lambda c: c.config_get("proto-max-bulk-len"))
+        except OperatorError:
+            return _MAX_VALUE_BYTES
+        return int(next(iter(found.values()), _MAX_VALUE_BYTES))
+
+    def call(self, *command: Any) -> Any:
+        """Run one command whose second word is its key."""
+        return self._run(lambda client: client.execute_command(*command))
+
+    def hash(self, key: str) -> dict[str, str]:
+        """Give a small hash as text."""
+        found = self._run(lambda client: client.hgetall(key))
+        return {k.decode(): v.decode() for k, v in found.items()}
+
+    def scan(self, key: str, cursor: int, count: int) -> tuple[int, list[bytes]]:
+        """HSCAN, the fields alone (NOVALUES is newer than the versions supported)."""
+        following, found = self._run(lambda client: client.hscan(key, cursor=cursor, count=count))
+        return int(following), list(found)
+
+    def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
+        """Run a script by its name; by its text where the server has forgotten it."""
+
+        def run(client: Any) -> Any:
+            try:
+                return client.evalsha(script.sha, len(keys), *keys, *arguments)
+            except NoScriptError:
+                return client.eval(script.text, len(keys), *keys, *arguments)
+
+        return self._run(run)
+
+    def info(self) -> RedisInfo:
+        """Ask INFO."""
+        found = self._run(_info)
+        version = found.get("valkey_version") or found.get("redis_version", "")
+        return RedisInfo(
+            server="valkey" if "valkey_version" in found else "redis",
+            version=str(version),
+            role=str(found.get("role", "")),
+            memory=int(found.get("used_memory", 0)),
+            memory_limit=int(found.get("maxmemory", 0)),
+            eviction=str(found.get("maxmemory_policy", "")),
+            has_aof=bool(int(found.get("aof_enabled", 0))),
+            has_snapshots=str(found.get("rdb_last_bgsave_status", "")) == "ok"
+            and int(found.get("rdb_saves", 0)) > 0,
+        )
+
+    def close(self) -> None:
+        """Free the connections."""
+        if "_client" in self.__dict__:
+            self._client.close()
+
+    def _run(self, use: Callable[[Any], Any]) -> Any:
+        with translated():
+            return use(self._client)
+
+
+def _info(client: Any) -> dict[str, Any]:
+    if isinstance(client, RedisCluster):
+        found: dict[str, Any] = client.info(target_nodes=client.get_primaries()[0])
+        return found
+    return dict(client.info())
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the library's errors into ours. Messages of the server hold no credentials."""
+    try:
+        yield
+    except _DENIED as error:
+        raise OperatorError(
+            f"Redis refuses access: {error}",
+            "Check the user and password in PROJECTOR_REDIS__URL and the ACL (deploy/redis.acl).",
+        ) from error
+    except (BusyLoadingError, NoScriptError) as error:
+        raise TransientError("redis", f"Redis is not ready: {error}") from error
+    except ResponseError as error:
+        raise _meaning(error) from error
+    except (RedisError, RedisClusterException, OSError) as error:
+        if "certificate" in str(error).lower():
+            raise OperatorError(
+                "no TLS with Redis: the server's certificate is refused",
+                "Check PROJECTOR_REDIS__CA and the host name in PROJECTOR_REDIS__URL.",
+            ) from error
+        raise TransientError("redis", f"Redis is away: {type(error).__name__}") from error
+
+
+def _meaning(error: ResponseError) -> Exception:
+    text = str(error)
+    name = type(error).__name__
+    word = text.partition(" ")[0]
+    if word in _PASSING or name in {"ReadOnlyError", "OutOfMemoryError", "MasterDownError",
+                                    "ClusterDownError", "TryAgainError", "MovedError"}:  # fmt: skip
+        return TransientError("redis", f"Redis cannot write now: {text}")
+    if any(f"{passing} " in text for passing in _PASSING[:6]):  # wrapped by a script's error
+        return TransientError("redis", f"Redis cannot write now: {text}")
+    if "WRONGTYPE" in text:
+        return OperatorError(
+            "a key of ours in Redis holds something else",
+            "Remove or rename the key with the projection's name, or use another database.",
+        )
+    if "NOPERM" in text or "ACL" in text:
+        return OperatorError(f"Redis refuses a command: {text}", "Compare deploy/redis.acl.")
+    if "DB index" in text or "SELECT is not allowed" in text:
+        return ConfigurationError(
+            f"PROJECTOR_REDIS__URL: {text}",
+            "Name a database that the server has; a cluster has 0 alone.",
+        )
+    return error
+
+
+def _connect(settings: RedisSettings) -> Any:
+    options: dict[str, Any] = {
+        "socket_timeout": settings.timeout_s,
+        "socket_connect_timeout": settings.timeout_s,
+        "socket_keepalive": True,
+        "retry": Retry(NoBackoff(), 0),
+        "client_name": "projector",
+    }
+    url = settings.url.get_secret_value()
+    if url.startswith("rediss://"):
+        options |= {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
+        options |= {"ssl_ca_certs": str(settings.ca)} if settings.ca else {}
+        options |= {"ssl_certfile": str(settings.cert)} if settings.cert else {}
+        options |= {"ssl_keyfile": str(settings.key)} if settings.key else {}
+    if settings.sentinel_master:
+        return _by_sentinel(url, settings.sentinel_master, options)
+    if settings.cluster:
+        return RedisCluster.from_url(url, cluster_error_retry_attempts=1, **options)
+    return redis.Redis.from_url(url, **options)
+
+
+def _by_sentinel(url: str, master: str, options: dict[str, Any]) -> Any:
+    parts = urlsplit(url)
+    credentials, _, hosts = parts.netloc.rpartition("@")
+    user, _, password = credentials.partition(":")
+    sentinels = []
+    for host in hosts.split(","):
+        name, _, port = host.rpartition(":")
+        sentinels.append((name or port, int(port) if name else 26379))
+    login = {k: unquote(v) for k, v in (("username", user), ("password", password)) if v}
+    tls = {"ssl": True} if parts.scheme == "rediss" else {}
+    found = Sentinel(sentinels, sentinel_kwargs={**options, **tls}, **options, **login, **tls)
+    return found.master_for(master, db=int(parts.path.strip("/") or 0))
