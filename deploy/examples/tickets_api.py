@@ -17,7 +17,7 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
+from typing import Annotated
 
 import redis.asyncio as redis
 from fastapi import Depends, FastAPI, Header, HTTPException, Path, Query, Request
@@ -153,6 +153,6 @@ def order(entry_id: str) -> tuple[int, int]:
 
 
 def event(entry_id: str, fields: dict[bytes, bytes]) -> str:
-    """Write one server-sent event."""
-    data: dict[str, Any] = {name.decode(): value.decode() for name, value in fields.items()}
+    """Write one server-sent event: the ids written and removed by one write of the projector."""
+    data = {name.decode(): json.loads(ids) for name, ids in fields.items()}
     return f"id: {entry_id}\nevent: change\ndata: {json.dumps(data)}\n\n"

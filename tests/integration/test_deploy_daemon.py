@@ -51,7 +51,7 @@ def granted(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
         metadata.create_all(engine)
         engine.dispose()
         server.load_sql(SAMPLE, "helpdesk")
-        server.load_sql(DEPLOY / "mysql" / f"grants-{_brand(request.param)}.sql", "helpdesk")
+        server.load_sql(DEPLOY / f"grants-{_brand(request.param)}.sql", "helpdesk")
         yield server
 
 
@@ -59,7 +59,7 @@ def granted(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
 def guarded(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[RedisServer]:
     """A server with the shipped ACL; its client is an administrator, who reads the refusals."""
     users = tmp_path / "users.acl"
-    shipped = (DEPLOY / "redis" / "users.acl").read_text()
+    shipped = (DEPLOY / "redis.acl").read_text()
     users.write_text(shipped + "user administrator on >secret ~* &* +@all\n")
     try:
         server = start_redis(request.param, options=["--aclfile", str(users)])
@@ -121,11 +121,11 @@ def test_no_command_of_the_acl_is_there_for_nothing(
     environment: dict[str, str], guarded: RedisServer
 ) -> None:
     """Each command that the projector's user may give stands in the program that gives it."""
-    line = (DEPLOY / "redis" / "users.acl").read_text().splitlines()[1]
+    line = (DEPLOY / "redis.acl").read_text().splitlines()[1]
     allowed = {word[1:].split("|")[0] for word in line.split() if word.startswith("+")}
     by_driver = {"auth", "hello", "ping", "select", "client"}
     root = DEPLOY.parent / "projector"
-    program = "\n".join(path.read_text() for path in [*root.glob("*.py"), *root.glob("*.lua")])
+    program = "\n".join(path.read_text() for path in root.glob("sink_redis/*.py"))
     unused = {name for name in allowed - by_driver if name not in program.lower()}
     assert unused == set()
 
@@ -144,11 +144,14 @@ def _run(environment: dict[str, str], *arguments: str) -> None:
     assert "change-me" not in said
 
 
-def _refused(server: RedisServer) -> list[object]:
-    """What the ACL refused, by the server's own log."""
-    return [
-        (entry["reason"], entry["object"], entry["username"]) for entry in server.client().acl_log()
-    ]
+def _refused(server: RedisServer) -> list[tuple[str, str]]:
+    """What the ACL refused, by the server's own log, but for two questions that may be refused.
+
+    The driver tells its version (CLIENT SETINFO, which Redis 7.0 does not know), and the sink asks
+    for the largest value (CONFIG GET, which would show passwords too).
+    """
+    asked = [(entry["reason"], entry["object"]) for entry in server.client().acl_log()]
+    return [each for each in asked if each[1] not in ("client|setinfo", "config|get")]
 
 
 def _brand(flavour: Flavour) -> str:

@@ -40,8 +40,8 @@ def deployed_redis(request: pytest.FixtureRequest) -> Iterator[RedisServer]:
     if isinstance(program, Image):
         pytest.skip("redis.conf is tried on a program of this machine, not in Docker")
     folder, port = new_folder("deployed-redis"), free_port()
-    users = shutil.copy(DEPLOY / "redis" / "users.acl", folder)
-    command = [*program.command, str(DEPLOY / "redis" / "redis.conf"), "--aclfile", str(users)]
+    users = shutil.copy(DEPLOY / "redis.acl", folder)
+    command = [*program.command, str(DEPLOY / "redis.conf"), "--aclfile", str(users)]
     command += ["--port", str(port), "--bind", "127.0.0.1", "--dir", str(folder)]
     process = Process(command, folder)
     server = RedisServer(request.param, "127.0.0.1", port, WRITER, folder, process)
@@ -127,11 +127,11 @@ def test_nobody_without_a_password_gets_in(deployed_redis: RedisServer) -> None:
 def test_passwords_may_be_given_as_hashes(deployed_redis: RedisServer) -> None:
     """As the runbook says: the SHA-256 in place of the password, taken by ACL LOAD's format."""
     digest = hashlib.sha256(b"change-me-writer").hexdigest()
-    line = (DEPLOY / "redis" / "users.acl").read_text().splitlines()[1]
+    line = (DEPLOY / "redis.acl").read_text().splitlines()[1]
     hashed = line.replace(">change-me-writer", f"#{digest}")
     assert hashed != line
     assert deployed_redis.folder is not None
-    users = deployed_redis.folder / "users.acl"
+    users = deployed_redis.folder / "redis.acl"
     before = users.read_text()
     users.write_text(before.replace(line, hashed))
     deployed_redis.restart()  # no user may ACL LOAD here
@@ -143,7 +143,7 @@ def test_passwords_may_be_given_as_hashes(deployed_redis: RedisServer) -> None:
 @pytest.fixture(scope="module", params=[Flavour.MYSQL, Flavour.MARIADB], ids=str)
 def deployed_database(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
     """A server with the settings of mysql.cnf or mariadb.cnf, and the reference tables."""
-    settings = DEPLOY / "mysql" / ("mysql.cnf" if request.param is Flavour.MYSQL else "mariadb.cnf")
+    settings = DEPLOY / ("mysql.cnf" if request.param is Flavour.MYSQL else "mariadb.cnf")
     options = [
         f"--{name.strip()}={value.strip()}"
         for name, value in re.findall(r"(?m)^(\w+) = (.*)$", settings.read_text())
@@ -156,7 +156,7 @@ def deployed_database(request: pytest.FixtureRequest) -> Iterator[DatabaseServer
     with server:
         server.create_database("helpdesk")
         _create_tables(server)
-        grants = DEPLOY / "mysql" / f"grants-{request.param}.sql"
+        grants = DEPLOY / f"grants-{request.param}.sql"
         server.load_sql(grants, "helpdesk")
         yield server
 
