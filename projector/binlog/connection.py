@@ -50,7 +50,7 @@ def connect(settings: Mysql) -> pymysql.Connection[Any]:
     _, arguments = url.get_dialect()().create_connect_args(url)
     arguments.pop("client_flag", None)
     with translated():
-        return pymysql.connect(**(arguments | connect_arguments(settings) | {"autocommit": True}))
+        return pymysql.connect(**{**arguments, **connect_arguments(settings), "autocommit": True})
 
 
 def ask(connection: pymysql.Connection[Any], sql: str, *values: object) -> Rows:
@@ -62,7 +62,7 @@ def ask(connection: pymysql.Connection[Any], sql: str, *values: object) -> Rows:
 
 def identify(connection: pymysql.Connection[Any]) -> Server:
     """Ask a server who it is."""
-    is_mariadb = "mariadb" in str(connection.server_version).lower()
+    is_mariadb = "mariadb" in connection.get_server_info().lower()
     name = "CONCAT(@@hostname, '/', @@port, '/', @@server_id)" if is_mariadb else "@@server_uuid"
     gtids = "'ON'" if is_mariadb else "@@gtid_mode"
     sql = f"SELECT {name}, {gtids}, @@lower_case_table_names, @@global.binlog_checksum, @@log_bin"

@@ -194,7 +194,7 @@ def query(buf: bytes, at: int, end: int, *, load: bool = False) -> Query:
 
 
 def decompress(data: bytes) -> bytes:
-    """Give the text of a MariaDB compressed query (`sql/log_event.cc`, `query_event_uncompress`)."""
+    """Give the text of a MariaDB compressed query (`query_event_uncompress`, log_event.cc)."""
     size_length = data[0] & 0x07 if data else 0
     if size_length not in (1, 2, 3, 4) or len(data) <= 1 + size_length or data[0] & 0x70:
         raise DamagedEventError("a compressed query has a header of an unknown kind")
@@ -234,7 +234,7 @@ def has_checksum(buf: bytes, end_with_checksum: int) -> bool:
 
 
 def prepared_xid(buf: bytes, at: int, end: int) -> tuple[str, bool]:
-    """Read an XA PREPARE's xid, spelled as in the log's XA COMMIT, and whether it commits at once."""
+    """Read an XA PREPARE's xid, spelled as in XA COMMIT, and whether it commits at once."""
     body = at + HEADER_SIZE
     if end - body < 13:
         raise DamagedEventError("an XA PREPARE event is too short")

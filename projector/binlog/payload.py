@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
-from typing import Final, NamedTuple, Protocol
+from typing import IO, Final, NamedTuple, Protocol, cast
 
 import zstandard
 
@@ -73,7 +73,9 @@ def slices(
                 return
             source = io.BytesIO(source)
         if head.compression == _ZSTD:
-            source = zstandard.ZstdDecompressor().stream_reader(source, read_across_frames=True)
+            source = zstandard.ZstdDecompressor().stream_reader(
+                cast("IO[bytes]", source), read_across_frames=True
+            )
         while data := source.read(_SLICE_BYTES):
             yield data
     except zstandard.ZstdError as error:

@@ -20,8 +20,7 @@ from projector.binlog.progress import Progress
 from projector.binlog.start import check
 from projector.binlog.stream import Stream
 from projector.binlog.transactions import ROWS_AT_ONCE, Assembler
-from projector.database import translated
-from projector.errors import PositionLostError, TransientError, UndecodableLogError
+from projector.errors import TransientError, UndecodableLogError
 from projector.model import Transactions, Watch
 from projector.position import Flavour, GtidSet, MariadbGtids, Position
 from projector.settings import Mysql
@@ -110,7 +109,7 @@ class _Queue:
                 if self._failure is not None:
                     raise self._failure
                 return None
-            taken, rows = self._take(), 0
+            taken = self._take()
             self._changed.notify_all()
         return taken
 

@@ -12,7 +12,7 @@ import pymysql
 
 from projector.binlog.connection import Server, ask
 from projector.errors import PositionLostError
-from projector.position import Flavour, GtidSet, MariadbGtids, Position
+from projector.position import GtidSet, MariadbGtids, Position
 
 
 def check(connection: pymysql.Connection[Any], server: Server, position: Position) -> None:

@@ -146,20 +146,25 @@ class _Statement:
 
     def _definition(self, verb: str) -> list[Effect]:
         kind, at = self._kind()
+        found: list[Effect] = []
         if verb == "TRUNCATE":
-            return [Effect(t, "truncate") for t in self._named()]
-        if kind in _ELSEWHERE or kind in _CODE:
-            return []
-        if kind in {"DATABASE", "SCHEMA"}:
-            return self._whole_schema(at) if verb == "DROP" else []
-        if kind == "INDEX":
-            return [Effect(t, None) for t in self._named()]
-        if verb in {"DROP", "RENAME"}:
-            temporary = any(t.word == "TEMPORARY" for t in self._tokens[:at])
-            return [] if temporary else [Effect(t, verb.lower(), True) for t in self._named()]
-        if verb == "CREATE":
-            return self._create(at)
-        return self._alter(at)
+            found = [Effect(t, "truncate") for t in self._named()]
+        elif kind in {"DATABASE", "SCHEMA"}:
+            found = self._whole_schema(at) if verb == "DROP" else []
+        elif kind == "INDEX":
+            found = [Effect(t, None) for t in self._named()]
+        elif kind in _ELSEWHERE or kind in _CODE or self._is_temporary(at):
+            pass
+        elif verb in {"DROP", "RENAME"}:
+            found = [Effect(t, verb.lower(), True) for t in self._named()]
+        elif verb == "CREATE":
+            found = self._create(at)
+        else:
+            found = self._alter(at)
+        return found
+
+    def _is_temporary(self, at: int) -> bool:
+        return any(token.word == "TEMPORARY" for token in self._tokens[:at])
 
     def _kind(self) -> tuple[str, int]:
         """The sort of thing that is defined, and the place behind it."""
@@ -178,8 +183,6 @@ class _Statement:
 
     def _create(self, at: int) -> list[Effect]:
         """Only the new table itself counts: the others are read."""
-        if any(token.word == "TEMPORARY" for token in self._tokens[:at]):
-            return []
         name = self._name_behind_exists(at)
         table = self._table_at(name) if name < len(self._tokens) else None
         if table is None:

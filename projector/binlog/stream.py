@@ -16,7 +16,7 @@ import zstandard
 from projector.binlog import payload
 from projector.binlog.connection import Wire, refusal
 from projector.binlog.damage import DamagedEventError
-from projector.binlog.events import CHECKSUM_SIZE, HEADER_SIZE, Event, header
+from projector.binlog.events import HEADER_SIZE, Event, header
 from projector.binlog.transactions import Assembler
 
 LARGE_BYTES: Final = 1 << 20  # an event that is larger is received by itself

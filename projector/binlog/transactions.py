@@ -56,6 +56,9 @@ class Assembler:
         self._times: list[float] = []
         self._beat = False
         self._prepared: dict[str, _Prepared] = {}
+        self._gtid: Gtid | None = None
+        self._mariadb_gtid: tuple[int, int, int] | None = None
+        self._said: set[TableChange] = set()
         self._payload_end: tuple[int, int] | None = None
         self._reset()
         self.handlers = self._make_handlers()
@@ -140,7 +143,7 @@ class Assembler:
         if watched is _UNSEEN:
             self.verify(buf, at, end)
             watched = self._tables.add(body)
-        self._table_by_id[body[:6]] = watched  # type: ignore[assignment]
+        self._table_by_id[body[:6]] = watched
 
     def _take_gtid(self, buf: bytes, at: int, end: int) -> None:
         self._drop_unfinished()
@@ -321,13 +324,12 @@ class Assembler:
         """Between two transactions."""
         self._is_open = self._holds = False
         self._tail_rows, self._committed_at, self._first_end = 0, 0.0, 0
-        self._gtid: Gtid | None = None
-        self._mariadb_gtid: tuple[int, int, int] | None = None
-        self._said: set[TableChange] = set()
+        self._gtid = self._mariadb_gtid = None
+        self._said.clear()
 
 
 _UNSEEN: Final = WatchedTable(TableName("", ""), None)
-_KIND_BY_TYPE: Final = {
+_KIND_BY_TYPE: Final[dict[int, Kind]] = {
     Event.WRITE_ROWS_V1: Kind.INSERT,
     Event.WRITE_ROWS: Kind.INSERT,
     Event.WRITE_ROWS_COMPRESSED_V1: Kind.INSERT,
