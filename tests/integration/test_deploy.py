@@ -151,6 +151,32 @@ def test_the_image_is_made_only_of_files_that_exist_and_are_let_in() -> None:
         assert f"!{source}" in let_in
 
 
+@pytest.mark.slow
+@pytest.mark.timeout(300)
+def test_the_dockerfiles_steps_make_a_program_that_runs(tmp_path: Path) -> None:
+    """The first stage's commands, run on nothing but what the context lets in, give a program
+    that starts, and tables that Alembic finds."""
+    context, target = tmp_path / "context", tmp_path / "opt"
+    context.mkdir()
+    for line in (DEPLOY / "Dockerfile.dockerignore").read_text().splitlines():
+        if line.startswith("!"):
+            source = ROOT / line[1:]
+            copy = shutil.copytree if source.is_dir() else shutil.copy
+            copy(source, context / line[1:])
+    first = (DEPLOY / "Dockerfile").read_text().split("\nFROM ")[1].replace("\\\n", "")
+    steps = [line[4:] for line in first.splitlines() if line.startswith("RUN ")]
+    script = "\n".join(["set -e", f"cd {context}", *steps])
+    script = script.replace("/opt/projector", str(target)).replace(
+        "python -m venv", f"{sys.executable} -m venv"
+    )
+    _must("sh", "-c", script)
+    assert _must(target / "bin" / "projector", "--version").startswith("projector ")
+    service = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["tables"]
+    command = service["command"][0].replace("$$(cat /run/secrets/admin_url)", "").replace("$$", "$")
+    made = _must("sh", "-c", f"PATH={target / 'bin'}:$PATH; {command} --sql")
+    assert "CREATE TABLE tickets" in made
+
+
 def test_the_image_runs_as_nobody_and_checks_its_own_health() -> None:
     """The last stage names a user by number, copies the program from the first, and asks /livez."""
     last = (DEPLOY / "Dockerfile").read_text().rsplit("\nFROM ", 1)[1]
@@ -323,6 +349,15 @@ def test_the_runbook_names_only_metrics_that_exist() -> None:
     named = set(re.findall(r"`(projector_\w+)(?:\{[^`]*)?`", RUNBOOK.read_text()))
     assert len(named) > 10
     assert named - _exposed_metrics() - _registered_families() == set()
+
+
+def _must(*command: object) -> str:
+    """What the command prints, away from the repository; the test fails with it if it fails."""
+    done = subprocess.run(
+        [str(word) for word in command], capture_output=True, text=True, cwd="/", check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
 
 
 def _alerts() -> list[dict[str, Any]]:
