@@ -15,7 +15,7 @@ from typing import Any, Protocol
 from projector.database import Rows
 from projector.errors import OperatorError
 from projector.model import Change, RowsChange, TableName
-from projector.position import Flavour, GtidSet, Position
+from projector.position import Flavour, GtidSet, Position, file_number
 from projector.projection.keys import among
 
 _WAIT_S = 1.0  # limit of one wait on the server; the caller asks again as long as it likes
@@ -79,9 +79,8 @@ class MariadbSnapshot:
         """Compare places in the log of the same server."""
         status = {str(name).lower(): value for name, value in results[1]}
         file, offset = status["binlog_snapshot_file"], int(status["binlog_snapshot_position"] or 0)
-        return not file or log_order(file, offset) >= log_order(
-            need.position.file, need.position.offset
-        )
+        needed = need.position
+        return not file or (file_number(file), offset) >= (file_number(needed.file), needed.offset)
 
 
 class MariadbReplica:
@@ -130,11 +129,6 @@ def _lock(table: TableName, names: Sequence[str], rows: set[tuple[Any, ...]]) ->
     columns = [f"`{name.replace('`', '``')}`" for name in names]
     spelled = ".".join(f"`{part.replace('`', '``')}`" for part in table)
     return f"SELECT COUNT(*) FROM {spelled} WHERE {among(columns, rows)} FOR SHARE"
-
-
-def log_order(file: str, offset: int) -> tuple[int, int]:
-    """Make places in one server's log comparable: file numbers may outgrow their six digits."""
-    return int(file.rpartition(".")[2]), offset
 
 
 def choose(

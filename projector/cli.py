@@ -5,9 +5,11 @@ Usage and configuration errors print one readable message, never a secret, and e
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import signal
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,13 +19,15 @@ import structlog
 import typer
 from rich.console import Console
 
-from projector import __version__, logs, settings
+from projector import __version__, logs, preflight, reports, settings
+from projector import verify as verification
 from projector.binlog import BinlogSource
 from projector.daemon import Daemon, Parts
 from projector.database import engine
-from projector.errors import ExitCode, OperatorError, ProjectorError
+from projector.errors import ConfigurationError, ExitCode, OperatorError, ProjectorError
 from projector.health import Health
 from projector.http import Server
+from projector.inquiry import Inquiry, compared
 from projector.projection import Plan, load_projections
 from projector.sink_redis import RedisSink
 
@@ -114,6 +118,114 @@ def run(
 
 
 @app.command()
+def resync(
+    config: ConfigOption = None,
+    ids: IdsOption = None,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Stay and show progress until it is done.")
+    ] = True,
+    cancel: Annotated[bool, typer.Option("--cancel", help="Give up a resync asked for.")] = False,
+    projection: ProjectionOption = None,
+) -> None:
+    """Ask the running daemon to make documents anew, and show how far it is."""
+    with failures_explained():
+        inquiry = _inquire(config, projection)
+        if cancel:
+            inquiry.ask({"kind": "cancel"}, wait=False)
+            out.print("cancelled")
+            return
+        request: dict[str, Any] = {"kind": "resync"}
+        if ids is not None:
+            request["ids"] = parse_ids(ids)
+        inquiry.ask(request, wait=wait)
+        if wait and ids is None:
+            reports.show_progress(out, inquiry)
+        out.print("done" if wait else "asked for")
+
+
+@app.command()
+def verify(
+    config: ConfigOption = None,
+    ids: IdsOption = None,
+    repair: Annotated[bool, typer.Option("--repair", help="Write what differs.")] = False,
+    as_json: JsonOption = False,
+    projection: ProjectionOption = None,
+) -> None:
+    """Compare every document with the database, under live traffic; exit 1 if any differ."""
+    with failures_explained():
+        chosen, inquiry = _inquire_with_settings(config, projection)
+        source = BinlogSource(chosen.mysql)
+        with inquiry.sides(source.current) as sides, reports.counting(err, sides) as progress:
+            report = verification.verify(
+                sides,
+                parse_ids(ids) if ids is not None else None,
+                inquiry.repair if repair else None,
+                progress,
+            )
+        source.close()
+        if as_json:
+            print_json(reports.verification(report))
+        else:
+            reports.show_verification(out, report)
+        raise typer.Exit(ExitCode.DIFFERENT if report.left else ExitCode.OK)
+
+
+@app.command()
+def status(
+    config: ConfigOption = None, as_json: JsonOption = False, projection: ProjectionOption = None
+) -> None:
+    """Show checkpoint, lease, documents and progress; exit 3 when no checkpoint exists."""
+    with failures_explained():
+        inquiry = _inquire(config, projection)
+        found = inquiry.status(time.time())
+        if found is None:
+            raise OperatorError("no checkpoint exists: nothing was built yet", "Run a daemon.")
+        if as_json:
+            print_json(found)
+        else:
+            reports.show_status(out, found)
+
+
+@app.command()
+def document(
+    document_id: Annotated[str, typer.Argument(metavar="ID", help="The document's id.")],
+    config: ConfigOption = None,
+    as_json: JsonOption = False,
+    projection: ProjectionOption = None,
+) -> None:
+    """Show a stored document, what the database gives now, and how they differ (exit 1)."""
+    with failures_explained():
+        stored, fetched = _inquire(config, projection).document(document_id)
+        database = fetched.documents.get(document_id)
+        report = {
+            "id": document_id,
+            "stored": json.loads(stored) if stored else None,
+            "database": json.loads(database) if database else None,
+            "refused": fetched.failed.get(document_id),
+            "differing": compared(stored, database),
+        }
+        if as_json:
+            print_json(report)
+        else:
+            reports.show_document(out, report)
+        raise typer.Exit(ExitCode.OK if stored == database else ExitCode.DIFFERENT)
+
+
+@app.command()
+def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Test beforehand all that the daemon presumes of MySQL, Redis and the projection."""
+    with failures_explained():
+        chosen = settings.load(config)
+        checks = preflight.run_checks(chosen, load_projections(chosen.projection))
+        if as_json:
+            print_json([dataclasses.asdict(check) for check in checks])
+        else:
+            reports.show_checks(out, checks)
+        failed = any(check.status == "failed" for check in checks)
+        raise typer.Exit(ExitCode.DIFFERENT if failed else ExitCode.OK)
+
+
+@app.command()
 def schema(config: ConfigOption = None, projection: ProjectionOption = None) -> None:
     """Print the JSON Schema of the document."""
     with failures_explained():
@@ -127,6 +239,27 @@ def schema(config: ConfigOption = None, projection: ProjectionOption = None) -> 
         sys.stdout.write(json.dumps(model.model_json_schema(mode="serialization"), indent=2) + "\n")
 
 
+def parse_ids(text: str) -> list[str]:
+    """Read `1,2,3`. Raises ConfigurationError."""
+    ids = [part.strip() for part in text.split(",") if part.strip()]
+    if not ids:
+        raise ConfigurationError("--ids names no document", "Write --ids 1,2,3.")
+    return ids
+
+
+def _inquire_with_settings(
+    config: Path | None, projection: str | None
+) -> tuple[settings.Settings, Inquiry]:
+    chosen = settings.load(config)
+    logs.configure(chosen.log)
+    plan = choose_plan(load_projections(chosen.projection), projection)
+    return chosen, Inquiry(chosen, plan, make_sink(chosen, plan))
+
+
+def _inquire(config: Path | None, projection: str | None) -> Inquiry:
+    return _inquire_with_settings(config, projection)[1]
+
+
 def make_parts(chosen: settings.Settings) -> Parts:
     """Make what the daemon works with; connects to nothing yet."""
     plans = load_projections(chosen.projection)
@@ -137,9 +270,7 @@ def make_parts(chosen: settings.Settings) -> Parts:
 
 def make_sink(chosen: settings.Settings, plan: Plan) -> RedisSink:
     """Make the store of one projection."""
-    return RedisSink(
-        chosen.redis, plan.name, change_feed_max_length=chosen.change_feed_max_length
-    )
+    return RedisSink(chosen.redis, plan.name, change_feed_max_length=chosen.change_feed_max_length)
 
 
 def choose_plan(plans: list[Plan], name: str | None) -> Plan:

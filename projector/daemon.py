@@ -186,11 +186,12 @@ class Daemon:
             reason = "position_lost"
         else:
             reason = "initial_build"
-        for lane, checkpoint in zip(lanes, checkpoints, strict=True):
-            if checkpoint is None:
+        for lane, found in zip(lanes, checkpoints, strict=True):
+            if found is None:
                 assert fresh is not None
-                checkpoint = lane.first(fresh, reason)
-            lane.open(checkpoint)
+                lane.open(lane.first(fresh, reason))
+            else:
+                lane.open(found)
             if resync:
                 lane.owe_all("requested")
         self._health.update(
@@ -244,10 +245,8 @@ class Daemon:
             self._health.received(times[0])
         for lane in lanes:
             position = transactions.position
-            if position is not None and lane.pipeline.position.reaches(position):
-                if transactions.changes and lane.pipeline.position != position:
-                    continue  # this lane was further than the others when the term began
-            lane.pipeline.step(transactions)
+            if position is None or not lane.is_beyond(position):
+                lane.pipeline.step(transactions)
         if transactions.position is None:
             return  # the transaction goes on
         server_now = time.time() + self._parts.source.clock_offset_s
@@ -304,11 +303,9 @@ def merged(watches: Sequence[Watch]) -> list[Watch]:
     """Join what several projections want of the same table."""
     by_table: dict[object, Watch] = {}
     for watch in watches:
-        known = by_table.get(watch.table)
-        if known is not None:
-            columns = tuple(dict.fromkeys([*known.columns, *watch.columns]))
-            watch = Watch(watch.table, columns, known.read | watch.read)
-        by_table[watch.table] = watch
+        known = by_table.get(watch.table, watch)
+        columns = tuple(dict.fromkeys([*known.columns, *watch.columns]))
+        by_table[watch.table] = Watch(watch.table, columns, known.read | watch.read)
     return list(by_table.values())
 
 
@@ -326,6 +323,4 @@ def count(transactions: Transactions) -> None:
     metrics.transactions.inc(transactions.count)
     for change in transactions.changes:
         if isinstance(change, RowsChange):
-            metrics.row_changes.labels(change.table.name, change.kind).inc(change.count)
-
-
+            metrics.row_changes.labels(change.table.name, change.kind).inc(change.row_count)

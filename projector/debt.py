@@ -19,7 +19,7 @@ ALL = "all"  # the key of the one walk over everything
 class Debt:
     """A walk that is owed.
 
-    `scope`: `all` documents, certain `ids`, or those of a look-up (`route`, by `name` and `values`).
+    `scope`: `all` documents, certain `ids`, or those of a look-up (`route`: `name`, `values`).
     `phase`: `write` goes through the database's ids, `orphans` through the store's. `cursor`: the
     last id (or scan cursor) done, None before the first chunk. `again`: one more round is owed.
     """

@@ -55,16 +55,12 @@ class Fetcher:
         self._barrier = barrier
         self._is_stopping = is_stopping
 
-    def look_up(
-        self, look_ups: Mapping[str, set[Values]], need: Need, limit: int
-    ) -> Found:
+    def look_up(self, look_ups: Mapping[str, set[Values]], need: Need, limit: int) -> Found:
         """Find the documents that rows stand in, at most `limit` for each kind of look-up."""
         if not look_ups:
             return Found(frozenset(), {})
         names = list(look_ups)
-        queries = [
-            self._plan.look_ups[name].query(look_ups[name], (), limit + 1) for name in names
-        ]
+        queries = [self._plan.look_ups[name].query(look_ups[name], (), limit + 1) for name in names]
         ids: set[str] = set()
         deferred: dict[str, frozenset[Values]] = {}
         for name, rows in zip(names, self._snapshot(queries, need), strict=True):
@@ -79,9 +75,7 @@ class Fetcher:
     ) -> list[str]:
         """Give the next ids, in order, beyond `after`, of a look-up that was put off."""
         beyond = self._plan.codec.to_values(after) if after is not None else ()
-        [rows] = self._snapshot(
-            [self._plan.look_ups[name].query(values, beyond, limit)], need
-        )
+        [rows] = self._snapshot([self._plan.look_ups[name].query(values, beyond, limit)], need)
         return [self._plan.to_id(row) for row in rows]
 
     def ids_after(self, after: str | None, limit: int, need: Need) -> list[str]:

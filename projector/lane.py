@@ -153,6 +153,11 @@ class Lane:
             log.warning("hash_changed", projection=self.plan.name)
             self.owe_all("hash_changed")
 
+    def is_beyond(self, position: Position) -> bool:
+        """Whether this lane was further than the stream when the term began, and still is."""
+        mine = self.pipeline.position
+        return mine != position and mine.reaches(position)
+
     def close(self) -> None:
         """Free threads and connections."""
         if self._walker is not None:
@@ -207,8 +212,7 @@ class Lane:
         place = {w.table: {c: i for i, c in enumerate(w.columns)} for w in self._watches}
         return {
             self.plan.table_name(node, self._schema): tuple(
-                (place[self.plan.table_name(node, self._schema)][c.name], c.name)
-                for c in node.key
+                (place[self.plan.table_name(node, self._schema)][c.name], c.name) for c in node.key
             )
             for node in self.plan.all_nodes()
         }

@@ -50,7 +50,7 @@ class RowsChange(NamedTuple):
     """Rows of one table, changed by one event.
 
     `before` is empty for inserts, `after` for deletes; for updates both have the same length and
-    the same order. `count` is the number of rows changed, also of those left out because none of
+    the same order. `row_count` is the number of rows changed, also of those left out because none of
     the columns that documents read has changed.
     """
 
@@ -58,7 +58,7 @@ class RowsChange(NamedTuple):
     kind: Kind
     before: Sequence[Row]
     after: Sequence[Row]
-    count: int
+    row_count: int
 
 
 class TableChange(NamedTuple):
@@ -137,7 +137,7 @@ class Checkpoint:
 class Batch:
     """What one atomic act writes. `position` None leaves the checkpoint's position as it is.
 
-    `debts`, `quarantine`, `resync`: changes of the side records, by key; None strikes one off.
+    `debts`, `quarantine`, `resync`: changes of the records beside, by key; None strikes one off.
     `requests_done`: what was asked of the daemon and is hereby taken up.
     """
 

@@ -75,9 +75,7 @@ class Pipeline:
             self._pass(transactions)
             return
         need = Need(transactions.barrier, transactions.changes)
-        found = self._fetcher.look_up(
-            affected.look_ups, need, self._limits.fanout_documents
-        )
+        found = self._fetcher.look_up(affected.look_ups, need, self._limits.fanout_documents)
         debts = self._owed(affected, found.deferred)
         ids = sorted(affected.ids | found.ids)
         slices = list(_sliced(ids, self._limits.batch_documents)) or [[]]
@@ -162,7 +160,7 @@ class Pipeline:
     def _owed(
         self, affected: Affected, deferred: Mapping[str, frozenset[tuple[object, ...]]]
     ) -> dict[str, Debt]:
-        debts = {key: debt for key, debt in (route_debt(n, v) for n, v in deferred.items())}
+        debts = dict(route_debt(name, values) for name, values in deferred.items())
         if affected.repairs:
             debts["all"] = full(reason="+".join(sorted(affected.repairs)))
         return {key: self._again(key, debt) for key, debt in debts.items()}

@@ -20,8 +20,10 @@ class Source(Protocol):
     position that was made durable.
     """
 
-    clock_offset_s: float
-    """The server's clock minus ours, in seconds, as last measured."""
+    @property
+    def clock_offset_s(self) -> float:
+        """The server's clock minus ours, in seconds, as last measured."""
+        ...
 
     def current(self) -> Position:
         """Give the end of the server's log: everything committed by now lies at or before it."""

@@ -76,9 +76,7 @@ class Reader:
             case "all":
                 ids = self._fetcher().ids_after(cursor, self.size, need)
             case "route":
-                ids = self._fetcher().look_up_after(
-                    debt.name, debt.values, cursor, self.size, need
-                )
+                ids = self._fetcher().look_up_after(debt.name, debt.values, cursor, self.size, need)
             case "ids":
                 first = int(cursor or 0)
                 ids = list(debt.ids[first : first + self.size])

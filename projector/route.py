@@ -107,9 +107,7 @@ class Router:
                 key = step.key(before) if MISSING in key else key
                 affected.look_ups.setdefault(step.by_key.name, set()).add(key)
 
-    def _incomplete(
-        self, step: _Step, change: RowsChange, new: Values, affected: Affected
-    ) -> None:
+    def _incomplete(self, step: _Step, change: RowsChange, new: Values, affected: Affected) -> None:
         if change.kind is Kind.INSERT and step.by_key is not None:
             for row in change.after:
                 affected.look_ups.setdefault(step.by_key.name, set()).add(step.key(row))

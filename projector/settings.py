@@ -313,3 +313,11 @@ def _explain(error: ValidationError) -> str:
         )
         lines.append(f"{name}: {wrong}" if place else wrong)
     return "; ".join(lines)
+
+
+def projection_setting(config: Path | None = None) -> str:
+    """Give the projection's setting alone, for commands that need no server."""
+    config = config or (Path(p) if (p := os.environ.get("PROJECTOR_CONFIG")) else None)
+    from_file = _read_toml(config).get("projection") if config else None
+    default: str = Settings.model_fields["projection"].default
+    return os.environ.get("PROJECTOR_PROJECTION") or from_file or default

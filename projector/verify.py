@@ -142,9 +142,7 @@ def _chunks(sides: Sides, ids: Sequence[str] | None) -> Iterator[list[str]]:
             break
 
 
-def _standing(
-    sides: Sides, ids: Sequence[str]
-) -> dict[str, tuple[bytes | None, bytes | None]]:
+def _standing(sides: Sides, ids: Sequence[str]) -> dict[str, tuple[bytes | None, bytes | None]]:
     """Give what differs on the last look, as (stored, in the database)."""
     suspects = list(ids)
     found: dict[str, tuple[bytes | None, bytes | None]] = {}

@@ -138,3 +138,8 @@ class Projection:
 def binary(column: Expression) -> Cast[bytes]:
     """Order or compare by bytes: collations of the server differ from how readers compare."""
     return cast(column, LargeBinary)
+
+
+def expression_of(declared: Field) -> Expression:
+    """Give what is selected for a field: the column of a mask, or the expression itself."""
+    return declared.column if isinstance(declared, Fixed | Hashed | Partial) else declared

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
-from projector.projection.declaration import Expression, Field, Fixed, Hashed, Partial
+from projector.projection.declaration import Field, Fixed, Hashed, Partial, expression_of
 
 Raw = str | bytes | None
 Encoder = Callable[[Any], str]  # of a value that is not NULL
@@ -144,9 +144,7 @@ def encoder_for(declared: Field) -> Encoder | None:
 
 def name_of(declared: Field) -> str:
     """Give the field's name in the document: its label or the column's name."""
-    expression: Expression = (
-        declared.column if isinstance(declared, Fixed | Hashed | Partial) else declared
-    )
+    expression = expression_of(declared)
     return str(getattr(expression, "key", None) or getattr(expression, "name", ""))
 
 

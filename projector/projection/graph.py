@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 from sqlalchemy import Alias, BinaryExpression, Column, FromClause, Integer, Table
 from sqlalchemy.sql import operators, visitors
@@ -17,12 +18,10 @@ from projector.errors import ConfigurationError
 from projector.projection.declaration import (
     Aggregate,
     Expression,
-    Fixed,
-    Hashed,
     Join,
     Many,
-    Partial,
     Projection,
+    expression_of,
 )
 
 Pair = tuple[Column[object], Column[object]]  # own column, parent's column
@@ -49,7 +48,7 @@ class Node:
     @property
     def key(self) -> tuple[Column[object], ...]:
         """The primary key columns, of this role."""
-        return tuple(self.source.c[c.key] for c in self.table.primary_key)
+        return tuple(cast(Column[object], self.source.c[c.key]) for c in self.table.primary_key)
 
     @property
     def scope(self) -> list[Node]:
@@ -81,7 +80,7 @@ def build(projection: Projection) -> Node:
             "Declare primary_key=True on the columns that identify a document.",
         )
     _grow(root, projection.joins, projection.collections)
-    expressions = [_expression(f) for f in projection.fields]
+    expressions = [expression_of(f) for f in projection.fields]
     _note_reads(root, [*expressions, *root.key, projection.where])
     return root
 
@@ -114,13 +113,7 @@ def _table(source: FromClause) -> Table:
     return table
 
 
-def _expression(declared: Expression | Fixed | Hashed | Partial) -> Expression:
-    return declared.column if isinstance(declared, Fixed | Hashed | Partial) else declared
-
-
-def _grow(
-    base: Node, joins: Sequence[Join], collections: Sequence[Many | Aggregate]
-) -> None:
+def _grow(base: Node, joins: Sequence[Join], collections: Sequence[Many | Aggregate]) -> None:
     for join in joins:
         node = _attach(join.table, join.on, base.scope)
         if any(node.source is other.source for other in base.scope):
@@ -143,8 +136,8 @@ def _grow(
         _grow(node, declared.joins, nested)
         expressions = [declared.on, declared.where, *node.key]
         if isinstance(declared, Many):
-            expressions += [_expression(f) for f in declared.fields]
-            expressions += [_expression(declared.value)] if declared.value is not None else []
+            expressions += [expression_of(f) for f in declared.fields]
+            expressions += [expression_of(declared.value)] if declared.value is not None else []
             expressions += declared.order_by
         else:
             expressions += declared.fields

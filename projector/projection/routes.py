@@ -15,8 +15,8 @@ import sqlalchemy as sa
 from projector.projection.graph import Node, all_nodes, determines_id
 from projector.projection.keys import among, beyond
 from projector.projection.selects import (
-    from_root,
     compile_sql,
+    from_root,
     keys_mark,
     spelled,
     with_keys,

@@ -25,6 +25,7 @@ from projector.projection.declaration import (
     Many,
     Partial,
     Projection,
+    expression_of,
 )
 from projector.projection.encoding import (
     Raw,
@@ -41,6 +42,7 @@ _KEYS = "/*keys*/TRUE"  # stands for the predicate in a compiled query
 _DIALECT = mysql.dialect(paramstyle="named")  # named: a % in a query stays a single one
 
 Rows = Sequence[Sequence[Raw]]
+Statement = Any  # a sa.Select, whatever its columns' types
 RowKey = Any  # the raw key value of a row, or the tuple of them
 
 
@@ -75,7 +77,7 @@ class Level:
         return self.sql.replace(_KEYS, among(self.key_names, keys))
 
 
-def compile_sql(statement: sa.Select[Any]) -> str:
+def compile_sql(statement: Statement) -> str:
     """Write a statement without parameters, in MySQL's and MariaDB's common dialect."""
     compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True})
     return str(compiled)
@@ -104,7 +106,7 @@ def levels(projection: Projection, root: Node) -> Level:
     source: sa.FromClause = root.source
     for node in root.to_one:
         source = sa.outerjoin(source, node.source, node.on)
-    columns = [*root.key, *(getattr(f, "column", f) for f in fields)]
+    columns = [*root.key, *map(expression_of, fields)]
     statement = sa.select(*_labelled(columns)).select_from(source).where(keys_mark())
     if projection.where is not None:
         statement = statement.where(projection.where)
@@ -115,13 +117,16 @@ def levels(projection: Projection, root: Node) -> Level:
         node=root, sql=compile_sql(statement), key_names=tuple(spelled(c) for c in root.key),
         key_width=width, parent=key, own=key,
         encode=row_encoder(names, [encoder_for(f) for f in fields], width),
-        before="", after="", empty="", is_object=True, signature=_signature(fields), children=children,
+        before="", after="", empty="", is_object=True,
+        signature=_signature(fields), children=children,
     )  # fmt: skip
 
 
 def _names(level: Level) -> list[str]:
     declared = level.node.declared
-    return [declared.name] if isinstance(declared, Many) else [name_of(f) for f in declared.fields]
+    if isinstance(declared, Many):
+        return [declared.name]
+    return [name_of(f) for f in declared.fields] if declared is not None else []
 
 
 def _refuse_double(name: str, names: Sequence[str]) -> None:
@@ -181,7 +186,8 @@ def from_root(node: Node) -> tuple[sa.FromClause, list[Expression]]:
 
 def _reads_parent(node: Node) -> bool:
     """Whether the join's condition says more of the parent than that keys are equal."""
-    assert node.parent is not None and node.on is not None
+    assert node.parent is not None
+    assert node.on is not None
     others = [other for _, other in node.pairs]
     return any(
         isinstance(element, sa.Column)
@@ -193,7 +199,8 @@ def _reads_parent(node: Node) -> bool:
 
 def _level(node: Node, width: int) -> Level:
     declared = node.declared
-    assert declared is not None and node.parent is not None
+    assert declared is not None
+    assert node.parent is not None
     source, root_key = from_root(node)
     for joined in node.to_one:
         source = sa.outerjoin(source, joined.source, joined.on)
@@ -203,7 +210,7 @@ def _level(node: Node, width: int) -> Level:
     own_key = list(node.key) if children else []
     keys = [*root_key, *parent_key]
     fields = _fields(declared)
-    columns = [*keys, *own_key, *(getattr(f, "column", f) for f in fields)]
+    columns = [*keys, *own_key, *map(expression_of, fields)]
     statement = sa.select(*_labelled(columns)).select_from(source).where(keys_mark())
     for above in [n for n in node.path() if n.declared is not None]:
         if above.declared is not None and above.declared.where is not None:

@@ -161,7 +161,8 @@ class RedisSink:
             written, removed = written + applied.written, removed + applied.removed
             if expected is None:
                 expected, found = applied.expected_documents, applied.found_documents
-        assert expected is not None and found is not None
+        assert expected is not None
+        assert found is not None
         return replace(
             applied, written=written, removed=removed,
             expected_documents=expected, found_documents=found,

@@ -128,7 +128,8 @@ class Server:
 
 def _info(client: Any) -> dict[str, Any]:
     if isinstance(client, RedisCluster):
-        found: dict[str, Any] = client.info(target_nodes=client.get_primaries()[0])
+        primaries = client.get_primaries()  # type: ignore[no-untyped-call]
+        found: dict[str, Any] = client.info(target_nodes=primaries[0])
         return found
     return dict(client.info())
 
@@ -211,5 +212,6 @@ def _by_sentinel(url: str, master: str, options: dict[str, Any]) -> Any:
         sentinels.append((name or port, int(port) if name else 26379))
     login = {k: unquote(v) for k, v in (("username", user), ("password", password)) if v}
     tls = {"ssl": True} if parts.scheme == "rediss" else {}
-    found = Sentinel(sentinels, sentinel_kwargs={**options, **tls}, **options, **login, **tls)
+    sentinel: Any = Sentinel
+    found = sentinel(sentinels, sentinel_kwargs={**options, **tls}, **options, **login, **tls)
     return found.master_for(master, db=int(parts.path.strip("/") or 0))

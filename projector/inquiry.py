@@ -1,0 +1,174 @@
+"""What the command line asks of the stores and of a running daemon: status, verify, resync.
+
+Reads, and puts requests where the holder of the lease finds them; writes no document itself unless
+nobody holds the lease and a repair is wanted.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy.engine import Engine
+
+from projector.barrier import Need, choose
+from projector.database import Connection, engine
+from projector.debt import ids_debt
+from projector.errors import OperatorError
+from projector.fetch import Fetched, Fetcher
+from projector.lane import Lane
+from projector.model import Watch
+from projector.projection import Plan
+from projector.settings import Settings
+from projector.sink_redis import RedisSink
+from projector.verify import Sides, differing_fields
+
+_POLL_S = 0.2
+_TAKEN_UP_S = 15.0  # a leader looks for requests several times a second
+
+
+class Inquiry:
+    """One projection, seen from outside the daemon."""
+
+    def __init__(self, settings: Settings, plan: Plan, sink: RedisSink) -> None:
+        self._settings = settings
+        self.plan = plan
+        self.sink = sink
+
+    def status(self, now: float) -> dict[str, Any] | None:
+        """Give checkpoint, lag, lease, progress; None when no checkpoint exists."""
+        fields = self.sink.checkpoint_fields()
+        if "position" not in fields:
+            return None
+        resync = self.sink.resync_state()
+        quarantine = self.sink.quarantined()
+        return {
+            "projection": self.plan.name,
+            "checkpoint": fields["position"],
+            "committed_at": float(fields.get("committed_at", 0)),
+            "checkpoint_age_s": round(max(0.0, now - float(fields.get("updated_at", now))), 3),
+            "epoch": int(fields.get("epoch", 0)),
+            "leader": self.sink.holder(),
+            "documents": self.sink.count(),
+            "fingerprint": fields.get("fingerprint"),
+            "fingerprint_now": self.plan.fingerprint,
+            "resync": resync or None,
+            "owed": sorted(self._debts()),
+            "quarantined": len(quarantine),
+            "quarantine": dict(sorted(quarantine.items())[:20]),
+        }
+
+    def document(self, document_id: str) -> tuple[bytes | None, Fetched]:
+        """Give the stored document and what the database gives now."""
+        with self._fetcher() as (fetcher, need):
+            fetched = fetcher.documents([document_id], need)
+        return self.sink.read([document_id]).get(document_id), fetched
+
+    @contextmanager
+    def sides(self, current: Callable[[], Any]) -> Iterator[Sides]:
+        """Give what `verify` compares."""
+        with self._fetcher() as (fetcher, _):
+            yield Sides(
+                self.sink, fetcher, current, self.sink.holder() is not None,
+                self._settings.reconcile.chunk_documents,
+            )  # fmt: skip
+
+    def repair(self, ids: Sequence[str]) -> None:
+        """Have documents made anew: by the daemon where one runs, else here under the lease."""
+        if self.sink.holder() is not None:
+            self.ask({"kind": "resync", "ids": list(ids), "reason": "repair"}, wait=True)
+            return
+        self._repair_here(ids)
+
+    def ask(self, request: Mapping[str, Any], *, wait: bool) -> None:
+        """Put a request; wait until it is taken up and, with `wait`, done.
+
+        Raises OperatorError when no daemon runs.
+        """
+        if self.sink.holder() is None:
+            raise OperatorError("no daemon runs", "Start one: `projector run`.")
+        key = self.sink.request(request)
+        deadline = time.monotonic() + _TAKEN_UP_S
+        while key in self.sink.requests():
+            if time.monotonic() > deadline:
+                raise OperatorError(
+                    "the daemon did not take the request up; it does so as soon as it can",
+                    "See `projector status` and the daemon's log.",
+                )
+            time.sleep(_POLL_S / 4)
+        if wait and request.get("ids"):
+            debt_key, _ = ids_debt(request["ids"], "")
+            while debt_key in self._debts():
+                self._require_leader()
+                time.sleep(_POLL_S / 4)
+
+    def progress(self) -> Iterator[dict[str, str]]:
+        """Give the progress of the walk over everything until it ends."""
+        while True:
+            state = self.sink.resync_state()
+            owed = "all" in self._debts()
+            yield {**state, "state": "running" if owed else state.get("state", "done")}
+            if not owed:
+                return
+            self._require_leader()
+            time.sleep(_POLL_S)
+
+    def _require_leader(self) -> None:
+        deadline = time.monotonic() + 3 * self._settings.redis.lease_ttl_s
+        while self.sink.holder() is None:
+            if time.monotonic() > deadline:
+                raise OperatorError(
+                    "the daemon has gone; what was asked for is done when one runs again",
+                    "Start one: `projector run`.",
+                )
+            time.sleep(_POLL_S)
+
+    def _debts(self) -> Mapping[str, str]:
+        checkpoint = self.sink.load()
+        return checkpoint.debts if checkpoint is not None else {}
+
+    @contextmanager
+    def _fetcher(self) -> Iterator[tuple[Fetcher, Need]]:
+        checkpoint = self.sink.load()
+        if checkpoint is None:
+            raise OperatorError("there is no checkpoint: nothing was built yet", "Run a daemon.")
+        barrier = choose(
+            checkpoint.position, {}, is_replica=self._settings.mysql.read_url is not None
+        )
+        deadline = time.monotonic() + self._settings.mysql.read_timeout_s
+        fetcher = Fetcher(
+            self.plan, Connection(self._engine()), barrier, lambda: time.monotonic() > deadline
+        )
+        try:
+            yield fetcher, Need(checkpoint.position)
+        finally:
+            fetcher.close()
+
+    def _engine(self) -> Engine:
+        return engine(self._settings.mysql.parsed_read_url, self._settings.mysql)
+
+    def _repair_here(self, ids: Sequence[str]) -> None:
+        if not self.sink.acquire():
+            raise OperatorError("a daemon has just started", "Run the command again.")
+        watches: list[Watch] = self.plan.watches(self._settings.mysql.parsed_url.database or "")
+        lane = Lane(self.plan, self.sink, self._engine(), self._settings, watches, lambda: False)
+        try:
+            checkpoint = self.sink.load()
+            assert checkpoint is not None
+            lane.open(checkpoint)
+            key, debt = ids_debt(ids, "repair")
+            lane.pipeline.owe({key: debt})
+            while key in lane.pipeline.known.debts:
+                lane.walker.turn(0.0, 1.0)
+                self.sink.renew()
+                time.sleep(0.005)
+        finally:
+            lane.close()
+            self.sink.release()
+
+
+def compared(stored: bytes | None, database: bytes | None) -> list[str]:
+    """Name the fields that differ; none where both are the same."""
+    return [] if stored == database else differing_fields(stored, database)
