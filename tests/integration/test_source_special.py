@@ -1,0 +1,246 @@
+"""The source on what few logs hold: tags, huge events, TLS, servers that were set back."""
+
+import resource
+import ssl
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from projector.binlog import BinlogSource
+from projector.errors import OperatorError, PositionLostError
+from projector.position import GtidSet
+from tests.fix_servers import missing
+from tests.integration.source_reading import inserted, reading, settings, watch
+from tests.servers import DatabaseServer, Flavour, ServerUnavailable, start_database
+
+pytestmark = pytest.mark.server
+
+
+@pytest.fixture(scope="module", params=[Flavour.MYSQL, Flavour.MARIADB], ids=str)
+def private(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
+    """A server of each flavour that this module may treat roughly."""
+    try:
+        server = start_database(request.param, options=["--max-allowed-packet=256M"])
+    except ServerUnavailable as problem:
+        missing(problem)
+    yield server
+    server.discard()
+
+
+@pytest.fixture
+def schema(private: DatabaseServer) -> str:
+    """A database with one table `t`."""
+    name = "special"
+    private.drop_database(name)
+    private.create_database(name)
+    private.execute(
+        "CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT, a INT, b LONGTEXT) ENGINE=InnoDB",
+        database=name,
+    )
+    return name
+
+
+@pytest.fixture
+def table_on_mysql(mysql: DatabaseServer) -> Iterator[str]:
+    """A database with one table `t` on the shared MySQL."""
+    name = "special_shared"
+    mysql.create_database(name)
+    mysql.execute(
+        "CREATE TABLE t (id INT PRIMARY KEY AUTO_INCREMENT, a INT, b LONGTEXT)", database=name
+    )
+    yield name
+    mysql.drop_database(name)
+
+
+def test_tagged_transactions_are_read_and_kept_in_the_position(
+    mysql: DatabaseServer, table_on_mysql: str
+) -> None:
+    """Tagged GTIDs (MySQL 8.3+) come, are in the set, and a restart goes on behind them."""
+    schema = table_on_mysql
+    with reading(mysql, watch(schema)) as log:
+        with mysql.connect(schema) as connection, connection.cursor() as cursor:
+            cursor.execute("SET SESSION gtid_next = 'AUTOMATIC:blue_1'")
+            cursor.execute("INSERT INTO t (a) VALUES (1)")
+            cursor.execute("INSERT INTO t (a) VALUES (2)")
+            cursor.execute("SET SESSION gtid_next = 'AUTOMATIC'")
+            cursor.execute("INSERT INTO t (a) VALUES (3)")
+        position = log.read_to_end().position
+    assert isinstance(position.gtids, GtidSet)
+    assert "blue_1" in str(position.gtids)
+    assert position.gtids == GtidSet.parse(mysql.execute("SELECT @@global.gtid_executed")[0][0])
+    assert [row[1] for row in inserted(log.changes)] == [1, 2, 3]
+    assert all(time > 1e9 for part in log.parts for time in part.commit_times)
+    mysql.execute("INSERT INTO t (a) VALUES (4)", database=schema)
+    with reading(mysql, watch(schema), start=position) as log:
+        log.read_to_end()
+    assert [row[1] for row in inserted(log.changes)] == [4]
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_an_event_of_several_packets_is_read(
+    private: DatabaseServer, schema: str, compressed: bool
+) -> None:
+    """A row of more than 16 MB, which no single packet holds, comes like any other."""
+    if compressed and private.flavour is not Flavour.MYSQL:
+        pytest.skip("MariaDB's compressed rows are tested with the rows")
+    size = 34_000_000
+    with reading(private, watch(schema)) as log:
+        with private.connect(schema) as connection, connection.cursor() as cursor:
+            if compressed:
+                cursor.execute("SET SESSION binlog_transaction_compression = ON")
+            cursor.execute("BEGIN")
+            cursor.execute("INSERT INTO t (a, b) VALUES (1, 'small')")
+            cursor.execute(
+                f"INSERT INTO t (a, b) VALUES (2, HEX(RANDOM_BYTES(1024))), (3, REPEAT('x', {size}))"
+            )
+            cursor.execute("UPDATE t SET a = 30 WHERE a = 3")
+            cursor.execute("COMMIT")
+            cursor.execute("INSERT INTO t (a, b) VALUES (4, 'next')")
+        log.read_to_end()
+    assert [row[1] for row in inserted(log.changes)] == [1, 2, 3, 4]
+    assert log.count == 2
+
+
+_READ_ALL = """
+import resource, sys
+from projector.binlog import BinlogSource
+from projector.model import TableName, Watch
+from projector.position import Position
+from projector.settings import Mysql
+source = BinlogSource(Mysql(url=sys.argv[1]))
+end = source.current()
+watch = Watch(TableName(sys.argv[3], "t"), ("id", "a"), frozenset({"id", "a"}))
+source.start(Position.parse(sys.argv[2]), [watch])
+before, rows = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, 0
+while True:
+    part = source.read(20)
+    rows += sum(change.row_count for change in part.changes)
+    if part.position is not None and part.position.reaches(end):
+        break
+source.close()
+print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("compressed", [False, True])
+def test_a_million_rows_in_one_transaction_pass_in_bounded_memory(
+    private: DatabaseServer, schema: str, compressed: bool
+) -> None:
+    """Memory does not grow with the transaction, also where all of it is one compressed event."""
+    if compressed and private.flavour is not Flavour.MYSQL:
+        pytest.skip("MariaDB compresses each event by itself")
+    start = BinlogSource(settings(private)).current()
+    with private.connect(schema) as connection, connection.cursor() as cursor:
+        if compressed:
+            cursor.execute("SET SESSION binlog_transaction_compression = ON")
+        cursor.execute("BEGIN")
+        cursor.execute("INSERT INTO t (a, b) SELECT 1, REPEAT('x', 40) FROM " + _thousand("x"))
+        for _ in range(10):
+            cursor.execute("INSERT INTO t (a, b) SELECT a + 1, UUID() FROM t")
+        cursor.execute("COMMIT")
+        cursor.execute("SELECT COUNT(*) FROM t")
+        (expected,) = cursor.fetchone() or (0,)
+    done = subprocess.run(
+        [sys.executable, "-c", _READ_ALL, private.url("mysql"), str(start), schema],
+        capture_output=True, text=True, check=True, timeout=100,
+    )  # fmt: skip
+    rows, grown_kb = (int(word) for word in done.stdout.split())
+    assert rows == expected > 1_000_000
+    assert grown_kb < 40_000
+
+
+def _thousand(name: str) -> str:
+    digits = " UNION ALL SELECT ".join(str(i) for i in range(10))
+    tables = ", ".join(f"(SELECT {digits}) {name}{i}" for i in range(3))
+    return tables
+
+
+def test_a_server_whose_log_was_reset_is_another_history(
+    private: DatabaseServer, schema: str
+) -> None:
+    """After RESET the old position is lost, even where the new log has grown beyond it."""
+    private.execute("INSERT INTO t (a) VALUES (1)", database=schema)
+    position = BinlogSource(settings(private)).current()
+    mysql = private.flavour is Flavour.MYSQL
+    private.execute("RESET BINARY LOGS AND GTIDS" if mysql else "RESET MASTER")
+    with pytest.raises(PositionLostError), reading(private, watch(schema), start=position):
+        pass
+    if not mysql:  # the same GTIDs are given out once more
+        for i in range(60):
+            private.execute("INSERT INTO t (a) VALUES (%s)", i, database=schema)
+        with pytest.raises(PositionLostError), reading(private, watch(schema), start=position):
+            pass
+
+
+def test_a_server_restored_from_a_backup_is_another_history(
+    mysql: DatabaseServer, private: DatabaseServer, schema: str
+) -> None:
+    """A position of transactions that the server never had is lost."""
+    if private.flavour is not Flavour.MYSQL:
+        pytest.skip("MariaDB: the test of a reset")
+    position = BinlogSource(settings(mysql)).current()
+    with pytest.raises(PositionLostError), reading(private, watch(schema), start=position):
+        pass
+
+
+def test_a_user_without_the_privilege_needs_an_operator(
+    private: DatabaseServer, schema: str
+) -> None:
+    """Without REPLICATION SLAVE the source says that somebody has to act."""
+    private.execute("CREATE USER IF NOT EXISTS poor@'%%' IDENTIFIED BY 'poor'")
+    private.execute("GRANT SELECT ON *.* TO poor@'%%'")
+    admin = BinlogSource(settings(private)).current()
+    url = private.url("mysql", user="poor", password="poor")
+    with pytest.raises(OperatorError), reading(private, watch(schema), start=admin, url=url):
+        pass
+
+
+def test_the_log_comes_over_tls_and_without_it_with_a_hashed_password(
+    mysql: DatabaseServer, table_on_mysql: str, tmp_path: Path
+) -> None:
+    """caching_sha2_password works in clear (RSA) and with a verified certificate."""
+    schema = table_on_mysql
+    mysql.execute(
+        "CREATE USER IF NOT EXISTS hashed@'%%' IDENTIFIED WITH caching_sha2_password BY 'h'"
+    )
+    mysql.execute("GRANT SELECT, REPLICATION SLAVE, REPLICATION CLIENT ON *.* TO hashed@'%%'")
+    folder = Path(mysql.execute("SELECT @@datadir")[0][0])
+    authority = folder / "ca.pem"
+    url = mysql.url("mysql", user="hashed", password="h")
+    with reading(mysql, watch(schema), url=url) as log:
+        mysql.execute("INSERT INTO t (a) VALUES (1)", database=schema)
+        log.read_to_end()
+    assert len(inserted(log.changes)) == 1
+    if not authority.exists():
+        pytest.skip("the server's certificate is not within reach")
+    with (
+        pytest.raises((OperatorError, ssl.SSLError)),
+        reading(mysql, watch(schema), url=url, tls={"ca": str(_other_authority(tmp_path))}),
+    ):
+        pass
+
+
+def _other_authority(folder: Path) -> Path:
+    file = folder / "other.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-subj", "/CN=other",
+         "-keyout", str(folder / "other.key"), "-out", str(file), "-days", "2"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return file
+
+
+def test_no_thread_or_memory_is_left_behind(private: DatabaseServer, schema: str) -> None:
+    """Starting and closing many times leaves nothing that grows."""
+    import threading
+
+    threads = threading.active_count()
+    for _ in range(20):
+        with reading(private, watch(schema)):
+            pass
+    assert threading.active_count() == threads
+    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2_000_000
