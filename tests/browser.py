@@ -122,6 +122,7 @@ class Browser:
         )
         scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
         page.call("Emulation.setEmulatedMedia", features=[scheme])
+        page.call("Page.bringToFront")  # a page behind another one counts as hidden
         page.call("Page.navigate", url=url)
         page.wait_until("location.href !== 'about:blank' && document.readyState === 'complete'")
         return page

@@ -81,6 +81,33 @@ def test_the_page_follows_the_daemon_without_being_reloaded(
     assert page.ask("document.title") == "Leading · tickets"
 
 
+def test_a_moment_of_the_chart_can_be_read(browser: Browser, daemon: Daemon) -> None:
+    """Pointer and arrow keys choose a second; its time and number stand above the chart."""
+    daemon.lead()
+    page = browser.page(daemon.url)
+    page.wait_until("samples.length > 1")
+    corner = page.ask("(r => [r.right - 3, r.top + 40])($('lag-chart').getBoundingClientRect())")
+    page.call("Input.dispatchMouseEvent", type="mouseMoved", x=corner[0], y=corner[1])
+    page.wait_until(
+        "/^\\d\\d:\\d\\d:\\d\\d: 0 s$/.test(document.getElementById('lag-read').textContent)"
+    )
+    page.call("Input.dispatchMouseEvent", type="mouseMoved", x=5, y=5)
+    page.wait_until("document.getElementById('lag-read').textContent === 'highest 0 s'")
+    page.ask("document.getElementById('rate-chart').focus()")
+    page.call("Input.dispatchKeyEvent", type="keyDown", key="ArrowRight")
+    page.wait_until("document.getElementById('rate-read').textContent.endsWith(': 0 and 0')")
+
+
+def test_a_hidden_page_does_not_cry_wolf(browser: Browser, daemon: Daemon) -> None:
+    """A page behind another asks seldom and does not take that for the daemon's silence."""
+    daemon.lead()
+    page = browser.page(daemon.url)
+    page.wait_until("document.getElementById('state').textContent === 'Leading'")
+    browser.page("about:blank#other")
+    page.wait_until("document.hidden && performance.now() - heardAt > 3500")
+    assert page.text("#state") == "Leading"
+
+
 def test_a_resync_shows_its_progress_and_the_time_left(browser: Browser, daemon: Daemon) -> None:
     """A walk under way has a bar, its rate and the time left; a finished one is gone."""
     daemon.lead()
