@@ -33,7 +33,7 @@ class Watcher(_Part):
     """A user who follows the ticket."""
 
     user_id: Unsigned64 = Field(description="The user's id")
-    name: str = Field(description="The user's full name")
+    name: str | None = Field(description="The user's full name")
 
 
 class Attachment(_Part):
@@ -84,7 +84,7 @@ class TicketDocument(_Part):
     updated_at: UtcDatetime = Field(description="When the ticket's own row last changed, UTC")
     due_at: UtcDatetime | None = Field(description="When the ticket is due, UTC; null: no limit")
     closed_at: UtcDatetime | None = Field(description="When the ticket was closed, UTC")
-    tags: tuple[str, ...] = Field(description="Names of the ticket's tags, in binary order")
+    tags: tuple[str | None, ...] = Field(description="Names of the ticket's tags, in binary order")
     watchers: tuple[Watcher, ...] = Field(description="Users who follow the ticket, by id")
     attachments: tuple[Attachment, ...] = Field(description="Files of the ticket, by id")
     comment_count: int = Field(ge=0, description="Number of comments, internal ones included")
