@@ -62,7 +62,8 @@ def ask(connection: pymysql.Connection[Any], sql: str, *values: object) -> Rows:
 
 def identify(connection: pymysql.Connection[Any]) -> Server:
     """Ask a server who it is."""
-    is_mariadb = "mariadb" in connection.get_server_info().lower()
+    version = str(connection.get_server_info())  # type: ignore[no-untyped-call]
+    is_mariadb = "mariadb" in version.lower()
     name = "CONCAT(@@hostname, '/', @@port, '/', @@server_id)" if is_mariadb else "@@server_uuid"
     gtids = "'ON'" if is_mariadb else "@@gtid_mode"
     sql = f"SELECT {name}, {gtids}, @@lower_case_table_names, @@global.binlog_checksum, @@log_bin"
@@ -106,6 +107,8 @@ class Wire:
         """Wait for some bytes. Raises TransientError when the line is silent or closed."""
         try:
             data: bytes = self._socket.recv(RECEIVE_BYTES)
+            if self._pending is not None and not self.is_idle():
+                data += self._more(RECEIVE_BYTES - len(data))
         except TimeoutError:
             raise TransientError("mysql", "the log has gone silent: no heartbeat") from None
         except OSError as error:
@@ -113,6 +116,15 @@ class Wire:
         if not data:
             raise TransientError("mysql", "the server closed the log's line")
         return data
+
+    def _more(self, size: int) -> bytes:
+        """Receive what is there already: TLS gives 16 KB at a time."""
+        parts = []
+        while size > 0 and not self.is_idle():
+            part = self._socket.recv(size)
+            parts.append(part)
+            size = size - len(part) if part else 0
+        return b"".join(parts)
 
     def is_idle(self) -> bool:
         """Say whether nothing more can be received at this moment."""

@@ -88,11 +88,13 @@ class Query(NamedTuple):
     text: bytes
 
 
-_gtid = struct.Struct("<x16sq17xQ").unpack_from
+# UUID, number, commit time (seven bytes and one more, see below).
+gtid_at = struct.Struct("<x16sq17xQ").unpack_from
 _gtid_old = struct.Struct("<x16sq").unpack_from
 _query = struct.Struct("<IIBHH").unpack_from
 _mariadb_gtid = struct.Struct("<QIB").unpack_from
-_MICROSECONDS_MASK: Final = (1 << 55) - 1  # bit 55: an original timestamp follows
+GTID_SIZE: Final = 50  # with a commit time, which the transaction's length always follows
+MICROSECONDS_MASK: Final = (1 << 55) - 1  # bit 55: an original timestamp follows
 _MARIADB_STANDALONE: Final = 1
 _MARIADB_PREPARED_XA: Final = 64
 
@@ -100,9 +102,9 @@ _MARIADB_PREPARED_XA: Final = 64
 def gtid(buf: bytes, at: int, end: int) -> Gtid:
     """Read a GTID or an anonymous GTID event."""
     body = at + HEADER_SIZE
-    if end - body >= 50:  # the commit time (7 bytes) is always followed by the length
-        sid, gno, micros = _gtid(buf, body)
-        return Gtid(sid, "", gno, (micros & _MICROSECONDS_MASK) / 1e6)
+    if end - body >= GTID_SIZE:
+        sid, gno, micros = gtid_at(buf, body)
+        return Gtid(sid, "", gno, (micros & MICROSECONDS_MASK) / 1e6)
     if end - body < 25:
         raise DamagedEventError("a GTID event is too short")
     sid, gno = _gtid_old(buf, body)

@@ -6,6 +6,8 @@ position handed out, so that a restart sees its rows again.
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from projector.binlog.events import Gtid
 from projector.position import Flavour, GtidSet, GtidSetBuilder, MariadbGtids, Position
 
@@ -48,6 +50,11 @@ class Progress:
         if self._set is not None:
             self._set.add(gtid.sid, gtid.tag, gtid.gno)
 
+    def add_run(self, sid: bytes, first: int, last: int) -> None:
+        """Count MySQL transactions of one server with consecutive numbers in."""
+        if self._set is not None:
+            self._set.add_interval((str(UUID(bytes=sid)), ""), first, last)
+
     def replace(self, domain: int, server: int, sequence: int) -> None:
         """Count a MariaDB transaction in."""
         self._moved[domain] = (server, sequence)
@@ -72,13 +79,14 @@ class Progress:
     def ahead(self, gtid: Gtid | None, log_pos: int) -> Position:
         """Freeze what must be visible for a transaction to be so whose end is not known yet.
 
-        `log_pos` is the end of its first event: whatever has committed beyond has all of it.
+        `log_pos` is the end of its first event, 0 with MySQL's GTIDs: whatever has committed
+        beyond has all of it.
         """
         gtids = self._gtids()
         if gtid is not None and isinstance(gtids, GtidSet):
             gtids = gtids.add(gtid.sid, gtid.tag, gtid.gno)
         base = self.offset if self.file == self._reading else self._reading_from
-        offset = base + ((log_pos - base) & 0xFFFF_FFFF)
+        offset = base + ((log_pos - base) & 0xFFFF_FFFF if log_pos else 0)
         return Position(self.flavour, self._server, self._reading, offset, gtids)
 
     def _gtids(self) -> GtidSet | MariadbGtids | None:

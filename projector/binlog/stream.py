@@ -59,29 +59,28 @@ class Stream:
         at, size, assembler, handlers = 0, len(buf), self._assembler, self._assembler.handlers
         while size - at >= _PACKET_HEADER + 1 + HEADER_SIZE:
             length, status, kind, event_size = _packet(buf, at)
-            length &= _FULL_PACKET
-            if status or length == _FULL_PACKET:
-                break
             start = at + _PACKET_HEADER + 1
-            stop = at + _PACKET_HEADER + length
-            if stop > size:
+            stop = start + event_size
+            if stop > size or status or length & _FULL_PACKET != event_size + 1:
                 break
-            if event_size != stop - start:
-                raise DamagedEventError("an event's size is not its packet's")
             handler = handlers[kind]
             if handler is not None:
                 handler(buf, start, stop - assembler.checksum_size)
             elif kind == _PAYLOAD:
                 self._take_payload(buf, start, stop - assembler.checksum_size)
             at = stop
-        self._check_status(buf, at)
+        self._check_rest(buf, at)
         return at
 
-    def _check_status(self, buf: bytes, at: int) -> None:
-        if len(buf) - at > _PACKET_HEADER and buf[at + _PACKET_HEADER]:
-            stop = at + _PACKET_HEADER + int.from_bytes(buf[at : at + 3], "little")
-            if len(buf) >= stop:
-                raise refusal(buf[at + _PACKET_HEADER : stop])
+    def _check_rest(self, buf: bytes, at: int) -> None:
+        """Tell the beginning of a packet from one that is no event, or not what it says."""
+        length = int.from_bytes(buf[at : at + 3], "little")
+        start, stop, size = at + _PACKET_HEADER, at + _PACKET_HEADER + length, len(buf)
+        if start < size and buf[start]:
+            if stop <= size:
+                raise refusal(buf[start:stop])
+        elif size - start > HEADER_SIZE and _FULL_PACKET > length != _packet(buf, at)[3] + 1:
+            raise DamagedEventError("an event's size is not its packet's")
 
     def _take_payload(self, buf: bytes, at: int, end: int) -> None:
         """Take the events inside a compressed transaction that has come as a whole."""

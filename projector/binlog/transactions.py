@@ -7,10 +7,10 @@ What has no end when another begins was never committed (a server that crashed) 
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Callable, Sequence
 from struct import Struct
 from typing import Final, NamedTuple
+from zlib import crc32
 
 from projector.binlog import events
 from projector.binlog.catalog import Catalog
@@ -24,6 +24,7 @@ from projector.model import Change, Kind, RowsChange, TableChange, TableName, Tr
 
 ROWS_AT_ONCE: Final = 2000  # row changes in one Transactions, if transactions can be cut so
 _DUMMY_TABLE: Final = b"\xff\xff\xff\x00\x00\x00"  # ends a statement without rows
+_WRONG_CHECKSUM: Final = "an event's checksum is wrong"
 _checksum_at = Struct("<I").unpack_from
 
 Emit = Callable[[Transactions, int], None]
@@ -56,11 +57,16 @@ class Assembler:
         self._times: list[float] = []
         self._beat = False
         self._prepared: dict[str, _Prepared] = {}
-        self._gtid: Gtid | None = None
-        self._mariadb_gtid: tuple[int, int, int] | None = None
-        self._said: set[TableChange] = set()
         self._payload_end: tuple[int, int] | None = None
-        self._reset()
+        # The open transaction; `_gno` 0: MySQL gave it no GTID.
+        self._is_open = self._holds = False
+        self._sid, self._tag, self._gno = b"", "", 0
+        self._mariadb_gtid: tuple[int, int, int] | None = None
+        self._committed_at, self._first_end = 0.0, 0
+        self._said: set[TableChange] = set()
+        # The ended ones that the progress does not know of yet.
+        self._end_pos = 0
+        self._run_sid, self._run_first, self._run_next = b"", 0, 0
         self.handlers = self._make_handlers()
 
     # What `handlers` are called with: the buffer, the place of the event's header, and its end
@@ -85,8 +91,8 @@ class Assembler:
             Event.HEARTBEAT: self._take_heartbeat,
             Event.HEARTBEAT_V2: self._take_heartbeat,
             Event.GTID: self._take_gtid,
-            Event.ANONYMOUS_GTID: self._take_gtid,
-            Event.GTID_TAGGED: self._take_gtid,
+            Event.ANONYMOUS_GTID: self._take_odd_gtid,
+            Event.GTID_TAGGED: self._take_odd_gtid,
             Event.MARIADB_GTID: self._take_mariadb_gtid,
             Event.XA_PREPARE: self._take_prepare,
         }.items():
@@ -97,6 +103,7 @@ class Assembler:
         """Emit the whole transactions that have come; a heartbeat is emitted at the head only."""
         if not self._count and not self._tail and not (self._beat and is_head):
             return
+        self._settle()
         whole = self._changes[: self._tail]
         del self._changes[: self._tail]
         progress = self._progress
@@ -125,7 +132,8 @@ class Assembler:
             raise DamagedEventError("rows of a table that the log has not described") from None
         if watched is None:
             return
-        self.verify(buf, at, end)
+        if self.checksum_size and crc32(buf[at:end]) != _checksum_at(buf, end)[0]:
+            raise DamagedEventError(_WRONG_CHECKSUM)
         table, decoder = watched
         if decoder is None:
             self._say(TableChange(table, "undecodable"))
@@ -146,17 +154,33 @@ class Assembler:
         self._table_by_id[body[:6]] = watched
 
     def _take_gtid(self, buf: bytes, at: int, end: int) -> None:
-        self._drop_unfinished()
+        if self._is_open:
+            self._drop_unfinished()
+        if self.checksum_size and crc32(buf[at:end]) != _checksum_at(buf, end)[0]:
+            raise DamagedEventError(_WRONG_CHECKSUM)
+        if end - at < HEADER_SIZE + events.GTID_SIZE:
+            self._take_odd_gtid(buf, at, end)
+            return
+        self._sid, self._gno, micros = events.gtid_at(buf, at + HEADER_SIZE)
+        self._committed_at = (micros & events.MICROSECONDS_MASK) / 1e6
+
+    def _take_odd_gtid(self, buf: bytes, at: int, end: int) -> None:
+        """A GTID with a tag, from before MySQL 8.0, or none at all."""
+        if self._is_open:
+            self._drop_unfinished()
         self.verify(buf, at, end)
-        kind = buf[at + 4]
-        gtid = events.tagged_gtid(buf, at, end) if kind == 42 else events.gtid(buf, at, end)
+        is_tagged = buf[at + 4] == Event.GTID_TAGGED
+        gtid = events.tagged_gtid(buf, at, end) if is_tagged else events.gtid(buf, at, end)
         self._committed_at = gtid.committed_at
-        self._gtid = None if kind == 34 else gtid
-        self._first_end = header(buf, at)[4]
+        if buf[at + 4] == Event.ANONYMOUS_GTID:
+            self._first_end = header(buf, at)[4]
+        else:
+            self._sid, self._tag, self._gno = gtid.sid, gtid.tag, gtid.gno
 
     def _take_mariadb_gtid(self, buf: bytes, at: int, end: int) -> None:
         self._drop_unfinished()
         self.verify(buf, at, end)
+        self._holds = False
         domain, server, sequence, lone, prepares = events.mariadb_gtid(buf, at, end)
         self._mariadb_gtid = (domain, server, sequence)
         self._is_open, self._holds = not lone, prepares
@@ -199,6 +223,7 @@ class Assembler:
         for table, said, moves_columns in effects(text, schema, self._watched):
             reason = said
             if table is not None:
+                self._settle()
                 place = self._progress.ahead(None, log_pos)
                 was_early = self._catalog.was_early(table, place.file, place.offset)
                 if reason is None and moves_columns and was_early:
@@ -230,11 +255,13 @@ class Assembler:
         if commits:
             self._take_end(buf, at, end)
             return
+        self.flush(is_head=False)
         changes = self._changes[self._tail :]
         del self._changes[self._tail :]
-        self._prepared[xid] = _Prepared(self._gtid, changes, self._tail_rows)
+        self._prepared[xid] = _Prepared(self._named(), changes, self._tail_rows)
+        self._settle()
         self._progress.hold(xid)
-        self._tail_rows, self._gtid = 0, None
+        self._tail_rows, self._gno = 0, 0
         self._take_end(buf, at, end)
         self._count -= 1
         self._times.pop()
@@ -245,21 +272,49 @@ class Assembler:
             seconds, log_pos = self._payload_end
         else:
             seconds, _, _, _, log_pos, _ = header(buf, at)
-        progress = self._progress
-        progress.move(log_pos)
-        if self._gtid is not None:
-            progress.add(self._gtid)
+        self._end_pos = log_pos or self._end_pos
+        if self._gno:
+            # Runs of consecutive numbers are counted in when somebody asks for the position.
+            if self._gno == self._run_next and self._sid == self._run_sid and not self._tag:
+                self._run_next += 1
+            else:
+                self._begin_run()
         elif self._mariadb_gtid is not None:
-            progress.replace(*self._mariadb_gtid)
+            self._progress.replace(*self._mariadb_gtid)
         self._times.append(self._committed_at or seconds)
         self._count += 1
         self._tail = len(self._changes)
         self._rows += self._tail_rows
-        self._reset()
+        self._is_open = self._holds = False
+        self._tail_rows = self._gno = 0
+        if self._said:
+            self._said.clear()
         if self._rows >= ROWS_AT_ONCE or self._count >= ROWS_AT_ONCE:
             self.flush(is_head=False)
 
+    def _begin_run(self) -> None:
+        self._settle()
+        if self._tag:
+            self._progress.add(Gtid(self._sid, self._tag, self._gno, 0.0))
+            self._tag = ""
+        else:
+            self._run_sid, self._run_first, self._run_next = self._sid, self._gno, self._gno + 1
+
+    def _settle(self) -> None:
+        """Bring the progress up to the last whole transaction."""
+        if self._end_pos:
+            self._progress.move(self._end_pos)
+            self._end_pos = 0
+        if self._run_next > self._run_first:
+            self._progress.add_run(self._run_sid, self._run_first, self._run_next - 1)
+            self._run_first = self._run_next
+
+    def _named(self) -> Gtid | None:
+        """The open transaction's name, if the server gave it one."""
+        return Gtid(self._sid, self._tag, self._gno, self._committed_at) if self._gno else None
+
     def _take_rotate(self, buf: bytes, at: int, end: int) -> None:
+        self._settle()
         file, offset = events.rotate(buf, at, end + self.checksum_size)
         if header(buf, at)[5] & events.ARTIFICIAL_FLAG or header(buf, at)[0] == 0:
             self._progress.open(file, offset)
@@ -293,8 +348,8 @@ class Assembler:
 
     def verify(self, buf: bytes, at: int, end: int) -> None:
         """Compare an event's checksum, if it has one. Raises DamagedEventError."""
-        if self.checksum_size and zlib.crc32(buf[at:end]) != _checksum_at(buf, end)[0]:
-            raise DamagedEventError("an event's checksum is wrong")
+        if self.checksum_size and crc32(buf[at:end]) != _checksum_at(buf, end)[0]:
+            raise DamagedEventError(_WRONG_CHECKSUM)
 
     def _say(self, change: TableChange) -> None:
         if change not in self._said:
@@ -312,19 +367,15 @@ class Assembler:
             self.flush(is_head=False)
         changes, rows = self._changes, self._tail_rows
         self._changes, self._tail_rows = [], 0
-        barrier = self._progress.ahead(self._gtid, self._first_end)
+        self._settle()
+        barrier = self._progress.ahead(self._named(), self._first_end)
         self._emit(Transactions(changes, 0, None, barrier, ()), rows)
 
     def _drop_unfinished(self) -> None:
-        if self._is_open:
-            del self._changes[self._tail :]
-            self._reset()
-
-    def _reset(self) -> None:
-        """Between two transactions."""
+        """Forget a transaction that has begun and not ended."""
+        del self._changes[self._tail :]
         self._is_open = self._holds = False
-        self._tail_rows, self._committed_at, self._first_end = 0, 0.0, 0
-        self._gtid = self._mariadb_gtid = None
+        self._tail_rows = self._gno = 0
         self._said.clear()
 
 
