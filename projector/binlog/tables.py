@@ -68,14 +68,18 @@ class Tables:
         found = self._find(watch, table_map)
         if found is None:
             return WatchedTable(watch.table, None)
-        decoder = RowsDecoder(table_map, found.columns, found.infos, found.compared)
+        try:
+            decoder = RowsDecoder(table_map, found.columns, found.infos, found.compared)
+        except LookupError:  # a key of a type that cannot be read from the log
+            return WatchedTable(watch.table, None)
         return WatchedTable(watch.table, decoder)
 
     def _find(self, watch: Watch, table_map: TableMap) -> _Found | None:
         names: Sequence[str] = table_map.column_names or ()
-        infos: Sequence[ColumnInfo | None] = [None] * len(table_map.types)
+        known = self._catalog.columns(watch.table)
+        by_name = {info.name.lower(): info for info in known}
+        infos: Sequence[ColumnInfo | None] = [by_name.get(name.lower()) for name in names]
         if not names:
-            known = self._catalog.columns(watch.table)
             common = list(zip(known, table_map.types, table_map.metadata, strict=False))
             if not all(agrees(info, code, metadata) for info, code, metadata in common):
                 return None
