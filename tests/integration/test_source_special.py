@@ -79,13 +79,15 @@ def test_tagged_transactions_are_read_and_kept_in_the_position(
     assert [row[1] for row in inserted(log.changes)] == [4]
 
 
-@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize(
+    ("private", "compressed"),
+    [(Flavour.MYSQL, False), (Flavour.MYSQL, True), (Flavour.MARIADB, False)],
+    indirect=["private"],
+)
 def test_an_event_of_several_packets_is_read(
     private: DatabaseServer, schema: str, compressed: bool
 ) -> None:
     """A row of more than 16 MB, which no single packet holds, comes like any other."""
-    if compressed and private.flavour is not Flavour.MYSQL:
-        pytest.skip("MariaDB's compressed rows are tested with the rows")
     size = 34_000_000
     with reading(private, watch(schema)) as log:
         with private.connect(schema) as connection, connection.cursor() as cursor:
@@ -94,7 +96,8 @@ def test_an_event_of_several_packets_is_read(
             cursor.execute("BEGIN")
             cursor.execute("INSERT INTO t (a, b) VALUES (1, 'small')")
             cursor.execute(
-                f"INSERT INTO t (a, b) VALUES (2, HEX(RANDOM_BYTES(1024))), (3, REPEAT('x', {size}))"
+                "INSERT INTO t (a, b) VALUES (2, HEX(RANDOM_BYTES(1024))),"
+                f" (3, REPEAT('x', {size}))"
             )
             cursor.execute("UPDATE t SET a = 30 WHERE a = 3")
             cursor.execute("COMMIT")
@@ -126,13 +129,15 @@ print(rows, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize(
+    ("private", "compressed"),
+    [(Flavour.MYSQL, False), (Flavour.MYSQL, True), (Flavour.MARIADB, False)],
+    indirect=["private"],
+)
 def test_a_million_rows_in_one_transaction_pass_in_bounded_memory(
     private: DatabaseServer, schema: str, compressed: bool
 ) -> None:
     """Memory does not grow with the transaction, also where all of it is one compressed event."""
-    if compressed and private.flavour is not Flavour.MYSQL:
-        pytest.skip("MariaDB compresses each event by itself")
     start = BinlogSource(settings(private)).current()
     with private.connect(schema) as connection, connection.cursor() as cursor:
         if compressed:
@@ -176,12 +181,11 @@ def test_a_server_whose_log_was_reset_is_another_history(
             pass
 
 
+@pytest.mark.parametrize("private", [Flavour.MYSQL], indirect=True)
 def test_a_server_restored_from_a_backup_is_another_history(
     mysql: DatabaseServer, private: DatabaseServer, schema: str
 ) -> None:
     """A position of transactions that the server never had is lost."""
-    if private.flavour is not Flavour.MYSQL:
-        pytest.skip("MariaDB: the test of a reset")
     position = BinlogSource(settings(mysql)).current()
     with pytest.raises(PositionLostError), reading(private, watch(schema), start=position):
         pass
