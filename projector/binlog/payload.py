@@ -18,7 +18,7 @@ from projector.errors import UndecodableLogError
 
 HEAD_SIZE: Final = 64  # the fields before the payload are shorter
 _SLICE_BYTES: Final = 1 << 20
-_HEADER_END, _COMPRESSION, _SIZE = 0, 2, 3
+_COMPRESSION, _SIZE = 2, 3  # 0 ends the head
 _ZSTD, _NONE = 0, 255
 
 
@@ -42,25 +42,31 @@ def fields(head: bytes) -> Fields:
     """Read the head of a payload event's body."""
     at, compression, size = 0, _NONE, 0
     try:
-        while True:
-            kind, at = _packed(head, at)
-            if kind == _HEADER_END:
-                return Fields(at, compression, size)
-            length, at = _packed(head, at)
-            value, _ = _packed(head, at)
+        while kind := head[at]:  # kinds and lengths are numbers of one byte
+            length, at = head[at + 1], at + 2
             if kind == _COMPRESSION:
-                compression = value
+                compression = head[at]
             elif kind == _SIZE:
-                size = value
+                size = _packed(head, at)
             at += length
+        return Fields(at + 1, compression, size)
     except IndexError:
         raise DamagedEventError("a transaction payload has no end of its head") from None
 
 
-def slices(
-    head: Fields, source: bytes | Readable, one_shot: zstandard.ZstdDecompressor
-) -> Iterator[bytes]:
-    """Give the events inside, decompressed, a slice at a time; `one_shot` is for short ones."""
+def whole(head: Fields, source: bytes, decompressor: zstandard.ZstdDecompressor) -> bytes | None:
+    """Give the events inside if they are few; the decompressor can be used again and again."""
+    if head.compression != _ZSTD or head.size > _SLICE_BYTES:
+        return None
+    try:
+        data = decompressor.decompress(source, max_output_size=head.size)
+    except zstandard.ZstdError as error:
+        raise DamagedEventError(f"a transaction cannot be decompressed: {error}") from None
+    return data if len(data) == head.size else None  # several frames: `slices` joins them
+
+
+def slices(head: Fields, source: bytes | Readable) -> Iterator[bytes]:
+    """Give the events inside, decompressed, a slice at a time."""
     if head.compression not in (_ZSTD, _NONE):
         raise UndecodableLogError(
             f"a transaction is compressed in an unknown way ({head.compression})",
@@ -68,9 +74,6 @@ def slices(
         )
     try:
         if isinstance(source, bytes):
-            if head.compression == _ZSTD and head.size <= _SLICE_BYTES:
-                yield one_shot.decompress(source, max_output_size=head.size)
-                return
             source = io.BytesIO(source)
         if head.compression == _ZSTD:
             source = zstandard.ZstdDecompressor().stream_reader(
@@ -82,9 +85,9 @@ def slices(
         raise DamagedEventError(f"a transaction cannot be decompressed: {error}") from None
 
 
-def _packed(buf: bytes, at: int) -> tuple[int, int]:
+def _packed(buf: bytes, at: int) -> int:
     first = buf[at]
     if first < 0xFB:
-        return first, at + 1
+        return first
     size = {0xFC: 2, 0xFD: 3, 0xFE: 8}.get(first, 0)
-    return int.from_bytes(buf[at + 1 : at + 1 + size], "little"), at + 1 + size
+    return int.from_bytes(buf[at + 1 : at + 1 + size], "little")

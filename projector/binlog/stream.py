@@ -22,6 +22,7 @@ from projector.binlog.transactions import Assembler
 LARGE_BYTES: Final = 1 << 20  # an event that is larger is received by itself
 _PACKET_HEADER: Final = 4
 _FULL_PACKET: Final = 0xFFFFFF
+_CUT_PAYLOAD: Final = "a compressed transaction ends inside an event"
 _PAYLOAD: Final = int(Event.TRANSACTION_PAYLOAD)
 # Packet length (and sequence number), status, [time], type, [server id], event size.
 _packet = Struct("<IB4xB4xI").unpack_from
@@ -33,7 +34,7 @@ class Stream:
 
     def __init__(self, wire: Wire, assembler: Assembler) -> None:
         self._wire, self._assembler = wire, assembler
-        self._one_shot = zstandard.ZstdDecompressor()
+        self._decompressor = zstandard.ZstdDecompressor()
 
     def run(self, begun: Callable[[], None], is_wanted: Callable[[], bool]) -> None:
         """Read and assemble; `begun` is called once, `is_wanted` says if somebody waits.
@@ -85,10 +86,19 @@ class Stream:
     def _take_payload(self, buf: bytes, at: int, end: int) -> None:
         """Take the events inside a compressed transaction that has come as a whole."""
         checksum_size = self._assembler.checksum_size
-        self._assembler.verify(buf, at, end)
+        assembler = self._assembler
+        assembler.verify(buf, at, end)
         body = at + HEADER_SIZE
         head = payload.fields(buf[body : body + payload.HEAD_SIZE])
-        self._take_inner(buf[at:body], head, buf[body + head.length : end], checksum_size)
+        source = buf[body + head.length : end]
+        inside = payload.whole(head, source, self._decompressor)
+        if inside is None:
+            self._take_inner(buf[at:body], head, source, checksum_size)
+            return
+        assembler.begin_payload(buf, at)
+        if self._take_events(inside):
+            raise DamagedEventError(_CUT_PAYLOAD)
+        assembler.end_payload(checksum_size)
 
     def _take_inner(
         self, event: bytes, head: payload.Fields, source: bytes | payload.Readable,
@@ -96,10 +106,10 @@ class Stream:
     ) -> None:  # fmt: skip
         assembler, left = self._assembler, b""
         assembler.begin_payload(event, 0)
-        for data in payload.slices(head, source, self._one_shot):
+        for data in payload.slices(head, source):
             left = self._take_events(left + data if left else data)
         if left:
-            raise DamagedEventError("a compressed transaction ends inside an event")
+            raise DamagedEventError(_CUT_PAYLOAD)
         assembler.end_payload(checksum_size)
 
     def _take_events(self, buf: bytes) -> bytes:

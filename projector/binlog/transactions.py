@@ -140,7 +140,8 @@ class Assembler:
             return
         kind = buf[at + 4]
         before, after, count = decoder.decode(kind, buf, at + HEADER_SIZE, end)
-        self._changes.append(RowsChange(table, _KIND_BY_TYPE[kind], before, after, count))
+        change = (table, _KIND_BY_TYPE[kind], before, after, count)
+        self._changes.append(_new(RowsChange, change))  # a third of the time of RowsChange()
         self._tail_rows += count
         if self._tail_rows >= ROWS_AT_ONCE:
             self._relieve()
@@ -379,6 +380,7 @@ class Assembler:
         self._said.clear()
 
 
+_new = tuple.__new__
 _UNSEEN: Final = WatchedTable(TableName("", ""), None)
 _KIND_BY_TYPE: Final[dict[int, Kind]] = {
     Event.WRITE_ROWS_V1: Kind.INSERT,
