@@ -28,6 +28,8 @@ from projector.errors import ConfigurationError, ExitCode, OperatorError, Projec
 from projector.health import Health
 from projector.http import Server
 from projector.inquiry import Inquiry, compared
+from projector.notify import Notifier
+from projector.probes import live
 from projector.projection import Plan, load_projections
 from projector.sink_redis import RedisSink
 
@@ -102,18 +104,23 @@ def run(
     with failures_explained():
         chosen = settings.load(config)
         logs.configure(chosen.log)
-        health = Health()
+        logs.switch_level_on_signal()
+        health = Health(heartbeat_s=chosen.mysql.heartbeat_s)
         parts = make_parts(chosen)
+        preflight.require(chosen, list(parts.plans))
         daemon = Daemon(chosen, parts, health)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: daemon.stop())
         server = Server(chosen.http, health)
         server.start()
+        structlog.get_logger().info("listening", host=chosen.http.host, port=server.port)
+        notifier = Notifier(lambda: live(health.snapshot(), chosen.http).ok)
+        notifier.start()
         try:
             code = daemon.run(until_current=until_current, resync=resync)
         finally:
+            notifier.stop()
             server.stop()
-        structlog.get_logger().info("stopped")
         raise typer.Exit(code)
 
 

@@ -26,6 +26,7 @@ from projector.errors import (
 )
 from projector.health import Health, Resync, State
 from projector.lane import BUILDS, Lane
+from projector.logs import BatchLog
 from projector.model import RowsChange, Transactions, Watch
 from projector.ports import Sink, Source
 from projector.position import Position
@@ -37,6 +38,7 @@ _IDLE_WAIT_S = 0.5
 _WALKING_WAIT_S = 0.005  # between chunks, so that a change at the head of the log is seen at once
 _REQUESTS_EVERY_S = 0.5
 _BACKOFF_MAX_S = 5.0
+_REDIS_EVERY_S = 10.0
 
 log = structlog.get_logger()
 
@@ -62,6 +64,8 @@ class Daemon:
         self._fenced = threading.Event()
         self._is_altered = threading.Event()
         self._target: Position | None = None
+        self._log = BatchLog()
+        self._redis_asked_at = float("-inf")
         schema = settings.mysql.parsed_url.database or ""
         self._watches = merged([w for plan in parts.plans for w in plan.watches(schema)])
 
@@ -199,6 +203,7 @@ class Daemon:
             projections=tuple(lane.plan.name for lane in lanes),
             mysql_up=True,
             redis_up=True,
+            epoch=lanes[0].sink.epoch,
         )
 
     def _start_anew(self, error: PositionLostError) -> Position:
@@ -220,8 +225,8 @@ class Daemon:
         while not self._stop.is_set():
             if self._fenced.is_set():
                 raise FencedError("the lease was lost")
-            walking = any(lane.pipeline.known.debts for lane in lanes)
-            transactions = self._parts.source.read(_WALKING_WAIT_S if walking else _IDLE_WAIT_S)
+            is_resting = all(lane.walker.is_resting for lane in lanes)
+            transactions = self._parts.source.read(_IDLE_WAIT_S if is_resting else _WALKING_WAIT_S)
             if transactions is not None:
                 self._apply(lanes, transactions)
             now = time.monotonic()
@@ -239,7 +244,8 @@ class Daemon:
             lane.pipeline.flush()
 
     def _apply(self, lanes: Sequence[Lane], transactions: Transactions) -> None:
-        count(transactions)
+        began = time.perf_counter()
+        changes = count(transactions)
         times = transactions.commit_times
         if times:
             self._health.received(times[0])
@@ -252,6 +258,12 @@ class Daemon:
         server_now = time.time() + self._parts.source.clock_offset_s
         for committed_at in times:
             metrics.commit_to_redis.observe(max(0.0, server_now - committed_at))
+        if transactions.count:
+            self._log.applied(
+                {"transactions": transactions.count, "row_changes": changes},
+                lag_s=round(max(0.0, server_now - times[-1]), 4) if times else 0.0,
+                seconds=round(time.perf_counter() - began, 4),
+            )
         self._health.applied(times[-1] if times else None, transactions.is_head, server_now)
 
     def _attend(self, lanes: Sequence[Lane]) -> None:
@@ -262,7 +274,17 @@ class Daemon:
             lane.answer_requests()
             lane.check_hash(is_intact=not is_altered)
             lane.pipeline.flush()
+        self._ask_redis(lanes)
         self._show(lanes)
+
+    def _ask_redis(self, lanes: Sequence[Lane]) -> None:
+        """Refresh what only Redis knows."""
+        if time.monotonic() - self._redis_asked_at < _REDIS_EVERY_S:
+            return
+        self._redis_asked_at = time.monotonic()
+        memory, limit = lanes[0].sink.memory()
+        metrics.redis_memory.set(memory)
+        metrics.redis_memory_limit.set(limit)
 
     def _show(self, lanes: Sequence[Lane]) -> None:
         """Tell health what is known; at most of the first projection where only one can be."""
@@ -318,9 +340,12 @@ def earliest(positions: Sequence[Position]) -> Position:
     return first
 
 
-def count(transactions: Transactions) -> None:
-    """Count what was read."""
+def count(transactions: Transactions) -> int:
+    """Count what was read; give the number of row changes."""
     metrics.transactions.inc(transactions.count)
+    changes = 0
     for change in transactions.changes:
         if isinstance(change, RowsChange):
             metrics.row_changes.labels(change.table.name, change.kind).inc(change.row_count)
+            changes += change.row_count
+    return changes

@@ -50,8 +50,8 @@ class RowsChange(NamedTuple):
     """Rows of one table, changed by one event.
 
     `before` is empty for inserts, `after` for deletes; for updates both have the same length and
-    the same order. `row_count` is the number of rows changed, also of those left out because none of
-    the columns that documents read has changed.
+    the same order. `row_count` is the number of rows changed, also of those left out because none
+    of the columns that documents read has changed.
     """
 
     table: TableName

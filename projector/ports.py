@@ -64,6 +64,15 @@ class Sink(Protocol):
     it again with the same batch is safe and does it once.
     """
 
+    @property
+    def epoch(self) -> int:
+        """The number of this term; grows with every new holder of the lease."""
+        ...
+
+    def memory(self) -> tuple[int, int]:
+        """Give the store's memory in use and its limit (0: none), in bytes."""
+        ...
+
     def acquire(self) -> bool:
         """Take or keep the lease; False when another holds it."""
         ...

@@ -142,6 +142,11 @@ class Walker:
         """Nothing is owed but the scrub."""
         return not (self._pipeline.known.debts.keys() - {SCRUB})
 
+    @property
+    def is_resting(self) -> bool:
+        """There is nothing to do at this moment."""
+        return not self._flights and self._next() is None
+
     def turn(self, lag_s: float, yield_at_lag_s: float) -> bool:
         """Settle what is read, read ahead. Never waits. True when something was settled."""
         settled = False
@@ -164,6 +169,9 @@ class Walker:
         if self._flights and self._flights[0].key != key:
             return  # something more urgent: let what is in flight land first
         debt = self._pipeline.known.debts.get(key) if key else None
+        if key == SCRUB and debt is None:
+            debt = Debt("all", SCRUB, started_at=time.time())
+            self._pipeline.known.debts[SCRUB] = debt
         if key is None or debt is None:
             return
         if not self._flights:
@@ -192,7 +200,6 @@ class Walker:
             return keys[0]
         if not self._scrub_interval_s or time.monotonic() < self._rest_until:
             return None
-        debts.setdefault(SCRUB, Debt("all", SCRUB, started_at=time.time()))
         return SCRUB
 
     def _settle(self, flight: _Flight) -> None:

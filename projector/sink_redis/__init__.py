@@ -278,6 +278,11 @@ class RedisSink:
         """Give what was asked, as JSON by key."""
         return self._server.hash(self._keys.requests)
 
+    def memory(self) -> tuple[int, int]:
+        """Give Redis's memory in use and its limit (0: none), in bytes."""
+        info = self.info()
+        return info.memory, info.memory_limit
+
     def info(self) -> RedisInfo:
         """Give what the server says of itself."""
         return self._server.info()

@@ -1,0 +1,212 @@
+"""The main job: what is committed stands in Redis, complete, whatever happens meanwhile."""
+
+import contextlib
+import random
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from schema.document import TicketDocument
+from tests.oracle import assert_hash_equals_database
+from tests.projector_process import Projector, await_checkpoint, wait_for
+from tests.seed import seed
+from tests.servers import DatabaseServer, Flavour, RedisServer
+from tests.workload import Workload
+
+pytestmark = pytest.mark.server
+
+HELPDESK = (Path(__file__).parent.parent / "helpdesk.sql").read_text("utf-8")
+
+
+class World:
+    """A seeded helpdesk, an empty Redis and a daemon that is not started yet."""
+
+    def __init__(self, database: DatabaseServer, name: str, redis_server: RedisServer) -> None:
+        self.database, self.name = database, name
+        database.load_sql(HELPDESK, name)
+        self.connection = database.connect(name)
+        seed(self.connection, 300)
+        self.redis = redis_server.client(db=1)
+        self.daemon = Projector(database.url(name), redis_server.url(db=1))
+
+    def execute(self, sql: str) -> None:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql)
+
+    def one(self, sql: str) -> Any:
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql)
+            return cursor.fetchone()[0]
+
+    def settle(self) -> None:
+        """Wait until everything committed is applied."""
+        await_checkpoint(self.redis, self.connection, self.daemon)
+
+    def check(self) -> None:
+        """Wait, then compare the whole hash with hand-written SQL."""
+        self.settle()
+        assert assert_hash_equals_database(self.redis, self.connection) > 0
+
+
+@pytest.fixture
+def world(
+    database: DatabaseServer, fresh_database: str, fresh_redis: RedisServer
+) -> Iterator[World]:
+    """A world on MariaDB, then one on MySQL."""
+    made = World(database, fresh_database, fresh_redis)
+    with contextlib.ExitStack() as stack:
+        stack.callback(made.connection.close)
+        stack.callback(made.redis.close)
+        stack.push(made.daemon.__exit__)
+        yield made
+
+
+def test_the_hash_is_built_and_follows(world: World) -> None:
+    """A build, then changes of every kind, each in the document moments later."""
+    world.daemon.start()
+    world.check()
+    value = world.redis.hget("tickets", world.one("SELECT MIN(id) FROM tickets"))
+    assert TicketDocument.model_validate_json(value).title
+    world.execute("UPDATE ticket_statuses SET name = CONCAT(name, '!')")
+    world.execute("UPDATE departments SET organization_id = (SELECT MIN(id) FROM organizations)")
+    world.execute("UPDATE ticket_comments SET ticket_id = (SELECT MIN(id) FROM tickets)")
+    world.execute("UPDATE tickets SET title = 'Ünï😀\"\\\\', custom_fields = '{\"a\": [1, null]}'")
+    world.check()
+
+
+def test_a_random_workload_ends_equal(world: World) -> None:
+    """Four connections, 300 transactions a second over all twelve tables, at server defaults."""
+    world.daemon.start()
+    workload = Workload(
+        lambda: world.database.connect(world.name), seed=11, cascades=False, rate=300
+    )
+    workload.run(30)
+    assert workload.stats["transactions"] > 1000
+    world.check()
+
+
+def test_kill_9_at_any_moment_loses_nothing(world: World) -> None:
+    """A workload goes on while the daemon is killed and started again and again."""
+    workload = Workload(
+        lambda: world.database.connect(world.name), seed=5, cascades=False, rate=200
+    )
+    moments = random.Random(3)
+    workload.start()
+    try:
+        for _ in range(6):
+            world.daemon.start()
+            time.sleep(moments.uniform(0.3, 2.5))
+            world.daemon.kill()
+    finally:
+        workload.stop()
+    world.daemon.start()
+    world.check()
+
+
+def test_sigterm_ends_cleanly_within_two_seconds(world: World) -> None:
+    """Exit status 0, the lease given up, the checkpoint where the documents are."""
+    world.daemon.start()
+    world.settle()
+    began = time.monotonic()
+    assert world.daemon.stop(timeout_s=5) == 0
+    assert time.monotonic() - began < 2
+    assert world.redis.get("{tickets}:lease") is None
+    world.execute("UPDATE tickets SET title = 'while down'")
+    world.daemon.start()
+    world.check()
+
+
+def test_until_current_stops_by_itself(world: World) -> None:
+    """Everything committed before its start is in Redis when it ends."""
+    world.daemon.start("--until-current")
+    assert world.daemon.wait(60) == 0
+    assert_hash_equals_database(world.redis, world.connection)
+    world.execute("UPDATE tickets SET title = 'again'")
+    world.daemon.start("--until-current")
+    assert world.daemon.wait(60) == 0
+    assert_hash_equals_database(world.redis, world.connection)
+
+
+def test_one_bad_document_never_stops_the_rest(world: World) -> None:
+    """A date that does not exist goes to quarantine, is retried when the row changes."""
+    ticket = world.one("SELECT MIN(id) FROM tickets")
+    world.daemon.start()
+    world.settle()
+    world.execute("SET SESSION sql_mode = ''")
+    world.execute(f"UPDATE tickets SET due_at = '0000-00-00 00:00:00' WHERE id = {ticket}")
+    world.execute("UPDATE tickets SET title = 'others go on' WHERE due_at IS NULL")
+    world.settle()
+    reason = world.redis.hget("{tickets}:quarantine", ticket)
+    assert reason is not None
+    assert b"0000-00-00" in reason
+    world.execute(f"UPDATE tickets SET due_at = NULL WHERE id = {ticket}")
+    world.check()
+    assert not world.redis.hlen("{tickets}:quarantine")
+
+
+def test_commands_tell_and_mend(world: World) -> None:
+    """status, document, verify, verify --repair, resync, against a running daemon."""
+    assert world.daemon.run("status").returncode == 3
+    assert world.daemon.run("resync").returncode == 3
+    world.daemon.start()
+    world.check()
+    ids = [row.decode() for row in world.redis.hkeys("tickets")]
+    assert world.daemon.run("verify").returncode == 0
+    assert world.daemon.run("document", ids[0]).returncode == 0
+    damaged = world.redis.hget("tickets", ids[0]).replace(b'"title":"', b'"title":"x')
+    world.redis.hset("tickets", mapping={ids[0]: damaged})
+    world.redis.hset("tickets", "999999999", b"{}")
+    world.redis.hdel("tickets", ids[1])
+    assert world.daemon.run("document", ids[0]).returncode == 1
+    found = world.daemon.run("verify", "--repair", "--json")
+    assert found.returncode == 0, found.stdout + found.stderr
+    assert world.daemon.run("resync", "--ids", ids[2]).returncode == 0
+    assert world.daemon.run("resync").returncode == 0
+    assert world.daemon.run("status", "--json").returncode == 0
+    world.check()
+
+
+def test_a_lost_hash_is_rebuilt(world: World) -> None:
+    """Deleted under a live checkpoint, and everything flushed."""
+    world.daemon.start()
+    world.check()
+    world.redis.delete("tickets")
+    wait_for(lambda: world.redis.hlen("tickets") >= 250, world.daemon)
+    world.check()
+    world.redis.flushdb()
+    wait_for(lambda: world.redis.hlen("tickets") >= 250, world.daemon)
+    world.check()
+
+
+def test_two_daemons_one_writes(world: World, fresh_redis: RedisServer) -> None:
+    """The other stands by, and takes over within seconds of the first one's death."""
+    world.daemon.start()
+    world.settle()
+    with Projector(world.database.url(world.name), fresh_redis.url(db=1)) as second:
+        wait_for(lambda: b"standby" in second.http("/readyz")[1], second)
+        world.execute("UPDATE tickets SET title = 'first'")
+        world.settle()
+        world.daemon.kill()
+        world.execute("UPDATE tickets SET title = 'second'")
+        await_checkpoint(world.redis, world.connection, second, timeout_s=15)
+        assert_hash_equals_database(world.redis, world.connection)
+
+
+def test_truncate_and_renames_of_tables_are_followed(world: World) -> None:
+    """What the log does not spell out row by row becomes a walk."""
+    world.daemon.start()
+    world.settle()
+    world.execute("TRUNCATE TABLE ticket_watchers")
+    world.check()
+    world.execute("CREATE TABLE new_tags LIKE ticket_tags")
+    world.execute("RENAME TABLE ticket_tags TO old_tags, new_tags TO ticket_tags")
+    world.check()
+
+
+def test_flavours_are_what_they_say(database: DatabaseServer) -> None:
+    """The suite runs on both."""
+    version = database.execute("SELECT VERSION()")[0][0]
+    assert ("MariaDB" in version) == (database.flavour is Flavour.MARIADB)

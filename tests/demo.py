@@ -1,0 +1,193 @@
+"""`make demo`: private servers, 5,000 tickets, the daemon, and what it does, in the terminal.
+
+Ends by itself with exit 0; with KEEP=1 everything stays up until Ctrl-C.
+"""
+
+import contextlib
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.oracle import assert_hash_equals_database
+from tests.projector_process import Projector, await_checkpoint
+from tests.seed import seed
+from tests.servers import Flavour, find_database, find_redis
+
+TICKETS = 5000
+_LIMIT_S = 10.0
+
+console = Console(highlight=False)
+
+
+class Demo:
+    """One server's demonstration."""
+
+    def __init__(self, database: Any, redis_server: Any) -> None:
+        self.database = database
+        self.connection = database.connect("helpdesk")
+        self.redis = redis_server.client(1)
+        self.daemon = Projector(database.url("helpdesk"), redis_server.url(db=1))
+
+    def build(self) -> None:
+        """Start the daemon and wait for the hash."""
+        began = time.perf_counter()
+        self.daemon.start()
+        await_checkpoint(self.redis, self.connection, self.daemon)
+        took = time.perf_counter() - began
+        count = self.redis.hlen("tickets")
+        console.print(f"  {count:,} complete documents in Redis {took:.1f} s after the start\n")
+
+    def scene(self, title: str, sql: str, ticket: int, fields: tuple[str, ...]) -> None:
+        """Commit a change, show the document before and after and the time between."""
+        before = self._document(ticket)
+        with self.connection.cursor() as cursor:
+            cursor.execute(sql)
+        committed = time.perf_counter()
+        after = self._changed(ticket, before)
+        took_ms = (time.perf_counter() - committed) * 1000
+        console.print(f"[bold]{title}[/bold]\n  [cyan]{sql}[/cyan]")
+        table = Table(box=None, padding=(0, 2), show_header=False)
+        for name in fields:
+            table.add_row(f"  {name}", _shown(before, name), "->", _shown(after, name))
+        console.print(table)
+        console.print(f"  ticket {ticket}, [green]{took_ms:.1f} ms[/green] after the commit\n")
+
+    def stop(self) -> None:
+        """End the daemon cleanly, compare everything with hand-written SQL."""
+        await_checkpoint(self.redis, self.connection, self.daemon)
+        assert_hash_equals_database(self.redis, self.connection)
+        code = self.daemon.stop()
+        if code != 0:
+            raise SystemExit(f"the daemon ended with {code}\n{self.daemon.log()[-4000:]}")
+        count = self.redis.hlen("tickets")
+        console.print(f"  all {count:,} documents equal what the database gives; clean stop\n")
+        self.connection.close()
+
+    def _document(self, ticket: int) -> dict[str, Any] | None:
+        value = self.redis.hget("tickets", ticket)
+        return json.loads(value) if value else None
+
+    def _changed(self, ticket: int, before: dict[str, Any] | None) -> dict[str, Any] | None:
+        deadline = time.monotonic() + _LIMIT_S
+        while (now := self._document(ticket)) == before:
+            if time.monotonic() > deadline:
+                raise SystemExit(f"ticket {ticket} did not change\n{self.daemon.log()[-4000:]}")
+        return now
+
+
+def _shown(document: dict[str, Any] | None, name: str) -> str:
+    if document is None:
+        return "[dim](no document)[/dim]"
+    return str(json.dumps(document[name], ensure_ascii=False))[:70]
+
+
+def scenes(demo: Demo) -> None:
+    """Show the kinds of changes that a denormalized document must follow."""
+    ids = _pick(demo)
+    demo.scene(
+        "A ticket is edited", f"UPDATE tickets SET title = 'Printer on fire' WHERE id = {ids[0]}",
+        ids[0], ("title", "updated_at"),
+    )  # fmt: skip
+    status = _document_field(demo, ids[1], "status_id")
+    demo.scene(
+        "A status is renamed: every ticket that has it follows",
+        f"UPDATE ticket_statuses SET name = 'Waiting for you' WHERE id = {status}",
+        ids[1], ("status_name",),
+    )  # fmt: skip
+    department = _document_field(demo, ids[2], "department_id")
+    organization = _document_field(demo, ids[2], "organization_id")
+    other = _one(demo, f"SELECT MIN(id) FROM organizations WHERE id <> {organization}")
+    demo.scene(
+        "A department moves to another organization",
+        f"UPDATE departments SET organization_id = {other} WHERE id = {department}",
+        ids[2], ("department_name", "organization_name"),
+    )  # fmt: skip
+    for table in ("ticket_tags", "ticket_watchers", "ticket_attachments", "ticket_comments"):
+        with demo.connection.cursor() as cursor:  # foreign keys: the children first
+            cursor.execute(f"DELETE FROM {table} WHERE ticket_id = {ids[3]}")
+    await_checkpoint(demo.redis, demo.connection, demo.daemon)
+    demo.scene(
+        "A ticket is deleted", f"DELETE FROM tickets WHERE id = {ids[3]}", ids[3], ("title",)
+    )
+
+
+def _pick(demo: Demo) -> list[int]:
+    with demo.connection.cursor() as cursor:
+        cursor.execute("SELECT id FROM tickets ORDER BY id LIMIT 4")
+        return [int(row[0]) for row in cursor.fetchall()]
+
+
+def _document_field(demo: Demo, ticket: int, name: str) -> Any:
+    return json.loads(demo.redis.hget("tickets", ticket))[name]
+
+
+def _one(demo: Demo, sql: str) -> Any:
+    with demo.connection.cursor() as cursor:
+        cursor.execute(sql)
+        return cursor.fetchone()[0]
+
+
+def _prepare(database: Any) -> None:
+    database.create_database("helpdesk")
+    database.load_sql(Path(__file__).with_name("helpdesk.sql").read_text("utf-8"), "helpdesk")
+    with contextlib.closing(database.connect("helpdesk")) as connection:
+        seed(connection, TICKETS)
+
+
+def _keep(demos: list[Demo]) -> None:
+    for demo in demos:
+        console.print(f"  status page: http://127.0.0.1:{demo.daemon.http_port}/")
+        console.print(f"  database:    {demo.database.url('helpdesk')}")
+        console.print(f"  Redis:       {demo.daemon.environment['PROJECTOR_REDIS__URL']}")
+    console.print("Ctrl-C ends it.")
+    with contextlib.suppress(KeyboardInterrupt):
+        while all(demo.daemon.process.poll() is None for demo in demos if demo.daemon.process):
+            time.sleep(0.5)
+
+
+def main() -> int:
+    """Run the demonstration on MySQL, then on MariaDB."""
+    keep = os.environ.get("KEEP") == "1"
+    running: list[Demo] = []
+    with contextlib.ExitStack() as stack:
+        for flavour in (Flavour.MYSQL, Flavour.MARIADB):
+            demo = _show(flavour, stack, keep)
+            if keep:
+                running.append(demo)
+                break
+        if keep:
+            _keep(running)
+            for demo in running:
+                demo.stop()
+    return 0
+
+
+def _show(flavour: Flavour, stack: contextlib.ExitStack, keep: bool) -> Demo:
+    discard: list[Callable[[], None]] = []
+    database, redis_server = find_database(flavour), find_redis()
+    discard += [database.discard, redis_server.discard]
+    for end in discard:
+        stack.callback(end)
+    version = database.execute("SELECT VERSION()")[0][0]
+    console.rule(f"{flavour.value} {version}")
+    console.print(f"  loading {TICKETS:,} tickets with comments, tags, watchers, attachments")
+    _prepare(database)
+    redis_server.client(1).flushdb()
+    demo = Demo(database, redis_server)
+    stack.enter_context(demo.daemon)
+    demo.build()
+    scenes(demo)
+    if not keep:
+        demo.stop()
+    return demo
+
+
+if __name__ == "__main__":
+    sys.exit(main())

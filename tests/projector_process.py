@@ -1,0 +1,173 @@
+"""The projector as users run it: a process of its own, told by environment variables.
+
+    with Projector(mysql_url, redis_url) as daemon:
+        daemon.wait_current()
+
+Ends the process by its pid; keeps its log for the test's report.
+"""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Self
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+class Projector:
+    """One `projector run`, started by `start` and ended by `stop` or `kill`."""
+
+    def __init__(self, mysql_url: str, redis_url: str, **settings: str) -> None:
+        self.environment = {
+            **{k: v for k, v in os.environ.items() if not k.startswith("PROJECTOR_")},
+            "PROJECTOR_MYSQL__URL": mysql_url,
+            "PROJECTOR_REDIS__URL": redis_url,
+            "PROJECTOR_HTTP__PORT": "0",
+            "PROJECTOR_LOG__FORMAT": "json",
+            "PYTHONUNBUFFERED": "1",
+            **settings,
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+        self._log = tempfile.NamedTemporaryFile(prefix="projector-", suffix=".log")  # noqa: SIM115
+
+    def start(self, *options: str) -> Self:
+        """Start `projector run` with options."""
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "projector", "run", *options],
+            cwd=ROOT,
+            env=self.environment,
+            stdout=self._log,
+            stderr=self._log,
+        )
+        return self
+
+    def run(self, *words: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
+        """Run another command with the same settings, to its end."""
+        return subprocess.run(
+            [sys.executable, "-m", "projector", *words],
+            cwd=ROOT,
+            env=self.environment,
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+
+    def stop(self, timeout_s: float = 10) -> int:
+        """Send SIGTERM and give the exit status."""
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(timeout_s)
+
+    def kill(self) -> None:
+        """Send SIGKILL."""
+        assert self.process is not None
+        self.process.kill()
+        self.process.wait(10)
+
+    def wait(self, timeout_s: float = 60) -> int:
+        """Wait for the process to end by itself; give the exit status."""
+        assert self.process is not None
+        return self.process.wait(timeout_s)
+
+    def log(self) -> str:
+        """Give everything that it has logged."""
+        return Path(self._log.name).read_text("utf-8", "replace")
+
+    def events(self) -> list[dict[str, Any]]:
+        """Give the log lines that are JSON."""
+        found = []
+        for line in self.log().splitlines():
+            if line.startswith("{"):
+                found.append(json.loads(line))
+        return found
+
+    @property
+    def http_port(self) -> int:
+        """The port that it listens on, as logged."""
+        found = wait_for(
+            lambda: [e["port"] for e in self.events() if e.get("event") == "listening"], self
+        )
+        return int(found[0])
+
+    def http(self, path: str) -> tuple[int, bytes]:
+        """GET a path."""
+        url = f"http://127.0.0.1:{self.http_port}{path}"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+    def __enter__(self) -> Self:
+        return self if self.process is not None else self.start()
+
+    def __exit__(self, kind: object, *_: object) -> None:
+        if self.process is not None and self.process.poll() is None:
+            self.process.kill()
+            self.process.wait(10)
+        if kind is not None:
+            sys.stderr.write(self.log()[-8000:])
+        self._log.close()
+
+
+def wait_for(condition: Any, daemon: Projector | None = None, timeout_s: float = 30) -> Any:
+    """Give the condition's first true value; fail with the daemon's log after the time limit."""
+    deadline = time.monotonic() + timeout_s
+    while True:
+        value = condition()
+        if value:
+            return value
+        ended = daemon is not None and daemon.process is not None and daemon.process.poll()
+        if time.monotonic() > deadline or ended:
+            log = daemon.log()[-6000:] if daemon is not None else ""
+            raise AssertionError(f"not within {timeout_s} s (process ended: {ended})\n{log}")
+        time.sleep(0.01)
+
+
+def await_checkpoint(
+    redis: Any, connection: Any, daemon: Projector, name: str = "tickets", timeout_s: float = 60
+) -> None:
+    """Wait until everything committed by now is in the hash, and nothing is owed."""
+    target = committed(connection)
+
+    def reached() -> bool:
+        text = redis.hget(f"{{{name}}}:checkpoint", "position")
+        owed = {key.decode() for key in redis.hkeys(f"{{{name}}}:debts")} - {"scrub"}
+        if text is None or owed:
+            return False
+        return position_reaches(text.decode(), target)
+
+    wait_for(reached, daemon, timeout_s)
+
+
+def committed(connection: Any) -> Any:
+    """Give the end of the server's log: file, offset, GTID set (MySQL)."""
+    with connection.cursor() as cursor:
+        for statement in ("SHOW BINARY LOG STATUS", "SHOW MASTER STATUS"):
+            try:
+                cursor.execute(statement)
+                row = cursor.fetchone()
+                return row[0], int(row[1]), (row[4] if len(row) > 4 else "")
+            except Exception:  # the other server has another word
+                continue
+    raise AssertionError("no binary log")
+
+
+def position_reaches(text: str, target: Sequence[Any]) -> bool:
+    """Whether a checkpoint's position is at or beyond a place of `committed`."""
+    from projector.position import GtidSet, Position, file_number
+
+    position = Position.parse(text)
+    file, offset, gtids = target
+    if isinstance(position.gtids, GtidSet) and gtids:
+        return position.gtids.contains(GtidSet.parse(gtids))
+    return (file_number(position.file), position.offset) >= (file_number(file), offset)
