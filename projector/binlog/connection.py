@@ -17,8 +17,9 @@ from typing import Any
 import pymysql
 from pymysql.constants import COMMAND
 
+from projector.binlog.damage import DamagedEventError
 from projector.database import connect_arguments, meaning, translated
-from projector.errors import OperatorError, PositionLostError, TransientError
+from projector.errors import OperatorError, PositionLostError, ProjectorError, TransientError
 from projector.position import Flavour, GtidSet, MariadbGtids, Position
 from projector.settings import Mysql
 
@@ -193,12 +194,20 @@ def refusal(packet: bytes) -> Exception:
     """Say what a packet means that is no event: the end of the log, or an error."""
     if packet[:1] == b"\xfe":
         return TransientError("mysql", "the server ended the log: it is shutting down")
+    if packet[:1] != b"\xff":
+        return DamagedEventError(f"a packet that is no event and no answer ({packet[0]})")
     code = int.from_bytes(packet[1:3], "little")
-    text = packet[9 if packet[3:4] == b"#" else 3 :].decode("utf-8", "replace")
+    return _meaning(code, packet[9 if packet[3:4] == b"#" else 3 :].decode("utf-8", "replace"))
+
+
+def _meaning(code: int, text: str) -> Exception:
     if code == _ER_MASTER_FATAL_ERROR_READING_BINLOG:
         if "not open" in text or "misconfigured" in text:
             return OperatorError(f"the server gives no log: {text}", "Run `projector check`.")
         if any(word in text for word in _NOT_LOST):
             return TransientError("mysql", f"the server ended the log: {text}")
         return PositionLostError(f"the server cannot give the log from here: {text}")
-    return meaning(pymysql.err.OperationalError(code, text))
+    known = meaning(pymysql.err.OperationalError(code, text))
+    if isinstance(known, ProjectorError):
+        return known
+    return TransientError("mysql", f"the server ended the log ({code}: {text})")

@@ -25,7 +25,7 @@ from projector.model import Transactions, Watch
 from projector.position import Flavour, GtidSet, MariadbGtids, Position
 from projector.settings import Mysql
 
-_QUEUE_ROWS: Final = 10 * ROWS_AT_ONCE
+_QUEUE_ROWS: Final = 5 * ROWS_AT_ONCE
 _QUEUE_ENTRIES: Final = 1000
 _ATTEMPTS: Final = 5  # to see file, offset and GTIDs of a busy server at one moment
 

@@ -332,6 +332,7 @@ class Assembler:
 
     def _take_heartbeat(self, buf: bytes, at: int, end: int) -> None:
         self._beat = True
+        self._catalog.read_clock()
 
     def _take_incident(self, buf: bytes, at: int, end: int) -> None:
         """The server says that its log may lack changes."""

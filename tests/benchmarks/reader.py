@@ -51,7 +51,9 @@ def main() -> None:
     parser.add_argument("--full", action="store_true")
     arguments = parser.parse_args()
     count = 200_000 if arguments.full else 40_000
-    with start_database(Flavour.MYSQL, options=["--innodb-buffer-pool-size=256M"]) as server:
+    # Without the names of columns in the log mysql-replication cannot tell which one is the key.
+    options = ["--innodb-buffer-pool-size=256M", "--binlog-row-metadata=FULL"]
+    with start_database(Flavour.MYSQL, options=options) as server:
         seed(server)
         for segment in segments(server, count):
             report(server, segment)
