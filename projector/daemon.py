@@ -17,6 +17,8 @@ import structlog
 from sqlalchemy.engine import Engine
 
 from projector import metrics
+from projector.cascade import ForeignKey, foreign_keys, hidden, with_parents
+from projector.database import Connection
 from projector.errors import (
     ExitCode,
     FencedError,
@@ -27,7 +29,7 @@ from projector.errors import (
 from projector.health import Health, Resync, State
 from projector.lane import BUILDS, Lane
 from projector.logs import BatchLog
-from projector.model import RowsChange, Transactions, Watch
+from projector.model import RowsChange, TableChange, Transactions, Watch
 from projector.ports import Sink, Source
 from projector.position import Position
 from projector.projection import Plan
@@ -66,8 +68,9 @@ class Daemon:
         self._target: Position | None = None
         self._log = BatchLog()
         self._redis_asked_at = float("-inf")
-        schema = settings.mysql.parsed_url.database or ""
-        self._watches = merged([w for plan in parts.plans for w in plan.watches(schema)])
+        self._schema = settings.mysql.parsed_url.database or ""
+        self._watches: list[Watch] = []
+        self._is_redefined = False  # a watched table's definition changed: learn the keys anew
 
     def stop(self) -> None:
         """End soon, after the batch under way. Safe to call from a signal handler."""
@@ -88,7 +91,7 @@ class Daemon:
                     resync = False
                 finally:
                     self._resign()
-                if until_current and not self._stop.is_set():
+                if until_current and not (self._stop.is_set() or self._is_redefined):
                     return ExitCode.OK
             except TransientError as error:
                 metrics.reconnects.labels(error.peer).inc()
@@ -142,10 +145,14 @@ class Daemon:
         term_over = threading.Event()
         keeper = threading.Thread(target=self._keep_leases, args=(term_over,), daemon=True)
         keeper.start()
+        keys = self._learn()
         lanes = [
-            Lane(plan, sink, self._parts.engine, self._settings, self._watches, self._is_ending)
+            Lane(
+                plan, sink, self._parts.engine, self._settings, self._watches, keys,
+                self._is_ending,
+            )
             for plan, sink in zip(self._parts.plans, self._parts.sinks, strict=True)
-        ]
+        ]  # fmt: skip
         try:
             self._begin(lanes, resync)
             self._loop(lanes)
@@ -154,6 +161,21 @@ class Daemon:
             for lane in lanes:
                 lane.close()
             keeper.join(self._settings.redis.timeout_s)
+
+    def _learn(self) -> list[ForeignKey]:
+        """Read the foreign keys; watch the tables of the projections and hidden keys' parents."""
+        connection = Connection(self._parts.engine)
+        try:
+            keys = foreign_keys(connection)
+        finally:
+            connection.close()
+        wanted: list[Watch] = []
+        for plan in self._parts.plans:
+            found = hidden(keys, plan, self._schema)
+            wanted += with_parents(plan.watches(self._schema), found)
+        self._watches = merged(wanted)
+        self._is_redefined = False
+        return keys
 
     def _is_ending(self) -> bool:
         return self._stop.is_set() or self._fenced.is_set()
@@ -238,7 +260,7 @@ class Daemon:
                     self._health.tail_lag_s() or 0.0, self._settings.reconcile.yield_at_lag_s
                 )
             self._health.progress()
-            if self._is_current(lanes):
+            if self._is_current(lanes) or self._is_redefined:
                 break
         for lane in lanes:
             lane.pipeline.flush()
@@ -249,6 +271,8 @@ class Daemon:
         times = transactions.commit_times
         if times:
             self._health.received(times[0])
+        if any(isinstance(change, TableChange) for change in transactions.changes):
+            self._is_redefined = transactions.position is not None
         for lane in lanes:
             position = transactions.position
             if position is None or not lane.is_beyond(position):

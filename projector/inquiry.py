@@ -154,7 +154,9 @@ class Inquiry:
         if not self.sink.acquire():
             raise OperatorError("a daemon has just started", "Run the command again.")
         watches: list[Watch] = self.plan.watches(self._settings.mysql.parsed_url.database or "")
-        lane = Lane(self.plan, self.sink, self._engine(), self._settings, watches, lambda: False)
+        lane = Lane(
+            self.plan, self.sink, self._engine(), self._settings, watches, [], lambda: False
+        )
         try:
             checkpoint = self.sink.load()
             assert checkpoint is not None

@@ -17,6 +17,7 @@ from sqlalchemy.engine import Engine
 
 from projector import metrics
 from projector.barrier import Barrier, choose
+from projector.cascade import ForeignKey, hidden
 from projector.database import Connection
 from projector.debt import ALL, Debt, full, ids_debt
 from projector.errors import OperatorError
@@ -48,6 +49,7 @@ class Lane:
         engine: Engine,
         settings: Settings,
         watches: Sequence[Watch],
+        keys: Sequence[ForeignKey],
         is_stopping: Callable[[], bool],
     ) -> None:
         self.plan = plan
@@ -55,6 +57,7 @@ class Lane:
         self._engine = engine
         self._settings = settings
         self._watches = watches
+        self._foreign_keys = keys
         self._is_stopping = is_stopping
         self._schema = settings.mysql.parsed_url.database or ""
         self._executor = ThreadPoolExecutor(_READERS, thread_name_prefix="walk")
@@ -88,7 +91,8 @@ class Lane:
             set(self.sink.quarantined()),
         )
         metrics.quarantined.set(len(known.quarantine))
-        router = Router(self.plan, self._schema, self._watches)
+        cascades = hidden(self._foreign_keys, self.plan, self._schema)
+        router = Router(self.plan, self._schema, self._watches, cascades)
         limits = Limits(self._settings.batch_max_documents, self._settings.fanout_max_documents)
         self._pipeline = Pipeline(
             self.plan, router, self._fetcher(barrier), self.sink, limits, known

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, assert_never
 
+from projector.cascade import Hidden
 from projector.model import MISSING, Change, Kind, Row, RowsChange, TableChange, TableName, Watch
 from projector.projection import Plan
 from projector.projection.routes import LookUp, Route
@@ -40,7 +41,15 @@ class _Step:
 class Router:
     """Routes of one projection over rows as `watches` describe them."""
 
-    def __init__(self, plan: Plan, default_schema: str, watches: Sequence[Watch]) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        default_schema: str,
+        watches: Sequence[Watch],
+        hidden: Mapping[TableName, Hidden] | None = None,
+    ) -> None:
+        self._hidden = hidden or {}
+        self._columns = {watch.table: watch.columns for watch in watches}
         self._to_id = plan.codec.to_id
         watch_by_table = {watch.table: watch for watch in watches}
         self._steps: dict[TableName, list[_Step]] = {}
@@ -62,12 +71,25 @@ class Router:
                 case RowsChange():
                     for step in self._steps.get(change.table, ()):
                         self._rows(step, change, affected)
+                    if change.table in self._hidden:
+                        self._cascade(self._hidden[change.table], change, affected)
                 case TableChange():
-                    if change.table is None or change.table in self._steps:
+                    if change.table is None or change.table in self._steps.keys() | self._hidden:
                         affected.repairs.add(change.reason)
                 case _:
                     assert_never(change)
         return affected
+
+    def _cascade(self, hidden: Hidden, change: RowsChange, affected: Affected) -> None:
+        """Owe a walk where the log hides what a change of a parent did to other rows."""
+        if change.kind is Kind.DELETE and hidden.on_delete:
+            affected.repairs.add("cascade")
+        if change.kind is Kind.UPDATE and hidden.on_update:
+            columns = self._columns[change.table]
+            places = [columns.index(name) for name in hidden.columns]
+            for before, after in zip(change.before, change.after, strict=True):
+                if any(after[i] is not MISSING and before[i] != after[i] for i in places):
+                    affected.repairs.add("cascade")
 
     def _rows(self, step: _Step, change: RowsChange, affected: Affected) -> None:
         first = [*change.before[:1], *change.after[:1]]
