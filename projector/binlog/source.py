@@ -169,7 +169,7 @@ class _Run:
         self.catalog = Catalog(settings)
         progress = Progress(position, server.name)
         self._assembler = Assembler(
-            progress, watches, self.catalog, folds_names=server.folds_names, emit=self.queue.put
+            progress, watches, self.catalog, folds_names=server.folds_names, emit=self._give
         )
         self._progress = progress
         self._begun = threading.Event()
@@ -198,6 +198,10 @@ class _Run:
         if self._thread.ident is not None:
             self._thread.join()
         self.catalog.close()
+
+    def _give(self, transactions: Transactions, rows: int) -> None:
+        self._begun.set()  # first, for the queue may be full before anybody takes from it
+        self.queue.put(transactions, rows)
 
     def _read(self) -> None:
         stream = Stream(self._wire, self._assembler)

@@ -141,7 +141,7 @@ def run(name: str, server: DatabaseServer, segment: Segment) -> dict[str, Any]:
     ]
     places = [server.url(DATABASE), str(segment.start), str(segment.end), json.dumps(watches)]
     command = [sys.executable, "-m", "tests.benchmarks.reader_peers", name, *places]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
     figures: dict[str, Any] = json.loads(done.stdout)
     if name == "projector" and figures["rows"] != segment.rows:
         raise AssertionError(f"{figures['rows']} rows read, {segment.rows} written")

@@ -248,3 +248,17 @@ def test_no_thread_or_memory_is_left_behind(private: DatabaseServer, schema: str
             pass
     assert threading.active_count() == threads
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss < 2_000_000
+
+
+@pytest.mark.parametrize("private", [Flavour.MYSQL], indirect=True)
+def test_more_than_the_queue_holds_may_come_with_the_first_bytes(
+    private: DatabaseServer, schema: str
+) -> None:
+    """`start` returns although a well compressed backlog fills the queue before the first read."""
+    start = BinlogSource(settings(private)).current()
+    with private.connect(schema) as connection, connection.cursor() as cursor:
+        cursor.execute("SET SESSION binlog_transaction_compression = ON")
+        for _ in range(40):
+            cursor.execute(f"INSERT INTO t (a) SELECT 1 FROM {_thousand('x')}")
+    with reading(private, watch(schema), start=start) as log:
+        assert len(inserted(log.read_to_end().changes)) == 40_000
