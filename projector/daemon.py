@@ -99,6 +99,9 @@ class Daemon:
                 self._note_peer(error.peer, is_up=False)
                 failures = 0 if time.monotonic() - began > 2 * _BACKOFF_MAX_S else failures + 1
                 self._pause(failures, error)
+            except PositionLostError as error:  # while reading: the next start decides
+                self._health.failed("position_lost", str(error))
+                self._stop.wait(0.2)
             except FencedError as error:
                 self._health.failed("fenced", str(error))
                 self._stop.wait(0.2)

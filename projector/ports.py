@@ -38,7 +38,8 @@ class Source(Protocol):
         """Give what has been read since the last call, at once if there is something, else wait.
 
         None: nothing came within `timeout_s`. An idle server's heartbeats come as Transactions
-        without changes and with `is_head`.
+        without changes and with `is_head`. Raises PositionLostError when the log broke off where
+        it cannot be read on, UndecodableLogError for what must not be skipped.
         """
         ...
 

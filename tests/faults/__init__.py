@@ -1,0 +1,1 @@
+"""Random faults under a random workload."""

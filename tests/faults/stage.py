@@ -1,0 +1,80 @@
+"""What the faults are done to: a private database and Redis behind proxies, and a daemon."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.engine import make_url
+
+from tests.oracle import assert_hash_equals_database
+from tests.projector_process import Projector, await_checkpoint
+from tests.seed import seed
+from tests.servers import (
+    DatabaseServer,
+    Flavour,
+    RedisServer,
+    TcpProxy,
+    start_database,
+    start_redis,
+)
+
+HELPDESK = (Path(__file__).parent.parent / "helpdesk.sql").read_text("utf-8")
+_QUICK = {
+    "PROJECTOR_MYSQL__HEARTBEAT_S": "0.3",
+    "PROJECTOR_MYSQL__CONNECT_TIMEOUT_S": "2",
+    "PROJECTOR_MYSQL__READ_TIMEOUT_S": "3",
+    "PROJECTOR_REDIS__TIMEOUT_S": "1",
+    "PROJECTOR_REDIS__LEASE_TTL_S": "2",
+    "PROJECTOR_RECONCILE__SCRUB_INTERVAL_S": "0",  # it would mend what a fault broke
+}
+
+
+class Stage:
+    """One world. The daemon sees its servers through proxies; workload and oracle do not."""
+
+    def __init__(self, database: DatabaseServer, redis_server: RedisServer) -> None:
+        self.database, self.redis_server = database, redis_server
+        self.to_mysql = TcpProxy(database.host, database.port)
+        self.to_redis = TcpProxy(redis_server.host, redis_server.port)
+        self.redis = redis_server.client(db=1)
+        self.daemon = self.another()
+
+    def another(self) -> Projector:
+        """Give a further daemon with the same settings, not started."""
+        url = make_url(self.database.url("helpdesk"))
+        through = url.set(host=self.to_mysql.host, port=self.to_mysql.port)
+        redis_url = f"redis://127.0.0.1:{self.to_redis.port}/1"
+        return Projector(through.render_as_string(hide_password=False), redis_url, **_QUICK)
+
+    def connect(self) -> Any:
+        """Give a direct connection to the helpdesk."""
+        return self.database.connect("helpdesk")
+
+    def check(self) -> None:
+        """Wait until everything committed is applied; compare the whole hash."""
+        connection = self.connect()
+        try:
+            await_checkpoint(self.redis, connection, self.daemon, timeout_s=60)
+            assert assert_hash_equals_database(self.redis, connection) > 0
+        finally:
+            connection.close()
+
+
+@contextmanager
+def stage(flavour: Flavour) -> Iterator[Stage]:
+    """Start everything but the daemon."""
+    with ExitStack() as stack:
+        database = stack.enter_context(start_database(flavour))
+        redis_server = stack.enter_context(start_redis())
+        database.create_database("helpdesk")
+        database.load_sql(HELPDESK, "helpdesk")
+        connection = database.connect("helpdesk")
+        seed(connection, 200)
+        connection.close()
+        made = Stage(database, redis_server)
+        stack.callback(made.to_mysql.close)
+        stack.callback(made.to_redis.close)
+        stack.callback(made.redis.close)
+        stack.push(made.daemon.__exit__)
+        yield made

@@ -1,0 +1,97 @@
+"""Random faults at random moments under a random workload: the hash ends equal, by itself.
+
+`make test-faults SEEDS=100` runs any number; CI runs thirty.
+"""
+
+import os
+import threading
+import time
+from random import Random
+from typing import Any
+
+import pytest
+
+from schema.document import TicketDocument
+from tests.faults.faults import FAULTS, redis_emptied, redis_goes_back, redis_restarted
+from tests.faults.stage import Stage, stage
+from tests.servers import Flavour
+from tests.workload import Workload
+
+pytestmark = [pytest.mark.server, pytest.mark.faults]
+
+SEEDS = int(os.environ.get("SEEDS", "30"))
+_REWINDS = {redis_emptied, redis_goes_back, redis_restarted}
+
+
+class Watcher:
+    """A reader of the hash: no document of one Redis history may go back in time."""
+
+    def __init__(self, world: Stage) -> None:
+        self._world = world
+        self._seen: dict[bytes, Any] = {}
+        self._stopped = threading.Event()
+        self._lock = threading.Lock()
+        self.problems: list[str] = []
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def forget(self) -> None:
+        """Redis itself is about to go back in time."""
+        with self._lock:
+            self._seen.clear()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(0.05):
+            with self._lock:
+                try:
+                    found = self._world.redis.hgetall("tickets")
+                except Exception:
+                    continue
+                for key, value in found.items():
+                    document = TicketDocument.model_validate_json(value)
+                    moment = (document.created_at, document.updated_at)
+                    before = self._seen.get(key)
+                    if before and before[0] == moment[0] and before[1] > moment[1]:
+                        self.problems.append(f"{key!r} went back from {before} to {moment}")
+                    self._seen[key] = moment
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_the_hash_ends_equal_after_faults(seed: int) -> None:
+    """Three faults under load, a last one in silence: no later write mends what it broke."""
+    random = Random(seed)
+    flavour = [Flavour.MARIADB, Flavour.MYSQL][seed % 2]
+    with stage(flavour) as world:
+        world.daemon.start()
+        time.sleep(random.uniform(0, 2))
+        workload = Workload(world.connect, seed=seed, cascades=seed % 3 == 0, rate=100)
+        watcher = Watcher(world)
+        chosen = [*random.sample(FAULTS, 3), random.choice(FAULTS)]
+        print("faults:", ", ".join(fault.__name__ for fault in chosen))
+        workload.start()
+        try:
+            for fault in chosen[:3]:
+                time.sleep(random.uniform(0.2, 1.5))
+                _do(fault, world, random, watcher)
+        finally:
+            workload.stop()
+        _do(chosen[3], world, random, watcher)
+        try:
+            world.check()
+        finally:
+            watcher.stop()
+        assert not watcher.problems, watcher.problems[:5]
+
+
+def _do(fault: Any, world: Stage, random: Random, watcher: Watcher) -> None:
+    if fault in _REWINDS:
+        watcher.stop()
+        fault(world, random)
+        watcher.__init__(world)  # type: ignore[misc]
+    else:
+        fault(world, random)
