@@ -1,4 +1,8 @@
-"""Talk to Redis, Sentinel or Cluster: connections, time limits, and what errors mean."""
+"""Talk to Redis, Sentinel or Cluster: connections, time limits, and what errors mean.
+
+Never retries by itself, and never keeps a connection to a server that could not do what was asked:
+after a failover behind one address the old connection would lead to the replica for ever.
+"""
 
 from __future__ import annotations
 
@@ -13,10 +17,12 @@ import redis
 from redis.backoff import NoBackoff
 from redis.cluster import RedisCluster
 from redis.exceptions import (
+    AskError,
     AuthenticationError,
     AuthenticationWrongNumberOfArgsError,
     AuthorizationError,
     BusyLoadingError,
+    DataError,
     NoPermissionError,
     NoScriptError,
     RedisClusterException,
@@ -35,10 +41,14 @@ _DENIED = (
     AuthenticationError, AuthenticationWrongNumberOfArgsError, AuthorizationError,
     NoPermissionError,
 )  # fmt: skip
+# What passes: the server's words, and the library's names for those that it takes away.
 _PASSING = (
     "READONLY", "LOADING", "OOM", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN",
-    "BUSY", "MOVED", "ASK", "NOSCRIPT", "UNBLOCKED",
+    "BUSY", "UNBLOCKED",
 )  # fmt: skip
+_PASSING_NAMES = {
+    "ReadOnlyError", "OutOfMemoryError", "MasterDownError", "ClusterDownError", "TryAgainError",
+}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +76,16 @@ class Server:
         with translated():
             return _connect(self._settings)
 
-    @cached_property
     def max_value_bytes(self) -> int:
         """The largest value that the server takes, where it may be asked."""
-        try:
-            found = self._run(lambda c: c.config_get("proto-max-bulk-len"))
-        except OperatorError:
-            return _MAX_VALUE_BYTES
-        return int(next(iter(found.values()), _MAX_VALUE_BYTES))
+
+        def ask(client: Any) -> dict[str, str]:
+            try:
+                return dict(client.config_get("proto-max-bulk-len"))
+            except ResponseError:  # denied, or hidden by a provider
+                return {}
+
+        return int(next(iter(self._run(ask).values()), _MAX_VALUE_BYTES))
 
     def call(self, *command: Any) -> Any:
         """Run one command whose second word is its key."""
@@ -100,9 +112,9 @@ class Server:
 
         return self._run(run)
 
-    def info(self) -> RedisInfo:
-        """Ask INFO."""
-        found = self._run(_info)
+    def info(self, key: str) -> RedisInfo:
+        """Ask INFO; in a cluster of the node that has the key."""
+        found = self._run(lambda client: _info(client, key))
         version = found.get("valkey_version") or found.get("redis_version", "")
         return RedisInfo(
             server="valkey" if "valkey_version" in found else "redis",
@@ -122,14 +134,24 @@ class Server:
             self._client.close()
 
     def _run(self, use: Callable[[Any], Any]) -> Any:
-        with translated():
-            return use(self._client)
+        try:
+            with translated():
+                return use(self._client)
+        except TransientError:
+            self._disconnect()
+            raise
+
+    def _disconnect(self) -> None:
+        """Drop idle connections; a cluster's client does so by itself."""
+        client = self.__dict__.get("_client")
+        if isinstance(client, redis.Redis):
+            client.connection_pool.disconnect(inuse_connections=False)
 
 
-def _info(client: Any) -> dict[str, Any]:
+def _info(client: Any, key: str) -> dict[str, Any]:
     if isinstance(client, RedisCluster):
-        primaries = client.get_primaries()  # type: ignore[no-untyped-call]
-        found: dict[str, Any] = client.info(target_nodes=primaries[0])
+        node: Any = client.get_node_from_key(key)  # type: ignore[no-untyped-call]
+        found: dict[str, Any] = client.info(target_nodes=node)
         return found
     return dict(client.info())
 
@@ -146,9 +168,19 @@ def translated() -> Iterator[None]:
         ) from error
     except (BusyLoadingError, NoScriptError) as error:
         raise TransientError("redis", f"Redis is not ready: {error}") from error
+    except AskError as error:  # and MovedError; a cluster's client follows them by itself
+        raise ConfigurationError(
+            "PROJECTOR_REDIS__URL leads to a Redis Cluster", "Set PROJECTOR_REDIS__CLUSTER=true."
+        ) from error
     except ResponseError as error:
         raise _meaning(error) from error
+    except DataError:
+        raise  # a mistake of ours, not Redis's
     except (RedisError, RedisClusterException, OSError) as error:
+        if "Cluster mode is not enabled" in str(error):
+            raise ConfigurationError(
+                "PROJECTOR_REDIS__CLUSTER: this Redis is no cluster", "Unset it."
+            ) from error
         if "certificate" in str(error).lower():
             raise OperatorError(
                 "no TLS with Redis: the server's certificate is refused",
@@ -160,18 +192,19 @@ def translated() -> Iterator[None]:
 def _meaning(error: ResponseError) -> Exception:
     text = str(error)
     name = type(error).__name__
-    word = text.partition(" ")[0]
-    if word in _PASSING or name in {"ReadOnlyError", "OutOfMemoryError", "MasterDownError",
-                                    "ClusterDownError", "TryAgainError", "MovedError"}:  # fmt: skip
+    # Redis 6 wraps an error met by a script: "ERR Error running script (...): -OOM command ...".
+    if name in _PASSING_NAMES or any(
+        text.startswith(f"{word} ") or f"-{word} " in text for word in _PASSING
+    ):
         return TransientError("redis", f"Redis cannot write now: {text}")
-    if any(f"{passing} " in text for passing in _PASSING[:6]):  # wrapped by a script's error
-        return TransientError("redis", f"Redis cannot write now: {text}")
+    if "invalid bulk length" in text:  # the limit was lowered since it was asked for
+        return TransientError("redis", f"Redis refuses a large value: {text}")
     if "WRONGTYPE" in text:
         return OperatorError(
             "a key of ours in Redis holds something else",
             "Remove or rename the key with the projection's name, or use another database.",
         )
-    if "NOPERM" in text or "ACL" in text:
+    if "NOPERM" in text or "ACL" in text or "unknown command" in text:
         return OperatorError(f"Redis refuses a command: {text}", "Compare deploy/redis.acl.")
     if "DB index" in text or "SELECT is not allowed" in text:
         return ConfigurationError(
@@ -198,7 +231,11 @@ def _connect(settings: RedisSettings) -> Any:
     if settings.sentinel_master:
         return _by_sentinel(url, settings.sentinel_master, options)
     if settings.cluster:
-        return RedisCluster.from_url(url, cluster_error_retry_attempts=1, **options)
+        if urlsplit(url).path.strip("/") not in {"", "0"}:
+            raise ConfigurationError(
+                "PROJECTOR_REDIS__URL: a cluster has database 0 alone", "End the URL with /0."
+            )
+        return RedisCluster.from_url(url, **options)
     return redis.Redis.from_url(url, **options)
 
 

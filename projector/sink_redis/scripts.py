@@ -18,22 +18,27 @@ def _script(text: str) -> Script:
     return Script(text, hashlib.sha1(text.encode()).hexdigest())
 
 
-# KEYS: lease, checkpoint. ARGV: token, milliseconds. Gives the epoch, 0 when another holds it.
+# KEYS: lease, checkpoint. ARGV: token, milliseconds, an epoch that is over (it outlives a
+# flushed Redis). Gives the epoch, 0 when another holds the lease.
 ACQUIRE = _script("""
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then return 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-if holder then return tonumber(redis.call('HGET', KEYS[2], 'epoch') or 1) end
-return redis.call('HINCRBY', KEYS[2], 'epoch', 1)
+local epoch = tonumber(redis.call('HGET', KEYS[2], 'epoch') or '0')
+if holder and epoch > 0 then return epoch end
+return redis.call('HINCRBY', KEYS[2], 'epoch', math.max(tonumber(ARGV[3]) - epoch, 0) + 1)
 """)
 
-# KEYS: lease, checkpoint, hash. ARGV: token, milliseconds.
-# Gives: held, size of the hash, recorded size, stamp.
+# KEYS: lease, checkpoint, hash, debts. ARGV: token, milliseconds.
+# Gives: held; 1 when hash and debts are as large as recorded, else 0; stamp.
 RENEW = _script("""
-if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {0} end
+if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {0, 0, ''} end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
-local known = redis.call('HMGET', KEYS[2], 'documents', 'stamp')
-return {1, redis.call('HLEN', KEYS[3]), known[1] or '', known[2] or ''}
+local known = redis.call('HMGET', KEYS[2], 'stamp', 'documents', 'owed', 'lost')
+if not known[1] then return {1, 1, ''} end
+local lost = known[4] == '1' or redis.call('HLEN', KEYS[3]) ~= tonumber(known[2])
+  or redis.call('HLEN', KEYS[4]) ~= tonumber(known[3])
+return {1, lost and 0 or 1, known[1]}
 """)
 
 # KEYS: lease. ARGV: token.
@@ -47,25 +52,33 @@ LOAD = _script("""
 return {redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]), redis.call('HLEN', KEYS[3])}
 """)
 
-# KEYS: hash, checkpoint, lease, and those that sections and feed name by number (the last: feed).
-# ARGV: token, stamp to continue from, stamp of this write, number of sections, each section as
-# command, number of its key, number of values; the values of all sections; length of the feed
-# (0: none), entries of the feed. Gives: ok or why not, recorded size, size found, removed, size.
+# KEYS: hash, checkpoint, lease, debts, quarantine, resync, requests, changes.
+# ARGV: token, stamp to continue from, stamp of this write, the debt that owes every document if
+# this write records it ('' if not), number of sections, each section as command, number of its
+# key, number of values; the values of all sections; length of the feed, entries of the feed.
+# Gives: ok or why not, recorded size (-1: of the debts some are gone), size found, removed, size.
+#
 # Values go in pieces: unpack() takes fewer than 8000 (LUAI_MAXCSTACK). A repeated write whose
-# reply was lost is recognized by its stamp.
+# reply was lost is recognized by its stamp. Once hash or debts are not as large as recorded, the
+# checkpoint says `lost` until everything is owed anew: a crash cannot make it forgotten.
 APPLY = _script("""
 if redis.call('GET', KEYS[3]) ~= ARGV[1] then return {'the lease is not ours'} end
-local known = redis.call('HMGET', KEYS[2], 'stamp', 'documents')
+local known = redis.call('HMGET', KEYS[2], 'stamp', 'documents', 'owed', 'lost')
 local stamp = known[1] or ''
 local found = redis.call('HLEN', KEYS[1])
+if stamp ~= ARGV[2] and stamp ~= ARGV[3] then return {'the checkpoint is not the one known'} end
+if stamp == '' then redis.call('DEL', KEYS[4], KEYS[5], KEYS[6]) end
 local recorded = tonumber(known[2] or '0')
-if stamp == ARGV[3] then return {'ok', found, found, 0, found} end
-if stamp ~= ARGV[2] then return {'the checkpoint is not the one known'} end
-local sections = tonumber(ARGV[4])
-local value = 5 + 3 * sections
+local lost = known[4] == '1' or recorded ~= found
+  or redis.call('HLEN', KEYS[4]) ~= tonumber(known[3] or '0')
+local expected = (lost and recorded == found) and -1 or recorded
+if stamp == ARGV[3] then return {'ok', expected, found, 0, found} end
+if ARGV[4] ~= '' and not redis.call('HGET', KEYS[4], ARGV[4]) then lost = false end
+local sections = tonumber(ARGV[5])
+local value = 6 + 3 * sections
 local removed = 0
 for section = 1, sections do
-  local at = 2 + 3 * section
+  local at = 3 + 3 * section
   local command, key, count = ARGV[at], tonumber(ARGV[at + 1]), tonumber(ARGV[at + 2])
   local last = value + count - 1
   for first = value, last, 4000 do
@@ -75,11 +88,11 @@ for section = 1, sections do
   value = last + 1
 end
 local size = redis.call('HLEN', KEYS[1])
-redis.call('HSET', KEYS[2], 'stamp', ARGV[3], 'documents', size)
-local length = ARGV[value]
+redis.call('HSET', KEYS[2], 'stamp', ARGV[3], 'documents', size,
+  'owed', redis.call('HLEN', KEYS[4]), 'lost', lost and '1' or '0')
 for entry = value + 1, #ARGV, 2 do
-  redis.call('XADD', KEYS[8], 'MAXLEN', '~', length, '*',
+  redis.call('XADD', KEYS[8], 'MAXLEN', '~', ARGV[value], '*',
     'written', ARGV[entry], 'removed', ARGV[entry + 1])
 end
-return {'ok', recorded, found, removed, size}
+return {'ok', expected, found, removed, size}
 """)

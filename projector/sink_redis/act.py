@@ -1,0 +1,114 @@
+"""What one write is made of: its keys, its parts, and the arguments of its script.
+
+A part is never larger than what one script may carry without blocking the server for long. Only
+the last part of a write carries position and records: documents ahead of their checkpoint are as
+good as after a crash.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from projector.debt import ALL
+from projector.model import Batch
+
+_PART_BYTES = 32 * 1024 * 1024
+_PART_IDS = 20_000
+_FEED_IDS = 500  # ids an entry of the change feed
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """The keys of one projection, in the order in which the script of a write has them."""
+
+    hash: str
+    checkpoint: str
+    lease: str
+    debts: str
+    quarantine: str
+    resync: str
+    requests: str
+    changes: str
+
+    @classmethod
+    def of(cls, name: str) -> Keys:
+        """Name them: the braces put all into the cluster slot of the hash."""
+        return cls(name, *(f"{{{name}}}:{rest}" for rest in cls.__slots__[1:]))
+
+    def all(self) -> list[str]:
+        """Give every key."""
+        return [getattr(self, name) for name in self.__slots__]
+
+
+_NUMBER = {name: index + 1 for index, name in enumerate(Keys.__slots__)}
+
+
+def parts(batch: Batch) -> list[Batch]:
+    """Cut a batch into what one script may carry."""
+    size = sum(map(len, batch.documents.values()))
+    if size <= _PART_BYTES and len(batch.documents) + len(batch.removed) <= _PART_IDS:
+        return [batch]
+    pieces = [Batch(piece, frozenset(), batch.reason) for piece in _pieces(batch.documents)]
+    for ids in _chunked(sorted(batch.removed), _PART_IDS):
+        pieces.append(Batch({}, frozenset(ids), batch.reason))
+    last = replace(batch, documents=pieces[-1].documents, removed=pieces[-1].removed)
+    return [*pieces[:-1], last]
+
+
+def arguments(batch: Batch, checkpoint: Mapping[str, str], feed_length: int) -> list[Any]:
+    """Write what the script does, from its argument 4 on; documents first, so that none is moved.
+
+    `checkpoint`: fields to write there. `feed_length`: entries to keep in the feed, 0: no feed.
+    """
+    sections: list[tuple[str, str, list[Any]]] = [
+        ("HSET", "hash", _flat(batch.documents)),
+        ("HDEL", "hash", sorted(batch.removed)),
+        ("HDEL", "requests", sorted(batch.requests_done)),
+        ("HSET", "checkpoint", _flat(checkpoint)),
+    ]
+    for name, records in (
+        ("debts", batch.debts), ("quarantine", batch.quarantine), ("resync", batch.resync)
+    ):  # fmt: skip
+        sections.append(("HSET", name, _flat({k: v for k, v in records.items() if v is not None})))
+        sections.append(("HDEL", name, [k for k, v in records.items() if v is None]))
+    used = [section for section in sections if section[2]]
+    given: list[Any] = [ALL if batch.debts.get(ALL) is not None else "", len(used)]
+    for command, name, values in used:
+        given += (command, _NUMBER[name], len(values))
+    for _, _, values in used:
+        given += values
+    given.append(feed_length)
+    if feed_length:
+        given += _feed(batch)
+    return given
+
+
+def _feed(batch: Batch) -> Iterator[str]:
+    for written in _chunked(sorted(batch.documents), _FEED_IDS):
+        yield from (json.dumps(written), "[]")
+    for removed in _chunked(sorted(batch.removed), _FEED_IDS):
+        yield from ("[]", json.dumps(removed))
+
+
+def _pieces(documents: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:
+    piece: dict[str, bytes] = {}
+    size = 0
+    for document_id, value in documents.items():
+        if piece and (size + len(value) > _PART_BYTES or len(piece) == _PART_IDS):
+            yield piece
+            piece, size = {}, 0
+        piece[document_id] = value
+        size += len(value)
+    if piece:
+        yield piece
+
+
+def _flat(items: Mapping[str, Any]) -> list[Any]:
+    return [part for item in items.items() for part in item]
+
+
+def _chunked(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    return (ids[first : first + size] for first in range(0, len(ids), size))

@@ -1,0 +1,77 @@
+"""The lease: who may write, and for how long this process may believe that it is itself.
+
+The server decides, by the token; the clock here only keeps a process from trying when it may be
+too late. Never counts from a moment after the question was sent.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import threading
+import time
+
+from projector.sink_redis.act import Keys
+from projector.sink_redis.client import Server
+from projector.sink_redis.scripts import ACQUIRE, RELEASE, RENEW
+
+_BELIEF = 0.8  # of the lease's time
+
+
+class Claim:
+    """This process's claim to a lease. `renew` may come from another thread."""
+
+    def __init__(self, server: Server, keys: Keys, ttl_s: float) -> None:
+        self._server = server
+        self._keys = keys
+        self._ttl_s = ttl_s
+        self._lock = threading.Lock()
+        self.token = ""  # of this term; kept while nobody knows whether the server has it
+        self.epoch = 0
+        self._held_until = 0.0
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the lease cannot have run out yet, by the clock of this process."""
+        return time.monotonic() < self._held_until
+
+    def acquire(self) -> bool:
+        """Take or keep the lease; False when another holds it."""
+        with self._lock:
+            if not self.token:
+                self.token = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(8)}"
+            keys = [self._keys.lease, self._keys.checkpoint]
+            asked = time.monotonic()
+            epoch = self._server.script(ACQUIRE, keys, [self.token, self._ttl_ms, self.epoch])
+            if not epoch:
+                self._held_until = 0.0
+                return False
+            self.epoch = int(epoch)
+            self._held_until = asked + self._ttl_s * _BELIEF
+            return True
+
+    def renew(self) -> tuple[bool, bool, str]:
+        """Extend the lease. Gives whether it is held, whether the store has what was recorded,
+        and the stamp of its checkpoint."""
+        keys = self._keys
+        token = self.token
+        asked = time.monotonic()
+        held, intact, stamp = self._server.script(
+            RENEW, [keys.lease, keys.checkpoint, keys.hash, keys.debts], [token, self._ttl_ms]
+        )
+        with self._lock:
+            if token == self.token:  # else the answer is about a term that is over
+                self._held_until = asked + self._ttl_s * _BELIEF if held else 0.0
+        return bool(held), bool(intact), stamp.decode()
+
+    def release(self) -> None:
+        """Give the lease up, if held."""
+        with self._lock:
+            token, self.token, self._held_until = self.token, "", 0.0
+        if token:
+            self._server.script(RELEASE, [self._keys.lease], [token])
+
+    @property
+    def _ttl_ms(self) -> int:
+        return round(self._ttl_s * 1000)
