@@ -1,0 +1,229 @@
+"""Whether a projection fits the tables that the server has: columns, types, keys, indexes.
+
+The families of types are those that `projection.encoding` writes as JSON without looking: a text
+where a number is declared would make a document that is no JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
+from sqlalchemy.types import TypeEngine
+
+from projector.model import TableName
+from projector.preflight.asking import Facts, quoted
+from projector.preflight.catalog import ColumnFacts, TableFacts
+from projector.preflight.check import Check, failed, ok, warning
+from projector.projection import Plan
+from projector.projection.graph import Node, determines_id
+
+Found = Mapping[TableName, TableFacts | None]
+
+_TEXT = "char varchar tinytext text mediumtext longtext enum set json uuid inet4 inet6 time".split()
+_BINARY = "binary varbinary tinyblob blob mediumblob longblob".split()
+_KINDS = {
+    "number": "tinyint smallint mediumint int bigint decimal float double year".split(),
+    "bit": ["bit"],
+    "instant": ["datetime", "timestamp"],
+    "date": ["date"],
+    "json": _TEXT,
+    "binary": _BINARY,
+    "text": _TEXT,
+}
+_FAMILIES: tuple[tuple[type[Any], str], ...] = (
+    (sa.Boolean, "number"), (sa.Integer, "number"), (mysql.YEAR, "number"), (mysql.BIT, "bit"),
+    (sa.Numeric, "number"), (sa.Float, "number"), (sa.DateTime, "instant"), (sa.Date, "date"),
+    (sa.JSON, "json"), (sa.types._Binary, "binary"), (sa.types.NullType, ""),
+)  # fmt: skip
+
+
+def tables(plan: Plan, schema: str, found: Found) -> list[Check]:
+    """Test that every table and column is there and has a fitting type."""
+    name = f"{plan.name}.columns"
+    problems: list[Check] = []
+    read = {watch.table: watch.read for watch in plan.watches(schema)}
+    for table, node in _by_table(plan, schema).items():
+        facts = found[table]
+        if facts is None:
+            problems.append(failed(
+                name, f"there is no table {table}, or it may not be read",
+                f"Correct its name in the projection, create it, or GRANT SELECT ON {table}.",
+            ))  # fmt: skip
+        elif facts.kind != "BASE TABLE":
+            problems.append(failed(
+                name, f"{table} is a {facts.kind.lower()}: the log has no rows of it",
+                "Declare the tables below it, joined.",
+            ))  # fmt: skip
+        else:
+            problems += _columns(name, table, node, facts, read[table])
+    count = sum(map(len, read.values()))
+    if any(problem.status == "failed" for problem in problems):
+        return problems
+    return [ok(name, f"{count} columns of {len(found)} tables are there"), *problems]
+
+
+def shape(plan: Plan, schema: str, found: Found, facts: Facts, scrubs: bool) -> list[Check]:
+    """Test keys, indexes, engines and cascades of tables that are there."""
+    roles = [(node, found[plan.table_name(node, schema)]) for node in plan.all_nodes()]
+    there = [(node, table) for node, table in roles if table is not None]
+    return [
+        *(list(_keys(plan, there)) or [ok(f"{plan.name}.keys", "every key is unique")]),
+        *(
+            list(_indexes(plan, schema, there))
+            or [ok(f"{plan.name}.indexes", "every look-up and join has an index")]
+        ),
+        _engines(plan, found),
+        _cascades(plan, found, facts, scrubs),
+    ]
+
+
+def _by_table(plan: Plan, schema: str) -> dict[TableName, Node]:
+    return {plan.table_name(node, schema): node for node in plan.all_nodes()}
+
+
+def _columns(
+    name: str, table: TableName, node: Node, facts: TableFacts, read: frozenset[str]
+) -> Iterator[Check]:
+    for column in node.table.columns:
+        if column.name not in read:
+            continue
+        actual = facts.columns.get(column.name.lower())
+        if actual is None:
+            yield failed(
+                name,
+                f"there is no column {table}.{column.name}",
+                "Correct its name in the projection's tables, or migrate the database.",
+            )
+            continue
+        yield from _type(name, table, column, actual)
+
+
+def _type(
+    name: str, table: TableName, column: sa.Column[object], actual: ColumnFacts
+) -> Iterator[Check]:
+    where, declared = f"{table}.{column.name}", str(column.type)
+    family = _family(column.type)
+    if family and actual.kind not in _KINDS[family]:
+        is_shown = family == "text" and actual.kind not in [*_BINARY, "bit", "geometry"]
+        judge = warning if is_shown else failed
+        yield judge(
+            name,
+            f"{where} is {actual.full}, declared as {declared}",
+            "Declare the type that the column has.",
+        )
+        return
+    unsigned = getattr(column.type, "unsigned", None)
+    if unsigned is not None and unsigned != actual.is_unsigned:
+        yield warning(
+            name,
+            f"{where} is {actual.full}, declared {'un' if unsigned else ''}signed",
+            "Declare the type that the column has.",
+        )
+    if not column.nullable and not column.primary_key and actual.is_nullable:
+        yield warning(
+            name,
+            f"{where} may be NULL, and is declared NOT NULL: readers may not expect null",
+            "Declare it nullable, in the document's model too.",
+        )
+
+
+def _family(kind: TypeEngine[object]) -> str:
+    for known, family in _FAMILIES:
+        if isinstance(kind, known):
+            return family
+    return "text"
+
+
+def _keys(plan: Plan, there: list[tuple[Node, TableFacts]]) -> Iterator[Check]:
+    """Test what is declared unique: the keys, and the right side of each to-one join."""
+    name = f"{plan.name}.keys"
+    seen: set[str] = set()
+    for node, facts in there:
+        declared = tuple(c.name for c in node.table.primary_key)
+        if declared and not facts.is_unique_by(declared) and node.table.name not in seen:
+            seen.add(node.table.name)
+            detail = f"{node.table.name}: ({', '.join(declared)}) is declared as primary key, and "
+            detail += f"the table's is ({', '.join(facts.key)})" if facts.key else "it has none"
+            judge = failed if node.parent is None else warning
+            yield judge(
+                name, f"{detail}: several rows may share it",
+                "Declare primary_key=True on the columns of the table's primary key.",
+            )  # fmt: skip
+        own = [column.name for column, _ in node.pairs]
+        if node.parent is not None and node.declared is None and not facts.is_unique_by(own):
+            yield warning(
+                name,
+                f"{node.table.name} is joined to-one by ({', '.join(own)}), which is not unique:"
+                " which of several rows a document shows is left to chance",
+                "Join by a unique key, or declare a collection (Many).",
+            )
+
+
+def _indexes(plan: Plan, schema: str, there: list[tuple[Node, TableFacts]]) -> Iterator[Check]:
+    """Test that each join can be followed by an index in both directions."""
+    wanted: dict[tuple[TableName, tuple[str, ...]], TableFacts] = {}
+    facts_by_node = {id(node): facts for node, facts in there}
+    for node, facts in there:
+        if node.parent is None:
+            continue
+        own = tuple(column.name for column, _ in node.pairs)
+        wanted[plan.table_name(node, schema), own] = facts
+        above = [column for _, column in node.pairs]
+        parent = facts_by_node.get(id(node.parent))
+        is_id = node.parent.parent is None and determines_id(above, plan.root)
+        if parent is not None and not is_id:
+            names = tuple(column.name for column in above)
+            wanted[plan.table_name(node.parent, schema), names] = parent
+    for (table, columns), facts in wanted.items():
+        if not facts.is_led_by(columns):
+            spelled = ", ".join(map(quoted, columns))
+            index = quoted(f"ix_{table.name}_{columns[0]}")
+            yield warning(
+                f"{plan.name}.indexes",
+                f"no index of {table} begins with {' or '.join(columns)}: each change along this"
+                f" join reads the whole table (about {facts.rows} rows)",
+                f"CREATE INDEX {index} ON {quoted(table.schema)}.{quoted(table.name)} ({spelled});",
+            )
+
+
+def _engines(plan: Plan, found: Found) -> Check:
+    name = f"{plan.name}.engines"
+    other = {t: f for t, f in found.items() if f is not None and not f.is_transactional}
+    if other:
+        return warning(
+            name,
+            ", ".join(f"{table} is {facts.engine}" for table, facts in other.items())
+            + ": without transactions a document may show half a change for a moment",
+            " ".join(f"ALTER TABLE {table} ENGINE=InnoDB;" for table in other),
+        )
+    return ok(name, "every table has transactions")
+
+
+def hides_cascades(facts: Facts) -> bool:
+    """Say whether rows changed by foreign keys are missing from the log.
+
+    MySQL logs them from 9.6 on, unless InnoDB does the cascades (innodb_native_foreign_keys).
+    """
+    if facts.title == "MariaDB" or facts.number < (9, 6):
+        return True
+    return facts.is_on("innodb_native_foreign_keys", "OFF")
+
+
+def _cascades(plan: Plan, found: Found, facts: Facts, scrubs: bool) -> Check:
+    name = f"{plan.name}.cascades"
+    keys = [f"{t.name}.{key}" for t, f in found.items() if f is not None for key in f.cascades]
+    if not keys:
+        return ok(name, "no foreign key changes rows by itself")
+    if not hides_cascades(facts):
+        return ok(name, f"the log shows what {len(keys)} foreign keys change by themselves")
+    found_by = "the background scrub" if scrubs else "`projector verify --repair` alone"
+    return warning(
+        name,
+        f"rows that these foreign keys change are not in the log, and are found by {found_by}: "
+        + ", ".join(keys),
+        "Delete the child rows in the same transaction, run `projector resync` after deleting"
+        " parents, or use MySQL 9.6 or later.",
+    )

@@ -1,0 +1,109 @@
+"""A projection on the servers that it is for: its queries, masks, size and checkpoint."""
+
+from __future__ import annotations
+
+import os
+
+from projector.binlog.connection import connect, identify
+from projector.binlog.start import check as check_start
+from projector.errors import PositionLostError
+from projector.position import Position
+from projector.preflight.asking import Asker, Refusal
+from projector.preflight.check import Check, failed, ok, warning
+from projector.projection import Plan
+from projector.projection.declaration import Hashed
+from projector.settings import Settings
+
+_SAMPLE = 200  # documents made to learn their size
+
+
+def queries(plan: Plan, asker: Asker) -> Check:
+    """Have the server parse every query and look-up, for no document."""
+    name = f"{plan.name}.queries"
+    statements = {level.node.table.name: level.query([]) for level in plan.levels}
+    statements |= {found.name: found.query([], (), 1) for found in plan.look_ups.values()}
+    statements[f"{plan.root.table.name} ids"] = plan.ids_among([])
+    for title, sql in statements.items():
+        answer = asker.attempt(sql)
+        if isinstance(answer, Refusal):
+            return failed(
+                name,
+                f"the query for {title} is refused ({answer.code}: {answer.text})",
+                "Mend the projection; or the privileges, where access is denied.",
+            )
+    return ok(name, f"the server takes all {len(statements)} queries")
+
+
+def masks(plan: Plan) -> list[Check]:
+    """Test that every mask has its key."""
+    fields: list[object] = list(plan.projection.fields)
+    for level in plan.levels:
+        fields += getattr(level.node.declared, "fields", ())
+        fields.append(getattr(level.node.declared, "value", None))
+    wanted = {field.key_variable for field in fields if isinstance(field, Hashed)}
+    return [
+        failed(
+            f"{plan.name}.masks", f"{variable} is not set", "Set it to the key that masks a column."
+        )
+        for variable in sorted(wanted)
+        if not os.environ.get(variable)
+    ]
+
+
+def mean_bytes(plan: Plan, asker: Asker) -> float:
+    """Make some documents; give their mean size, 0 where there are none."""
+    ids = [plan.to_id(row) for row in asker.rows(plan.ids_after(None, _SAMPLE))]
+    if not ids:
+        return 0.0
+    documents, _ = plan.documents(asker.each(*plan.queries(ids)))
+    return sum(map(len, documents.values())) / max(1, len(documents))
+
+
+def checkpoint(settings: Settings, plan: Plan, fields: dict[str, str]) -> list[Check]:
+    """Say what the daemon will do with what is stored: go on, or build anew."""
+    if "position" not in fields:
+        return [ok(f"{plan.name}.checkpoint", "none: the first run builds all documents")]
+    return [_fingerprint(settings, plan, fields), _position(settings, plan, fields["position"])]
+
+
+def _fingerprint(settings: Settings, plan: Plan, fields: dict[str, str]) -> Check:
+    name, stored = f"{plan.name}.fingerprint", fields.get("fingerprint", "")
+    if stored == plan.fingerprint:
+        return ok(name, f"{stored}: the stored documents were made with this projection")
+    if settings.reconcile.on_projection_change == "stop":
+        return failed(
+            name,
+            "the stored documents were made with another projection, and"
+            " PROJECTOR_RECONCILE__ON_PROJECTION_CHANGE is stop",
+            "Set it to resync for one run, or go back to the other projection.",
+        )
+    return ok(name, "the stored documents were made with another projection: all are made anew")
+
+
+def _position(settings: Settings, plan: Plan, text: str) -> Check:
+    name = f"{plan.name}.position"
+    try:
+        position = Position.parse(text)
+    except ValueError:
+        return failed(
+            name,
+            "the checkpoint in Redis cannot be read by this version",
+            f"Go back to the version that wrote it, or DEL {{{plan.name}}}:checkpoint to build"
+            " all documents anew.",
+        )
+    try:
+        with connect(settings.mysql) as connection:
+            check_start(connection, identify(connection), position)
+    except PositionLostError as error:
+        if settings.mysql.on_position_lost == "stop":
+            return failed(
+                name,
+                f"the log cannot be read on from the checkpoint: {error}",
+                "Set PROJECTOR_MYSQL__ON_POSITION_LOST=resync to have all documents compared.",
+            )
+        return warning(
+            name,
+            f"the log cannot be read on from the checkpoint: {error}",
+            "Nothing to do, if this is meant: the next run compares all documents and mends them.",
+        )
+    return ok(name, "the log can be read on from the checkpoint")

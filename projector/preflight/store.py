@@ -1,0 +1,264 @@
+"""Redis: whether documents can be kept there, and stay there."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from urllib.parse import unquote, urlsplit
+
+from projector.errors import OperatorError
+from projector.preflight.asking import numbered
+from projector.preflight.check import Check, failed, ok, skipped, warning
+from projector.projection import Plan
+from projector.settings import Redis, Settings
+from projector.sink_redis import RedisInfo, RedisSink
+from projector.sink_redis.client import Server
+from projector.sink_redis.scripts import Script
+
+_LEAST = {"redis": (6, 2), "valkey": (7, 2)}
+_ALERT_RATIO = 0.85  # alert ProjectorRedisMemoryHigh
+_OVERHEAD_BYTES = 200  # of a field of the hash (RUNBOOK.md, Capacity)
+_LOCAL = {"localhost", "127.0.0.1", "::1"}
+
+# ARGV: commands as a JSON list of lists. Gives what the server says against each, "" for nothing.
+_TRY = """
+local answers = {}
+for i, command in ipairs(cjson.decode(ARGV[1])) do
+  local answer = redis.pcall(unpack(command))
+  answers[i] = type(answer) == 'table' and answer.err or ''
+end
+return answers
+"""
+_DENIALS = ("NOPERM", "ACL failure", "can't run this command", "can't access", "No permissions")
+
+
+def required(settings: Settings, plans: Sequence[Plan], server: Server) -> list[Check]:
+    """Test what the daemon cannot do without. Raises TransientError or OperatorError."""
+    info = server.info(plans[0].name)
+    checks = [_version(info), *_cluster(settings.redis, server)]
+    for plan in plans:
+        checks.append(_permissions(settings, plan, server))
+        if checks[-1].status == "ok":
+            checks.append(_types(settings, plan))
+    return checks
+
+
+def recommended(settings: Redis, info: RedisInfo, snapshots: str | None) -> list[Check]:
+    """Test what keeps the documents there. `snapshots`: their schedule, None: unknown."""
+    return [
+        _role(info),
+        _eviction(info),
+        _persistence(info, snapshots),
+        *_memory(info),
+        _encryption(settings),
+    ]
+
+
+def _version(info: RedisInfo) -> Check:
+    least = _LEAST[info.server]
+    title = f"{info.server.capitalize()} {info.version}"
+    if numbered(info.version) < least:
+        wanted = ".".join(map(str, least))
+        return failed(
+            "redis.version",
+            f"{title} is too old",
+            f"Upgrade to {info.server.capitalize()} {wanted} or later.",
+        )
+    return ok("redis.version", title)
+
+
+def _cluster(settings: Redis, server: Server) -> Iterator[Check]:
+    """Test that a cluster's node is not taken for a server of its own; the client sees the rest."""
+    if settings.cluster:
+        yield ok("redis.cluster", "a cluster; the keys of a projection share a slot")
+    elif server.call("INFO", "cluster").get("cluster_enabled"):
+        yield failed(
+            "redis.cluster",
+            "the server is a node of a Redis Cluster",
+            "Set PROJECTOR_REDIS__CLUSTER=true, and database 0 in PROJECTOR_REDIS__URL.",
+        )
+
+
+def _types(settings: Settings, plan: Plan) -> Check:
+    """Test that our keys hold what we keep there, or nothing."""
+    name = f"redis.keys.{plan.name}"
+    sink = RedisSink(settings.redis, plan.name)
+    readers = {
+        plan.name: sink.count,
+        f"{{{plan.name}}}:checkpoint": sink.checkpoint_fields,
+        f"{{{plan.name}}}:lease": sink.holder,
+        f"{{{plan.name}}}:debts": sink.load,
+        f"{{{plan.name}}}:quarantine": sink.quarantined,
+        f"{{{plan.name}}}:resync": sink.resync_state,
+        f"{{{plan.name}}}:requests": sink.requests,
+    }
+    try:
+        for key, read in readers.items():
+            try:
+                read()
+            except OperatorError as error:
+                if "WRONGTYPE" not in str(error.__cause__):
+                    raise
+                return failed(
+                    name,
+                    f"the key {key} holds something that is not the projector's",
+                    f"Rename that key (RENAME {key} ...), or name another database in"
+                    " PROJECTOR_REDIS__URL.",
+                )
+        return ok(name, f"{sink.count()} documents in the hash {plan.name}")
+    finally:
+        sink.close()
+
+
+def _commands(name: str, *, feeds: bool) -> list[list[str]]:
+    """Give each command that the sink sends, in a form that fails or does nothing.
+
+    The server asks the ACL before it looks at the values. DEL and HDEL have no such form, hence a
+    key of our own that never exists.
+    """
+    beside = {part: f"{{{name}}}:{part}" for part in
+              ("checkpoint", "lease", "debts", "quarantine", "resync", "requests")}  # fmt: skip
+    lease, none = beside["lease"], f"{{{name}}}:none"
+    commands = [
+        ["GET", lease], ["SET", lease, "x", "PX", "0"], ["PEXPIRE", lease, "x"], ["DEL", none],
+        ["HLEN", name], ["HMGET", name, "x"], ["HSCAN", name, "0", "COUNT", "1"],
+        ["HDEL", none, "x"],
+        ["HGET", beside["checkpoint"], "x"], ["HINCRBY", beside["checkpoint"], "x", "x"],
+    ]  # fmt: skip
+    for key in [name, *(beside[part] for part in beside if part != "lease")]:
+        commands.append(["HSET", key, "x", "x", "x"])
+    commands += [["HGETALL", key] for part, key in beside.items() if part != "lease"]
+    if feeds:
+        commands.append(["XADD", f"{{{name}}}:changes", "x", "x", "x"])
+    return commands
+
+
+def _permissions(settings: Settings, plan: Plan, server: Server) -> Check:
+    name = f"redis.permissions.{plan.name}"
+    commands = _commands(plan.name, feeds=settings.change_feed_max_length > 0)
+    script = Script(_TRY, hashlib.sha1(_TRY.encode()).hexdigest())
+    keys = sorted({command[1] for command in commands})
+    answers = server.script(script, keys, [json.dumps(commands)])
+    refused: list[list[str]] = []
+    unreachable: list[list[str]] = []
+    for command, answer in zip(commands, answers, strict=True):
+        text = answer.decode("utf-8", "replace")
+        if not any(denial in text for denial in _DENIALS):
+            continue
+        (unreachable if "key" in text else refused).append(command)
+    verbs = sorted({command[0].lower() for command in refused})
+    out_of_reach = sorted({command[1] for command in unreachable} - {f"{{{plan.name}}}:none"})
+    if not verbs and not out_of_reach:
+        return ok(name, "scripts, and every command and key that is used")
+    what = [*verbs, *(f"the key {key}" for key in out_of_reach)]
+    user = _user(settings.redis)
+    rules = [f"+{verb}" for verb in verbs]
+    rules += [f"~{plan.name}", f"'~{{{plan.name}}}:*'"] if out_of_reach else []
+    return failed(
+        name,
+        f"the Redis user {user} may not use {', '.join(what)}",
+        f"ACL SETUSER {user} {' '.join(rules)} (deploy/redis.acl has all of it).",
+    )
+
+
+def _user(settings: Redis) -> str:
+    return unquote(urlsplit(settings.url.get_secret_value()).username or "") or "default"
+
+
+def _role(info: RedisInfo) -> Check:
+    if info.role == "master":
+        return ok("redis.role", "primary")
+    return failed(
+        "redis.role",
+        "the server is a replica: it takes no writes",
+        "Name the primary in PROJECTOR_REDIS__URL, or its Sentinels"
+        " (PROJECTOR_REDIS__SENTINEL_MASTER).",
+    )
+
+
+def _eviction(info: RedisInfo) -> Check:
+    name, found = "redis.maxmemory_policy", info.eviction
+    fix = "CONFIG SET maxmemory-policy noeviction; and the same in redis.conf."
+    if found.startswith("allkeys"):
+        return failed(
+            name,
+            f"{found}: a Redis that is full evicts the hash, and with it all documents at once",
+            fix,
+        )
+    if found.startswith("volatile"):
+        return warning(
+            name, f"{found}: a Redis that is full evicts the lease, and the daemon stops", fix
+        )
+    return ok(name, found)
+
+
+def _persistence(info: RedisInfo, snapshots: str | None) -> Check:
+    name = "redis.persistence"
+    if info.has_aof:
+        return ok(name, "AOF")
+    if snapshots is None:  # the ACL keeps CONFIG for administrators
+        if info.has_snapshots:
+            return ok(name, "snapshots; their schedule may not be asked")
+        return skipped(name, "no AOF; whether snapshots are made may not be asked")
+    if snapshots:
+        return ok(name, "snapshots (RDB)")
+    return warning(
+        name,
+        "neither AOF nor snapshots: after a restart of Redis all documents are built anew",
+        "CONFIG SET appendonly yes; and the same in redis.conf (deploy/redis.conf).",
+    )
+
+
+def _memory(info: RedisInfo) -> Iterator[Check]:
+    used = f"{info.memory / 1e6:.0f} MB used"
+    if not info.memory_limit:
+        yield warning(
+            "redis.memory",
+            f"{used}, no limit: Redis may take the whole machine's memory, and be killed for it",
+            "Set maxmemory in redis.conf; RUNBOOK.md, Capacity, says how much.",
+        )
+    elif info.memory > _ALERT_RATIO * info.memory_limit:
+        yield warning(
+            "redis.memory",
+            f"{used} of {info.memory_limit / 1e6:.0f} MB: writes are refused at the limit",
+            "Raise maxmemory, or remove what is not the projector's.",
+        )
+    else:
+        yield ok("redis.memory", f"{used} of {info.memory_limit / 1e6:.0f} MB")
+
+
+def needs(info: RedisInfo, plan: Plan, stored: int, rows: int, mean_bytes: float) -> Check:
+    """Test that all documents fit, by the mean size of some: `rows` is the server's estimate."""
+    name = f"redis.memory.{plan.name}"
+    if not rows:
+        return ok(name, "no documents yet: run the check again when there are")
+    more = max(0, rows - stored) * (mean_bytes + _OVERHEAD_BYTES)
+    expected, limit = info.memory + more, info.memory_limit
+    said = f"about {rows} documents of {mean_bytes:.0f} bytes need {expected / 1e6:.0f} MB in all"
+    if limit and expected > _ALERT_RATIO * limit:
+        return warning(
+            name,
+            f"{said}, the limit is {limit / 1e6:.0f} MB",
+            f"CONFIG SET maxmemory {round(expected / _ALERT_RATIO / 1e6 + 1)}mb or more; and the"
+            " same in redis.conf.",
+        )
+    return ok(name, said)
+
+
+def _encryption(settings: Redis) -> Check:
+    url = settings.url.get_secret_value()
+    parts = urlsplit(url)
+    if parts.scheme == "rediss":
+        return ok("redis.tls", "on, with a verified certificate")
+    hosts = [host.rpartition("@")[2].partition(":")[0] for host in parts.netloc.split(",")]
+    is_here = parts.scheme == "unix" or all(
+        host.lower() in _LOCAL or host.startswith(("127.", "[::1]")) for host in hosts if host
+    )
+    if is_here:
+        return skipped("redis.tls", "not in use; the server is on this machine")
+    return warning(
+        "redis.tls",
+        "documents cross the network in the clear",
+        "Write rediss:// in PROJECTOR_REDIS__URL, and the CA in PROJECTOR_REDIS__CA.",
+    )
