@@ -15,7 +15,7 @@ from typing import Any
 
 from projector.binlog.damage import DamagedEventError
 from projector.binlog.tablemap import ColumnInfo, TableMap, Type, length_encoded
-from projector.binlog.values import decimal_size, reader
+from projector.binlog.values import decimal_size, inflated, reader
 from projector.model import MISSING, Row
 
 Step = Callable[[bytes, int], tuple[int, Row, Any]]  # place after the image, row, raw read columns
@@ -26,14 +26,21 @@ _DELETES = {25, 32, 168, 171}
 _COMPRESSED = range(166, 172)
 _PARTIAL_UPDATE = 39
 
+_WRONG_END = "rows that do not end with their event"
+_STEPS_KEPT = 1024  # by the columns that an image holds: under MINIMAL there may be many
 _FIXED = {
     Type.TINY: 1, Type.SHORT: 2, Type.LONG: 4, Type.FLOAT: 4, Type.DOUBLE: 8, Type.NULL: 0,
     Type.TIMESTAMP: 4, Type.LONGLONG: 8, Type.INT24: 3, Type.DATE: 3, Type.TIME: 3,
     Type.DATETIME: 8, Type.YEAR: 1, Type.NEWDATE: 3,
 }  # fmt: skip
-_INTEGERS = {
-    Type.TINY: "b", Type.SHORT: "<h", Type.LONG: "<i", Type.LONGLONG: "<q",
-}  # fmt: skip
+_INTEGERS = {Type.TINY: "b", Type.SHORT: "<h", Type.LONG: "<i", Type.LONGLONG: "<q"}
+# MariaDB's temporal types of before 10.1 (mysql56_temporal_format=OFF) by digits of the fraction,
+# which the log does not tell (sql/compat56.h, sql/field.cc).
+_OLD_TEMPORAL = {
+    Type.TIMESTAMP: (4, 5, 5, 6, 6, 7, 7),
+    Type.DATETIME: (8, 6, 6, 7, 7, 7, 8),
+    Type.TIME: (3, 4, 4, 5, 5, 6, 6),
+}
 
 
 class RowsDecoder:
@@ -57,7 +64,9 @@ class RowsDecoder:
         self._width_bytes = (count + 7) // 8
         self._json_bytes = (sum(t == Type.JSON for t in table_map.types) + 7) // 8
         self._steps: dict[bytes, Step] = {}
-        self._step((1 << count) - 1)  # tell of unreadable types at once
+        self._all = (1 << count) - 1
+        self._step(self._all)  # tell of unreadable types at once
+        self._nothing = self._step(0)
 
     def decode(
         self, kind: int, buf: bytes, offset: int, end: int
@@ -68,7 +77,9 @@ class RowsDecoder:
         """
         try:
             return self._decode(kind, buf, offset, end)
-        except (IndexError, struct.error, UnicodeDecodeError, zlib.error, MemoryError) as error:
+        except DamagedEventError:
+            raise
+        except (IndexError, ValueError, struct.error, zlib.error, MemoryError) as error:
             raise DamagedEventError(f"rows that do not parse: {error}") from error
 
     def _decode(self, kind: int, buf: bytes, at: int, end: int) -> tuple[list[Row], list[Row], int]:
@@ -87,18 +98,23 @@ class RowsDecoder:
             after = buf[at : at + size]
             at += size
         if kind in _COMPRESSED:
-            buf = _inflated(buf, at, end)
+            buf = inflated(buf[at:end])
             at, end = 0, len(buf)
         first = self._steps.get(present) or self._step_for(present)
         if is_update:
             second = self._steps.get(after) or self._step_for(after)
+            if first is second is self._nothing:
+                raise DamagedEventError("updated rows without a column")
             return self._updates(buf, at, end, first, second, kind == _PARTIAL_UPDATE)
         rows: list[Row] = []
-        while at < end:
-            at, row, _ = first(buf, at)
-            rows.append(row)
-        if at != end:
-            raise DamagedEventError("rows that do not end with their event")
+        if first is self._nothing:  # a row of defaults under MINIMAL: the image has no byte
+            rows.append(first(buf, at)[1])
+        else:
+            while at < end:
+                at, row, _ = first(buf, at)
+                rows.append(row)
+        if at != end or not rows:
+            raise DamagedEventError(_WRONG_END)
         return (rows, [], len(rows)) if kind in _DELETES else ([], rows, len(rows))
 
     def _updates(
@@ -118,8 +134,8 @@ class RowsDecoder:
                 continue
             before.append(old)
             after.append(new)
-        if at != end:
-            raise DamagedEventError("rows that do not end with their event")
+        if at != end or not count:
+            raise DamagedEventError(_WRONG_END)
         return before, after, count
 
     def _past_options(self, buf: bytes, at: int) -> int:
@@ -130,8 +146,9 @@ class RowsDecoder:
     def _step_for(self, present: bytes) -> Step:
         if len(present) != self._width_bytes:
             raise DamagedEventError("an event that ends in its column bitmap")
-        step = self._step(int.from_bytes(present, "little"))
-        if len(self._steps) < 64:
+        held = int.from_bytes(present, "little") & self._all
+        step = self._step(held) if held else self._nothing
+        if len(self._steps) < _STEPS_KEPT:
             self._steps[present] = step
         return step
 
@@ -163,7 +180,7 @@ class RowsDecoder:
         """Write the lines for one column; give the fixed bytes not yet stepped over."""
         is_wanted, is_raw = column in self._columns, column in self._compared
         code, metadata = self._map.types[column], self._map.metadata[column]
-        size = fixed_size(code, metadata)
+        size = self._fixed_size(column)
         nullable = self._map.nullable[column]
         if size is not None and not (is_wanted or is_raw or nullable):
             return fixed + size
@@ -187,6 +204,12 @@ class RowsDecoder:
             lines.append(f"{pad}r{column} = b[p:e]")
         lines.append(f"{pad}p = e")
         return 0
+
+    def _fixed_size(self, column: int) -> int | None:
+        code, info = self._map.types[column], self._infos[column]
+        if code in _OLD_TEMPORAL and info is not None:
+            return _OLD_TEMPORAL[Type(code)][info.fraction]
+        return fixed_size(code, self._map.metadata[column])
 
     def _value(self, scope: dict[str, Any], column: int) -> str:
         """Write the expression for a wanted column between `p` and `e`."""
@@ -243,19 +266,3 @@ def _variable_start(code: int, metadata: int) -> str:
     if size == 2:
         return "e = p + 2 + (b[p] | b[p+1] << 8); p += 2"
     return f"e = p + {size} + int.from_bytes(b[p:p+{size}], 'little'); p += {size}"
-
-
-def _inflated(buf: bytes, at: int, end: int) -> bytes:
-    """MariaDB's compressed rows: a byte that holds the size of the length, the length, zlib's data
-    (sql/log_event.cc, binlog_buf_uncompress)."""
-    head = buf[at]
-    if head & 0xE0 != 0x80:
-        raise DamagedEventError("compressed rows of an unknown kind")
-    start = at + 1 + (head & 7)
-    size = int.from_bytes(buf[at + 1 : start], "big")
-    if size > 1 << 30:
-        raise DamagedEventError("compressed rows that claim to be over 1 GiB")
-    rows = zlib.decompressobj().decompress(buf[start:end], size + 1)
-    if len(rows) != size:
-        raise DamagedEventError("compressed rows of another length than they say")
-    return rows

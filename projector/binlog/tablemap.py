@@ -53,7 +53,7 @@ class Type(IntEnum):
 
 
 _TWO_BYTES = {Type.VARCHAR, Type.VARCHAR_COMPRESSED, Type.BIT, Type.VAR_STRING}
-_TWO_BYTES_TYPED = {Type.STRING, Type.ENUM, Type.SET, Type.NEWDECIMAL, Type.DECIMAL}
+_TWO_BYTES_TYPED = {Type.STRING, Type.ENUM, Type.SET, Type.NEWDECIMAL}
 _ONE_BYTE = {
     Type.FLOAT, Type.DOUBLE, Type.BLOB, Type.TINY_BLOB, Type.MEDIUM_BLOB, Type.LONG_BLOB,
     Type.BLOB_COMPRESSED, Type.GEOMETRY, Type.JSON, Type.VECTOR, Type.TIME2, Type.DATETIME2,
@@ -70,13 +70,17 @@ _SIGNEDNESS, _COLUMN_NAME = 1, 4
 
 @dataclass(frozen=True, slots=True)
 class ColumnInfo:
-    """What the catalog knows of a column; `type_name` is DATA_TYPE in lower case."""
+    """What the catalog knows of a column.
+
+    `type_name` is DATA_TYPE in lower case, `fraction` DATETIME_PRECISION.
+    """
 
     name: str
     type_name: str
     unsigned: bool
     charset: str | None
     members: tuple[str, ...]
+    fraction: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,11 +162,13 @@ def _metadata(body: bytes, at: int, code: int) -> tuple[int, int, int]:
     if code not in _TWO_BYTES_TYPED:
         return code, 0, at
     first, second = body[at], body[at + 1]
-    if code in (Type.NEWDECIMAL, Type.DECIMAL):
+    if code == Type.NEWDECIMAL:
+        if second > first:
+            raise DamagedEventError("a decimal with more digits behind the point than in all")
         return code, first << 8 | second, at + 2
-    if (
-        first and (first & 0x30) != 0x30
-    ):  # CHAR over 255 bytes: Field_string::do_save_field_metadata
+    # A CHAR over 255 bytes has the high bits of its size in the type, inverted
+    # (Field_string::do_save_field_metadata).
+    if first and (first & 0x30) != 0x30:
         return first | 0x30, second | ((first & 0x30) ^ 0x30) << 4, at + 2
     return first or code, second, at + 2
 
