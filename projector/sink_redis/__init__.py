@@ -11,8 +11,8 @@ import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from projector.errors import DocumentRefusedError, FencedError
 from projector.model import Applied, Batch, Checkpoint
@@ -27,13 +27,22 @@ from projector.sink_redis.scripts import APPLY, LOAD
 __all__ = ["RedisInfo", "RedisSink"]
 
 
+class _Done(NamedTuple):
+    """What the script says of one part of a write."""
+
+    expected: int
+    found: int
+    removed: int
+    size: int
+
+
 @dataclass(slots=True)
 class _Write:
     """A batch on its way: of its parts those in `done` were acknowledged."""
 
     batch: Batch
     name: str = field(default_factory=lambda: secrets.token_hex(8))
-    done: list[Applied] = field(default_factory=list)
+    done: list[_Done] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +66,7 @@ class RedisSink:
         self._stamps = _Stamps()  # replaced as a whole: `renew` reads it in another thread
         self._write: _Write | None = None  # one that failed, or is under way
         self._checkpoint: Checkpoint | None = None
+        self._max_value_bytes = 0
 
     # -- lease
 
@@ -79,7 +89,7 @@ class RedisSink:
         return Lease(held, intact=held and intact)
 
     def release(self) -> None:
-        """Give the lease up, if held."""
+        """Give the lease up, if held. Where Redis is away, the next `acquire` has it still."""
         self._stamps, self._write = _Stamps(), None
         self._claim.release()
 
@@ -92,6 +102,7 @@ class RedisSink:
 
     def load(self) -> Checkpoint | None:
         """Read the checkpoint with its debts; the next write continues from it."""
+        self._max_value_bytes = self._server.max_value_bytes()
         keys = [self._keys.checkpoint, self._keys.debts, self._keys.hash]
         fields, debts, size = self._server.script(LOAD, keys, [])
         found = _pairs(fields)
@@ -113,6 +124,8 @@ class RedisSink:
 
         A batch too large for one script goes in parts, of which the last moves the checkpoint.
         """
+        if self._stamps.known is None:
+            raise FencedError("the checkpoint was not read in this term")
         self._refuse_large(batch.documents)
         if self._checkpoint is None and (batch.position is None or batch.fingerprint is None):
             raise ValueError("the first write of a store needs position and fingerprint")
@@ -122,19 +135,23 @@ class RedisSink:
         for part in parts(batch)[len(write.done) :]:
             write.done.append(self._apply(part, f"{write.name}-{len(write.done)}"))
         self._write = None
-        first, last = write.done[0], write.done[-1]
-        return replace(
-            last,
-            written=sum(part.written for part in write.done),
-            removed=sum(part.removed for part in write.done),
-            expected_documents=first.expected_documents,
-            found_documents=first.found_documents,
+        odd = [done for done in write.done if done.expected != done.found]
+        told, size = (odd or write.done)[0], write.done[-1].size
+        assert self._stamps.known is not None
+        self._checkpoint = _following(self._checkpoint, batch, self._stamps.known, size)
+        return Applied(
+            written=len(batch.documents),
+            removed=sum(done.removed for done in write.done),
+            documents=size,
+            checkpoint=self._checkpoint,
+            expected_documents=told.expected,
+            found_documents=told.found,
         )
 
-    def _apply(self, batch: Batch, stamp: str) -> Applied:
+    def _apply(self, batch: Batch, stamp: str) -> _Done:
         if not self._claim.is_current:
             raise FencedError("the lease may have run out")
-        known = self._stamps.known or ""
+        known = self._stamps.known
         self._stamps = _Stamps(known, stamp)
         given = arguments(batch, _fields(batch), self._feed_length)
         reply = self._server.script(
@@ -143,12 +160,10 @@ class RedisSink:
         if reply[0] != b"ok":
             raise FencedError(_text(reply[0]))
         self._stamps = _Stamps(stamp)
-        expected, found, removed, size = (int(value) for value in reply[1:])
-        checkpoint = self._checkpoint = _following(self._checkpoint, batch, stamp, size)
-        return Applied(len(batch.documents), removed, size, checkpoint, expected, found)
+        return _Done(*(int(value) for value in reply[1:]))
 
     def _refuse_large(self, documents: Mapping[str, bytes]) -> None:
-        limit = self._server.max_value_bytes
+        limit = self._max_value_bytes
         large = frozenset(k for k, value in documents.items() if len(value) > limit)
         if large:
             raise DocumentRefusedError(large, f"larger than Redis takes ({limit} bytes)")

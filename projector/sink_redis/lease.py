@@ -66,11 +66,12 @@ class Claim:
         return bool(held), bool(intact), stamp.decode()
 
     def release(self) -> None:
-        """Give the lease up, if held."""
+        """Give the lease up, if held. The token is kept where Redis may not have been told."""
         with self._lock:
-            token, self.token, self._held_until = self.token, "", 0.0
-        if token:
-            self._server.script(RELEASE, [self._keys.lease], [token])
+            self._held_until = 0.0
+            if self.token:
+                self._server.script(RELEASE, [self._keys.lease], [self.token])
+                self.token = ""
 
     @property
     def _ttl_ms(self) -> int:
