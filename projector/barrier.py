@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from projector.database import Rows
+from projector.database import RawRows
 from projector.errors import OperatorError
 from projector.model import Change, RowsChange, TableName
 from projector.position import Flavour, GtidSet, Position, file_number
@@ -36,7 +36,7 @@ class Barrier(Protocol):
         """Give the statements that wait and open a snapshot."""
         ...
 
-    def reached(self, need: Need, results: Sequence[Rows]) -> bool:
+    def reached(self, need: Need, results: Sequence[RawRows]) -> bool:
         """Judge by the results of `opening` whether the snapshot holds what is needed."""
         ...
 
@@ -55,7 +55,7 @@ class MysqlGtid:
             "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
         ]
 
-    def reached(self, need: Need, results: Sequence[Rows]) -> bool:
+    def reached(self, need: Need, results: Sequence[RawRows]) -> bool:
         """0: all of the set is committed and visible."""
         return int(results[0][0][0] or 0) == 0
 
@@ -75,10 +75,11 @@ class MariadbSnapshot:
             "SHOW STATUS LIKE 'binlog_snapshot_%'",
         ]
 
-    def reached(self, need: Need, results: Sequence[Rows]) -> bool:
+    def reached(self, need: Need, results: Sequence[RawRows]) -> bool:
         """Compare places in the log of the same server."""
-        status = {str(name).lower(): value for name, value in results[1]}
-        file, offset = status["binlog_snapshot_file"], int(status["binlog_snapshot_position"] or 0)
+        status = {(name or b"").lower(): value or b"" for name, value in results[1]}
+        file = status[b"binlog_snapshot_file"].decode()
+        offset = int(status[b"binlog_snapshot_position"] or 0)
         needed = need.position
         return not file or (file_number(file), offset) >= (file_number(needed.file), needed.offset)
 
@@ -93,7 +94,7 @@ class MariadbReplica:
             "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
         ]
 
-    def reached(self, need: Need, results: Sequence[Rows]) -> bool:
+    def reached(self, need: Need, results: Sequence[RawRows]) -> bool:
         """0: applied."""
         return int(results[0][0][0] or 0) == 0
 
@@ -120,7 +121,7 @@ class LockedRows:
             locking.append(_lock(change.table, [name for _, name in key], rows))
         return [*locking, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"]
 
-    def reached(self, need: Need, results: Sequence[Rows]) -> bool:
+    def reached(self, need: Need, results: Sequence[RawRows]) -> bool:
         """The locks were had, or the query would have failed with a lock wait timeout."""
         return True
 

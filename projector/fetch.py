@@ -8,11 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from projector import metrics
 from projector.barrier import Barrier, Need
-from projector.database import Connection, Rows
+from projector.database import Connection, RawRows
 from projector.errors import TransientError
 from projector.projection import Plan
 from projector.route import Values
@@ -118,12 +117,12 @@ class Fetcher:
             return False
         return True
 
-    def _snapshot(self, queries: Sequence[str], need: Need) -> list[Rows]:
+    def _snapshot(self, queries: Sequence[str], need: Need) -> list[RawRows]:
         """Run queries in one snapshot at or beyond what is needed, in one round trip."""
         opening = self._barrier.opening(need)
         with metrics.stage.labels("fetch").time():
             while True:
-                results: list[Any] = self._connection.query(*opening, *queries, _CLOSING)
+                results = self._connection.query_raw(*opening, *queries, _CLOSING)
                 if self._barrier.reached(need, results):
                     return results[len(opening) : -1]
                 metrics.barrier_waits.inc()

@@ -25,7 +25,7 @@ class _Part:
 
 
 def _uuid_text(value: bytes) -> str:
-    return str(uuid.UUID(bytes=value)) if len(value) == 16 else value.hex()
+    return str(uuid.UUID(bytes=bytes(value))) if len(value) == 16 else value.hex()
 
 
 def _uuid_bytes(text: str) -> bytes:

@@ -52,7 +52,7 @@ class Plan:
     def fingerprint(self) -> str:
         """Changes when the same rows would give other documents."""
         said = [str(ENCODING_VERSION), *(level.sql for level in self.levels)]
-        said += [level.empty + level.signature for level in self.levels]
+        said += [level.empty.decode() + level.signature for level in self.levels]
         return hashlib.sha256("\0".join(said).encode()).hexdigest()[:16]
 
     @cached_property

@@ -60,10 +60,10 @@ class Level:
     key_width: int
     parent: Callable[[Sequence[Raw]], RowKey]
     own: Callable[[Sequence[Raw]], RowKey]
-    encode: Callable[[Sequence[Raw]], str]
-    before: str
-    after: str
-    empty: str
+    encode: Callable[[Sequence[Raw]], bytes]
+    before: bytes
+    after: bytes
+    empty: bytes
     is_object: bool
     signature: str
     children: tuple[Level, ...] = field(default=())
@@ -117,7 +117,7 @@ def levels(projection: Projection, root: Node) -> Level:
         node=root, sql=compile_sql(statement), key_names=tuple(spelled(c) for c in root.key),
         key_width=width, parent=key, own=key,
         encode=row_encoder(names, [encoder_for(f) for f in fields], width),
-        before="", after="", empty="", is_object=True,
+        before=b"", after=b"", empty=b"", is_object=True,
         signature=_signature(fields), children=children,
     )  # fmt: skip
 
@@ -250,15 +250,15 @@ def _fields(declared: Many | Aggregate) -> list[Any]:
     return [declared.value] if declared.value is not None else list(declared.fields)
 
 
-def _brackets(declared: Many | Aggregate, names: Sequence[str]) -> tuple[str, str, str, bool]:
+def _brackets(declared: Many | Aggregate, names: Sequence[str]) -> tuple[bytes, bytes, bytes, bool]:
     if isinstance(declared, Aggregate):
         nothing = [
-            f"{text(name)}:{'0' if isinstance(_bare(f), functions.count) else 'null'}"
+            text(name.encode()) + (b":0" if isinstance(_bare(f), functions.count) else b":null")
             for name, f in zip(names, declared.fields, strict=True)
         ]
-        return ",", "", "," + ",".join(nothing), False
-    label = f",{text(declared.name)}:["
-    return label, "]", label + "]", declared.value is None
+        return b",", b"", b"," + b",".join(nothing), False
+    label = b",%b:[" % text(declared.name.encode())
+    return label, b"]", label + b"]", declared.value is None
 
 
 def _bare(expression: Expression) -> Expression:
@@ -310,7 +310,7 @@ def assemble(
         for groups, empty in below:
             fragment += groups.get(key, empty)
         parts = (key,) if top.key_width == 1 else key
-        documents[codec.to_id(parts)] = f"{{{fragment}}}".encode()
+        documents[codec.to_id(parts)] = b"{%b}" % fragment
     width = top.key_width
     reasons = {codec.to_id((k,) if width == 1 else k): why for k, why in failed.items()}
     return documents, reasons
@@ -318,9 +318,9 @@ def assemble(
 
 def _grouped(
     level: Level, rows_of: Mapping[int, Rows], failed: dict[RowKey, str]
-) -> tuple[dict[RowKey, str], str]:
+) -> tuple[dict[RowKey, bytes], bytes]:
     below = [_grouped(child, rows_of, failed) for child in level.children]
-    lists: dict[RowKey, list[str]] = {}
+    lists: dict[RowKey, list[bytes]] = {}
     encode, parent, own = level.encode, level.parent, level.own
     root_key = _key_reader(0, level.key_width)
     for row in rows_of[id(level)]:
@@ -331,6 +331,8 @@ def _grouped(
             continue
         for groups, empty in below:
             fragment += groups.get(own(row), empty)
-        lists.setdefault(parent(row), []).append(f"{{{fragment}}}" if level.is_object else fragment)
+        lists.setdefault(parent(row), []).append(
+            b"{%b}" % fragment if level.is_object else fragment
+        )
     before, after = level.before, level.after
-    return {key: before + ",".join(found) + after for key, found in lists.items()}, level.empty
+    return {key: before + b",".join(found) + after for key, found in lists.items()}, level.empty
