@@ -1,0 +1,217 @@
+"""A whole Sink in memory, for tests that need its contract and no server.
+
+Trusted only while it passes the contract suite (tests/integration/test_sink_contract.py) beside
+Redis. A `MemoryStore` is the server: it outlives its sinks, can be copied and set back in time, and
+can lose the next request or its reply.
+"""
+
+from __future__ import annotations
+
+import copy
+import secrets
+import time
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
+from typing import Literal
+
+from projector.errors import DocumentRefusedError, FencedError, TransientError
+from projector.model import Applied, Batch, Checkpoint
+from projector.ports import Lease
+from projector.position import Position
+
+Records = dict[str, str]
+
+
+@dataclass
+class MemoryStore:
+    """What a server keeps. `lost`: what becomes of the next `apply`."""
+
+    documents: dict[str, bytes] = field(default_factory=dict)
+    recorded: int = 0  # size of the hash after the last write
+    checkpoint: Checkpoint | None = None
+    stamp: str = ""
+    epoch: int = 0
+    holder: str = ""
+    holder_until: float = 0.0
+    debts: Records = field(default_factory=dict)
+    quarantine: Records = field(default_factory=dict)
+    resync: Records = field(default_factory=dict)
+    requests: Records = field(default_factory=dict)
+    max_value_bytes: int = 512 * 1024 * 1024
+    lost: Literal["", "request", "reply"] = ""
+
+    def copy(self) -> MemoryStore:
+        """Give the store as it is now."""
+        return copy.deepcopy(self)
+
+    def restore(self, old: MemoryStore) -> None:
+        """Go back in time, lease and all."""
+        for each in fields(self):
+            setattr(self, each.name, copy.deepcopy(getattr(old, each.name)))
+
+    def wipe(self) -> None:
+        """Forget everything."""
+        self.restore(MemoryStore())
+
+
+class MemorySink:
+    """One process's view of a store."""
+
+    def __init__(
+        self,
+        store: MemoryStore,
+        ttl_s: float = 5.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.store = store
+        self._ttl_s = ttl_s
+        self._clock = clock
+        self._token = ""
+        self._epoch = 0
+        self._stamp: str | None = None
+        self._checkpoint: Checkpoint | None = None
+        self._sent: tuple[Batch, str] | None = None
+
+    @property
+    def epoch(self) -> int:
+        return self._epoch
+
+    def memory(self) -> tuple[int, int]:
+        return sum(map(len, self.store.documents.values())), 0
+
+    def acquire(self) -> bool:
+        store = self.store
+        holder = self._holder()
+        if holder and holder != self._token:
+            self._token = ""
+            return False
+        self._token = self._token or secrets.token_hex(16)
+        store.epoch += not holder
+        store.holder, store.holder_until = self._token, self._clock() + self._ttl_s
+        self._epoch = store.epoch
+        return True
+
+    def renew(self) -> Lease:
+        store = self.store
+        if not self._token or self._holder() != self._token:
+            return Lease(held=False, intact=False)
+        store.holder_until = self._clock() + self._ttl_s
+        sent = {self._sent[1]} if self._sent else set()
+        is_known = self._stamp is None or store.stamp in {self._stamp, *sent}
+        return Lease(held=is_known, intact=is_known and store.recorded == len(store.documents))
+
+    def release(self) -> None:
+        if self._token and self._holder() == self._token:
+            self.store.holder = ""
+        self._token, self._stamp, self._sent = "", None, None
+
+    def load(self) -> Checkpoint | None:
+        store = self.store
+        self._stamp, self._sent = store.stamp, None
+        self._checkpoint = None
+        if store.checkpoint is not None:
+            self._checkpoint = replace(
+                store.checkpoint, documents=len(store.documents), debts=dict(store.debts)
+            )
+        return self._checkpoint
+
+    def apply(self, batch: Batch) -> Applied:
+        store = self.store
+        limit = store.max_value_bytes
+        if large := frozenset(k for k, v in batch.documents.items() if len(v) > limit):
+            raise DocumentRefusedError(large, f"larger than the store takes ({limit} bytes)")
+        if self._sent is None or self._sent[0] is not batch:
+            self._sent = (batch, secrets.token_hex(8))
+        stamp = self._sent[1]
+        lost, store.lost = store.lost, ""
+        if lost == "request":
+            raise TransientError("redis", "the request was lost")
+        applied = self._write(batch, stamp)
+        if lost == "reply":
+            raise TransientError("redis", "the reply was lost")
+        self._stamp, self._sent, self._checkpoint = stamp, None, applied.checkpoint
+        return applied
+
+    def read(self, ids: Sequence[str]) -> Mapping[str, bytes]:
+        return {k: self.store.documents[k] for k in ids if k in self.store.documents}
+
+    def scan(self, cursor: int, count: int) -> tuple[int, list[str]]:
+        """The cursor is a place among the ids' hash values, so nothing that stays is left out."""
+        places = sorted({_place(k) for k in self.store.documents if _place(k) > cursor})[:count]
+        chosen = set(places)
+        ids = [k for k in self.store.documents if _place(k) in chosen]
+        beyond = places and any(_place(k) > places[-1] for k in self.store.documents)
+        return (places[-1] if beyond else 0), ids
+
+    def count(self) -> int:
+        return len(self.store.documents)
+
+    def quarantined(self) -> Mapping[str, str]:
+        return dict(self.store.quarantine)
+
+    def requests(self) -> Mapping[str, str]:
+        return dict(self.store.requests)
+
+    def _holder(self) -> str:
+        return self.store.holder if self._clock() < self.store.holder_until else ""
+
+    def refusal(self, stamp: str) -> str:
+        """Say why a write is refused; empty when it is not."""
+        if not self._token or self._holder() != self._token:
+            return "the lease is not ours"
+        if self.store.stamp not in {self._stamp, stamp}:
+            return "the checkpoint is not the one known"
+        return ""
+
+    def _write(self, batch: Batch, stamp: str) -> Applied:
+        store = self.store
+        if refusal := self.refusal(stamp):
+            raise FencedError(refusal)
+        found, recorded = len(store.documents), store.recorded
+        removed = 0
+        if store.stamp == stamp:
+            recorded = found
+        else:
+            removed = len(batch.removed & store.documents.keys())
+            self._write_all(batch, stamp)
+        checkpoint = store.checkpoint
+        assert checkpoint is not None
+        known = replace(checkpoint, documents=len(store.documents), debts=dict(store.debts))
+        return Applied(len(batch.documents), removed, len(store.documents), known, recorded, found)
+
+    def _write_all(self, batch: Batch, stamp: str) -> None:
+        store, before = self.store, self.store.checkpoint
+        store.checkpoint = Checkpoint(
+            position=batch.position or _position(before),
+            stamp=stamp,
+            fingerprint=batch.fingerprint or (before.fingerprint if before else ""),
+            committed_at=batch.committed_at or (before.committed_at if before else 0.0),
+            documents=0,
+        )
+        store.stamp = stamp
+        store.documents.update(batch.documents)
+        for gone in batch.removed:
+            store.documents.pop(gone, None)
+        for request in batch.requests_done:
+            store.requests.pop(request, None)
+        records = (
+            (store.debts, batch.debts),
+            (store.quarantine, batch.quarantine),
+            (store.resync, batch.resync),
+        )
+        for kept, changes in records:
+            kept.update({k: v for k, v in changes.items() if v is not None})
+            for key in [k for k, v in changes.items() if v is None]:
+                kept.pop(key, None)
+        store.recorded = len(store.documents)
+
+
+def _place(document_id: str) -> int:
+    return 1 + zlib.crc32(document_id.encode())
+
+
+def _position(before: Checkpoint | None) -> Position:
+    if before is None:
+        raise ValueError("the first write of a store needs a position")
+    return before.position

@@ -1,0 +1,151 @@
+"""The stores that the contract suite runs on: Redis and Valkey, a cluster of three, and memory."""
+
+from __future__ import annotations
+
+import json
+import secrets
+from typing import Any, Protocol
+
+from redis.cluster import RedisCluster
+
+from projector.ports import Sink
+from projector.settings import Redis as RedisSettings
+from projector.sink_redis import RedisSink
+from tests.memory_sink import MemorySink, MemoryStore
+from tests.servers import RedisServer, TcpProxy
+
+NAME = "tickets"
+LATE_S = 0.4  # of a chunk through a slow proxy; the reply is later than the sink waits
+PATIENCE_S = 0.6
+
+
+class Store(Protocol):
+    """A store and what tests do to it behind the sinks' backs."""
+
+    def sink(self, ttl_s: float = 5.0) -> Sink: ...
+    def close(self) -> None: ...
+    def wipe(self) -> None: ...
+    def forget_scripts(self) -> None: ...
+    def copy(self) -> Any: ...
+    def restore(self, copied: Any) -> None: ...
+    def expire_lease(self) -> None: ...
+    def lose(self, document_id: str) -> None: ...
+    def ask(self, payload: dict[str, Any]) -> str: ...
+    def records(self, name: str) -> dict[str, str]: ...
+    def limit_values(self, size: int) -> None: ...
+
+
+class OfMemory:
+    """The store in memory."""
+
+    def __init__(self) -> None:
+        self.store = MemoryStore()
+
+    def sink(self, ttl_s: float = 5.0) -> Sink:
+        return MemorySink(self.store, ttl_s)
+
+    def close(self) -> None:
+        pass
+
+    def wipe(self) -> None:
+        self.store.wipe()
+
+    def forget_scripts(self) -> None:
+        pass
+
+    def copy(self) -> MemoryStore:
+        return self.store.copy()
+
+    def restore(self, copied: MemoryStore) -> None:
+        self.store.restore(copied)
+
+    def expire_lease(self) -> None:
+        self.store.holder_until = 0.0
+
+    def lose(self, document_id: str) -> None:
+        del self.store.documents[document_id]
+
+    def ask(self, payload: dict[str, Any]) -> str:
+        key = secrets.token_hex(8)
+        self.store.requests[key] = json.dumps(payload)
+        return key
+
+    def records(self, name: str) -> dict[str, str]:
+        found: dict[str, str] = getattr(self.store, name)
+        return dict(found)
+
+    def limit_values(self, size: int) -> None:
+        self.store.max_value_bytes = size
+
+
+class OfServer:
+    """A server of its own, or a cluster of several."""
+
+    def __init__(self, servers: list[RedisServer]) -> None:
+        self.servers = servers
+        self.is_cluster = len(servers) > 1
+        self._sinks: list[RedisSink] = []
+        self.url = servers[0].url(db=0 if self.is_cluster else 1)
+        self.client: Any = (
+            RedisCluster.from_url(self.url) if self.is_cluster else servers[0].client(db=1)
+        )
+
+    def sink(self, ttl_s: float = 5.0, **settings: Any) -> RedisSink:
+        given = {"url": self.url, "cluster": self.is_cluster, "lease_ttl_s": ttl_s, **settings}
+        feed = given.pop("change_feed_max_length", 0)
+        made = RedisSink(RedisSettings(**given), NAME, change_feed_max_length=feed)
+        self._sinks.append(made)
+        return made
+
+    def impatient_sink(self, proxy: TcpProxy) -> RedisSink:
+        """A sink that waits `PATIENCE_S` and goes through the proxy."""
+        return self.sink(url=f"redis://127.0.0.1:{proxy.port}/1", timeout_s=PATIENCE_S)
+
+    def close(self) -> None:
+        for sink in self._sinks:
+            sink.close()
+        self._sinks.clear()
+
+    def discard(self) -> None:
+        self.client.close()
+        for server in self.servers:
+            server.discard()
+
+    def wipe(self) -> None:
+        for server in self.servers:
+            with server.client(db=0) as client:
+                client.flushall()
+
+    def forget_scripts(self) -> None:
+        for server in self.servers:
+            with server.client(db=0) as client:
+                client.script_flush()
+
+    def copy(self) -> dict[bytes, tuple[bytes, int]]:
+        names = [NAME, *(f"{{{NAME}}}:{rest}" for rest in
+                 ("checkpoint", "lease", "debts", "quarantine", "resync", "requests"))]  # fmt: skip
+        found = {name: (self.client.dump(name), self.client.pttl(name)) for name in names}
+        return {k.encode(): (v, max(ttl, 0)) for k, (v, ttl) in found.items() if v is not None}
+
+    def restore(self, copied: dict[bytes, tuple[bytes, int]]) -> None:
+        self.wipe()
+        for name, (value, ttl) in copied.items():
+            self.client.restore(name, ttl, value)
+
+    def expire_lease(self) -> None:
+        self.client.delete(f"{{{NAME}}}:lease")
+
+    def lose(self, document_id: str) -> None:
+        assert self.client.hdel(NAME, document_id)
+
+    def ask(self, payload: dict[str, Any]) -> str:
+        return self.sink().request(payload)
+
+    def records(self, name: str) -> dict[str, str]:
+        found = self.client.hgetall(f"{{{NAME}}}:{name}")
+        return {k.decode(): v.decode() for k, v in found.items()}
+
+    def limit_values(self, size: int) -> None:
+        for server in self.servers:
+            with server.client(db=0) as client:
+                client.config_set("proto-max-bulk-len", size)
