@@ -162,10 +162,7 @@ def translated() -> Iterator[None]:
     try:
         yield
     except _DENIED as error:
-        raise OperatorError(
-            f"Redis refuses access: {error}",
-            "Check the user and password in PROJECTOR_REDIS__URL and the ACL (deploy/redis.acl).",
-        ) from error
+        raise _denial(error) from error
     except (BusyLoadingError, NoScriptError) as error:
         raise TransientError("redis", f"Redis is not ready: {error}") from error
     except AskError as error:  # and MovedError; a cluster's client follows them by itself
@@ -186,7 +183,29 @@ def translated() -> Iterator[None]:
                 "no TLS with Redis: the server's certificate is refused",
                 "Check PROJECTOR_REDIS__CA and the host name in PROJECTOR_REDIS__URL.",
             ) from error
-        raise TransientError("redis", f"Redis is away: {type(error).__name__}") from error
+        if denied := next((e for e in _chain(error) if isinstance(e, _DENIED)), None):
+            raise _denial(denied) from error  # met by a cluster's client while it looked around
+        raise TransientError("redis", f"Redis is away: {_said(error)}") from error
+
+
+def _denial(error: BaseException) -> OperatorError:
+    return OperatorError(
+        f"Redis refuses access: {str(error).rstrip('.')}",
+        "Check the user and password in PROJECTOR_REDIS__URL and the ACL (deploy/redis.acl).",
+    )
+
+
+def _chain(error: BaseException) -> Iterator[BaseException]:
+    found: BaseException | None = error
+    while found is not None:
+        yield found
+        found = found.__cause__ or found.__context__
+
+
+def _said(error: BaseException) -> str:
+    """Name the error, without the clients that Sentinel's driver appends."""
+    said = str(error).partition(" : <")[0]
+    return f"{type(error).__name__}: {said}" if said else type(error).__name__
 
 
 def _meaning(error: ResponseError) -> Exception:
@@ -218,11 +237,12 @@ def _connect(settings: RedisSettings) -> Any:
     options: dict[str, Any] = {
         "socket_timeout": settings.timeout_s,
         "socket_connect_timeout": settings.timeout_s,
-        "socket_keepalive": True,
         "retry": Retry(NoBackoff(), 0),
         "client_name": "projector",
     }
     url = settings.url.get_secret_value()
+    if not url.startswith("unix://"):
+        options["socket_keepalive"] = True
     if url.startswith("rediss://"):
         options |= {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
         options |= {"ssl_ca_certs": str(settings.ca)} if settings.ca else {}
