@@ -63,11 +63,13 @@ def service(request: pytest.FixtureRequest) -> Iterator[Service]:
         reader = f"redis://reader:change-me-reader@{redis.host}:{redis.port}/1"
         api = [*_UVICORN, "--port", str(port)]
         server = _start(api, {"TICKETS_REDIS_URL": reader})
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
-            _wait(lambda: _answers(client), lambda: daemon.log_tail() + server.log_tail())
-            yield Service(mysql, redis, client)
-        server.terminate()
-        daemon.terminate()
+        try:
+            with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+                _wait(lambda: _answers(client), lambda: daemon.log_tail() + server.log_tail())
+                yield Service(mysql, redis, client)
+        finally:
+            server.discard()
+            daemon.discard()
 
 
 def test_the_service_gives_tickets_as_the_model_describes_them(service: Service) -> None:
@@ -165,17 +167,16 @@ def _settings(mysql: DatabaseServer, redis: RedisServer) -> dict[str, object]:
 
 
 def _start(arguments: list[str], settings: dict[str, object]) -> Process:
-    """Start a program of ours; settings go by file for the daemon, by environment for the API."""
+    """Start a program of ours; settings go by file to the daemon, by environment to the API."""
     folder = new_folder("example")
+    command = ["/usr/bin/env", f"PYTHONPATH={ROOT}"]
     if "mysql.url" in settings:
-        config = folder / "projector.toml"
         lines = [f"{key} = {json.dumps(value)}\n" for key, value in settings.items()]
-        config.write_text("".join(sorted(lines, key=lambda line: "." in line.split(" ")[0])))
-        process = Process([sys.executable, *arguments, "--config", str(config)], folder)
+        (folder / "projector.toml").write_text("".join(lines))
+        arguments = [*arguments, "--config", str(folder / "projector.toml")]
     else:
-        words = [f"{key}={value}" for key, value in settings.items()]
-        words.append(f"PYTHONPATH={ROOT}")
-        process = Process(["/usr/bin/env", *words, sys.executable, *arguments], folder)
+        command += [f"{key}={value}" for key, value in settings.items()]
+    process = Process([*command, sys.executable, *arguments], folder)
     process.start()
     return process
 
