@@ -1,0 +1,173 @@
+"""Walks: resync, verify, repair and scrub while the tail goes on."""
+
+import json
+import threading
+import time
+
+import pytest
+
+from tests.acceptance.test_live import World, world  # noqa: F401 (a fixture)
+from tests.oracle import assert_hash_equals_database
+from tests.projector_process import wait_for
+from tests.workload import Workload
+
+pytestmark = pytest.mark.server
+
+
+def _damage(world: World) -> dict[str, int]:  # noqa: F811
+    """Put every kind of damage into the hash; give the counts that verify must find."""
+    ids = sorted(world.redis.hkeys("tickets"), key=int)
+    document = json.loads(world.redis.hget("tickets", ids[0]))
+    del document["tags"]
+    altered = {**json.loads(world.redis.hget("tickets", ids[1])), "title": "altered"}
+    world.redis.hset("tickets", ids[0], json.dumps(document, separators=(",", ":")))
+    world.redis.hset("tickets", ids[1], json.dumps(altered, separators=(",", ":")))
+    world.redis.hset("tickets", ids[2], b"not JSON")
+    world.redis.hset("tickets", mapping={b"900000001": b"{}", b"invented": b"{}"})
+    world.redis.hdel("tickets", *ids[3:7], ids[8])
+    return {"stale": 3, "orphan": 2, "missing": 5}
+
+
+def _quiet(world: World) -> None:  # noqa: F811
+    """Let neither the scrub nor a lost hash's own repair come first."""
+    world.daemon.environment["PROJECTOR_RECONCILE__SCRUB_INTERVAL_S"] = "0"
+
+
+def test_damage_is_found_exactly_and_mended(world: World) -> None:  # noqa: F811
+    """verify without a daemon counts; verify --repair mends, without and with one."""
+    _quiet(world)
+    world.daemon.start()
+    world.check()
+    assert world.daemon.stop() == 0
+    expected = _damage(world)
+    found = world.daemon.run("verify", "--json")
+    report = json.loads(found.stdout)
+    assert found.returncode == 1
+    assert {kind: report[kind] for kind in expected} == expected
+    fields = {entry["id"]: entry["fields"] for entry in report["sample"]}
+    assert ["tags"] in fields.values()
+    assert ["title"] in fields.values()
+    repaired = world.daemon.run("verify", "--repair", "--json")
+    assert repaired.returncode == 0, repaired.stdout + repaired.stderr
+    assert json.loads(repaired.stdout)["repaired"] == sum(expected.values())
+    assert_hash_equals_database(world.redis, world.connection)
+    world.daemon.start()
+    world.settle()
+    world.redis.hset("tickets", sorted(world.redis.hkeys("tickets"))[0], b"{}")
+    assert world.daemon.run("verify", "--repair").returncode == 0
+    world.check()
+
+
+def test_the_scrub_alone_mends_altered_documents(world: World) -> None:  # noqa: F811
+    """A pass takes its interval; what it finds is counted and logged as an error."""
+    world.daemon.environment["PROJECTOR_RECONCILE__SCRUB_INTERVAL_S"] = "4"
+    world.daemon.start()
+    world.check()
+    ids = sorted(world.redis.hkeys("tickets"))
+    world.redis.hset("tickets", mapping={ids[0]: b"{}", ids[-1]: b"{}"})
+
+    def mended() -> bool:
+        return b"{}" not in world.redis.hmget("tickets", [ids[0], ids[-1]])
+
+    wait_for(mended, world.daemon, timeout_s=30)
+    world.check()
+    assert any(e["event"] == "scrub_found_differences" for e in world.daemon.events())
+    assert b"projector_scrub_differences_total" in world.daemon.http("/metrics")[1]
+
+
+def test_verify_raises_no_false_alarm_under_traffic(world: World) -> None:  # noqa: F811
+    """While 200 transactions a second change everything."""
+    world.daemon.start()
+    world.settle()
+    workload = Workload(
+        lambda: world.database.connect(world.name), seed=2, cascades=False, rate=200
+    )
+    workload.start()
+    try:
+        for _ in range(3):
+            found = world.daemon.run("verify", "--json")
+            assert found.returncode == 0, found.stdout + found.stderr
+    finally:
+        workload.stop()
+    world.check()
+
+
+def test_a_build_goes_on_where_it_was_killed(world: World) -> None:  # noqa: F811
+    """kill -9 in the middle; the next process begins at the last finished chunk; live writes go on
+    meanwhile and no ticket that stands in the hash vanishes."""
+    world.execute(
+        "INSERT INTO tickets (title, status_id, priority_id, department_id, requester_id)"
+        " SELECT t.title, t.status_id, t.priority_id, t.department_id, t.requester_id"
+        " FROM tickets t JOIN (SELECT id FROM tickets LIMIT 60) many"
+    )
+    world.daemon.environment["PROJECTOR_RECONCILE__CHUNK_DOCUMENTS"] = "300"
+    workload = Workload(
+        lambda: world.database.connect(world.name), seed=3, cascades=False, rate=100
+    )
+    workload.start()
+    try:
+        world.daemon.start()
+        wait_for(lambda: world.redis.hlen("tickets") > 3000, world.daemon)
+        world.daemon.kill()
+        kept = json.loads(world.redis.hget("{tickets}:debts", "all"))
+        assert int(kept["cursor"]) > 0
+        world.daemon.start()
+        world.settle()
+    finally:
+        workload.stop()
+    state = world.redis.hgetall("{tickets}:resync")
+    assert state[b"state"] == b"done"
+    world.check()
+
+
+def test_a_resync_asked_for_twice_runs_once_and_can_be_cancelled(
+    world: World,  # noqa: F811
+) -> None:
+    """The second one joins the first."""
+    world.daemon.start()
+    world.settle()
+    results: list[int] = []
+    asking = [
+        threading.Thread(target=lambda: results.append(world.daemon.run("resync").returncode))
+        for _ in range(2)
+    ]
+    for thread in asking:
+        thread.start()
+    for thread in asking:
+        thread.join()
+    assert results == [0, 0]
+    assert world.daemon.run("resync", "--no-wait").returncode == 0
+    assert world.daemon.run("resync", "--cancel").returncode == 0
+    world.check()
+
+
+def test_a_wide_fan_out_is_put_off_and_done(world: World) -> None:  # noqa: F811
+    """Beyond the limit ids are worked off behind newer changes; a kill loses none of it."""
+    world.daemon.environment["PROJECTOR_FANOUT_MAX_DOCUMENTS"] = "20"
+    world.daemon.environment["PROJECTOR_RECONCILE__CHUNK_DOCUMENTS"] = "10"
+    world.daemon.start()
+    world.settle()
+    world.execute("UPDATE ticket_statuses SET name = CONCAT('renamed ', id)")
+    time.sleep(0.05)
+    world.daemon.kill()
+    world.daemon.start()
+    world.check()
+
+
+def test_a_changed_projection_rebuilds_or_stops(world: World) -> None:  # noqa: F811
+    """The fingerprint beside the checkpoint tells; the setting decides."""
+    world.daemon.start()
+    world.check()
+    assert world.daemon.stop() == 0
+    world.redis.hset("{tickets}:checkpoint", "fingerprint", "another")
+    ids = sorted(world.redis.hkeys("tickets"))
+    world.redis.hset("tickets", ids[0], b"{}")
+    world.daemon.environment["PROJECTOR_RECONCILE__ON_PROJECTION_CHANGE"] = "stop"
+    world.daemon.start()
+    assert world.daemon.wait(20) == 3
+    assert "another projection" in world.daemon.log()
+    world.daemon.environment["PROJECTOR_RECONCILE__ON_PROJECTION_CHANGE"] = "resync"
+    world.daemon.start()
+    name = "fingerprint"
+    wait_for(lambda: world.redis.hget("{tickets}:checkpoint", name) != b"another", world.daemon)
+    world.check()
