@@ -60,6 +60,11 @@ class TcpProxy:
         """Break every connection with RST on both sides; new ones work."""
         self._call(self._reset_all)
 
+    def retarget(self, host: str, port: int) -> None:
+        """Lead to another server from now on, as a failover does; what stands is broken."""
+        self._target = (host, port)
+        self.reset_connections()
+
     def heal(self) -> None:
         """End cut, stall and delay. What a stall held back is passed on."""
         self.delay(0)

@@ -1,0 +1,86 @@
+"""Failover of the database by GTID under load: the daemon follows the address."""
+
+import contextlib
+import time
+
+import pytest
+
+from tests.faults.stage import HELPDESK, Stage
+from tests.seed import seed
+from tests.servers import Flavour, start_database, start_redis
+from tests.servers.replica import start_replica, wait_for_replica
+from tests.workload import Workload
+
+pytestmark = [pytest.mark.server]
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("flavour", [Flavour.MYSQL, Flavour.MARIADB], ids=str)
+def test_a_promoted_replica_is_followed(flavour: Flavour) -> None:
+    """The primary dies under load; its replica takes over at the same address; nothing is lost and
+    nobody restarts the daemon."""
+    with contextlib.ExitStack() as stack:
+        primary = stack.enter_context(start_database(flavour))
+        redis_server = stack.enter_context(start_redis())
+        primary.create_database("helpdesk")
+        primary.load_sql(HELPDESK, "helpdesk")
+        with contextlib.closing(primary.connect("helpdesk")) as connection:
+            seed(connection, 200)
+        replica = stack.enter_context(start_replica(primary))
+        world = Stage(primary, redis_server)
+        stack.callback(world.to_mysql.close)
+        stack.callback(world.to_redis.close)
+        stack.callback(world.redis.close)
+        stack.push(world.daemon.__exit__)
+        world.daemon.start()
+        world.check()
+        Workload(world.connect, seed=4, cascades=False, rate=100).run(3)
+        wait_for_replica(primary, replica)
+        primary.kill()
+        _promote(flavour, replica)
+        world.to_mysql.retarget(replica.host, replica.port)
+        world.database = replica
+        Workload(world.connect, seed=5, cascades=False, rate=100).run(3)
+        world.check()
+        events = [event.get("event", "") for event in world.daemon.events()]
+        assert not any("resync_needed" in e for e in events[events.index("listening") + 4 :])
+
+
+@pytest.mark.timeout(180)
+def test_a_replica_that_lacks_transactions_is_noticed() -> None:
+    """What the daemon has read is not in the new primary: everything is compared and mended."""
+    with contextlib.ExitStack() as stack:
+        primary = stack.enter_context(start_database(Flavour.MYSQL))
+        redis_server = stack.enter_context(start_redis())
+        primary.create_database("helpdesk")
+        primary.load_sql(HELPDESK, "helpdesk")
+        with contextlib.closing(primary.connect("helpdesk")) as connection:
+            seed(connection, 200)
+        replica = stack.enter_context(start_replica(primary))
+        world = Stage(primary, redis_server)
+        stack.callback(world.to_mysql.close)
+        stack.callback(world.to_redis.close)
+        stack.callback(world.redis.close)
+        stack.push(world.daemon.__exit__)
+        world.daemon.start()
+        world.check()
+        replica.execute("STOP REPLICA")
+        primary.execute("UPDATE helpdesk.tickets SET title = 'never replicated'")
+        world.check()
+        primary.kill()
+        _promote(Flavour.MYSQL, replica)
+        world.to_mysql.retarget(replica.host, replica.port)
+        world.database = replica
+        time.sleep(0.5)
+        deadline = time.monotonic() + 60
+        while "position_lost" not in world.daemon.log() and time.monotonic() < deadline:
+            time.sleep(0.1)
+        world.check()
+        assert "position_lost" in world.daemon.log()
+
+
+def _promote(flavour: Flavour, replica: object) -> None:
+    execute = replica.execute  # type: ignore[attr-defined]
+    words = ("REPLICA", "REPLICA") if flavour is Flavour.MYSQL else ("SLAVE", "SLAVE")
+    execute(f"STOP {words[0]}")
+    execute(f"RESET {words[1]} ALL")
