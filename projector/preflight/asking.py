@@ -55,16 +55,16 @@ class Asker:
 
     def __init__(self, url: URL, settings: Mysql) -> None:
         self._engine = engine(url, settings)
-        self._connection = Connection(self._engine)
+        self.connection = Connection(self._engine)
 
     def rows(self, sql: str) -> Rows:
         """Ask. Raises TransientError, OperatorError or ServerError."""
-        [rows] = self._connection.query(sql)
+        [rows] = self.connection.query(sql)
         return rows
 
     def each(self, *statements: str) -> list[Rows]:
         """Ask several things in one round trip."""
-        return self._connection.query(*statements)
+        return self.connection.query(*statements)
 
     def attempt(self, sql: str) -> Rows | Refusal:
         """Ask what may be refused. Raises TransientError."""
@@ -89,7 +89,7 @@ class Asker:
 
     def close(self) -> None:
         """Free the connection."""
-        self._connection.close()
+        self.connection.close()
         self._engine.dispose()
 
 

@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import os
 
+from projector.barrier import LockedRows, Need
 from projector.binlog.connection import connect, identify
 from projector.binlog.start import check as check_start
 from projector.errors import PositionLostError
-from projector.position import Position
+from projector.fetch import Fetcher
+from projector.position import Flavour, Position
 from projector.preflight.asking import Asker, Refusal
 from projector.preflight.check import Check, failed, ok, warning
 from projector.projection import Plan
 from projector.projection.declaration import Hashed
 from projector.settings import Settings
 
+_NONE = Position(Flavour.MYSQL, "", "", 0, None)  # without changes: as of now
 _SAMPLE = 200  # documents made to learn their size
 
 
@@ -52,10 +55,9 @@ def masks(plan: Plan) -> list[Check]:
 
 def mean_bytes(plan: Plan, asker: Asker) -> float:
     """Make some documents; give their mean size, 0 where there are none."""
-    ids = [plan.to_id(row) for row in asker.rows(plan.ids_after(None, _SAMPLE))]
-    if not ids:
-        return 0.0
-    documents, _ = plan.documents(asker.each(*plan.queries(ids)))
+    fetcher, anything = Fetcher(plan, asker.connection, LockedRows({}), lambda: True), Need(_NONE)
+    ids = fetcher.ids_after(None, _SAMPLE, anything)
+    documents = fetcher.documents(ids, anything).documents
     return sum(map(len, documents.values())) / max(1, len(documents))
 
 

@@ -13,6 +13,7 @@ from projector.preflight.check import Check, failed, ok, skipped, warning
 from projector.projection import Plan
 from projector.settings import Redis, Settings
 from projector.sink_redis import RedisInfo, RedisSink
+from projector.sink_redis.act import Keys
 from projector.sink_redis.client import Server
 from projector.sink_redis.scripts import Script
 
@@ -37,6 +38,8 @@ def required(settings: Settings, plans: Sequence[Plan], server: Server) -> list[
     """Test what the daemon cannot do without. Raises TransientError or OperatorError."""
     info = server.info(plans[0].name)
     checks = [_version(info), *_cluster(settings.redis, server)]
+    if checks[-1].status == "failed":
+        return checks  # no key can be asked for
     for plan in plans:
         checks.append(_permissions(settings, plan, server))
         if checks[-1].status == "ok":
@@ -84,14 +87,15 @@ def _types(settings: Settings, plan: Plan) -> Check:
     """Test that our keys hold what we keep there, or nothing."""
     name = f"redis.keys.{plan.name}"
     sink = RedisSink(settings.redis, plan.name)
+    keys = Keys.of(plan.name)
     readers = {
-        plan.name: sink.count,
-        f"{{{plan.name}}}:checkpoint": sink.checkpoint_fields,
-        f"{{{plan.name}}}:lease": sink.holder,
-        f"{{{plan.name}}}:debts": sink.load,
-        f"{{{plan.name}}}:quarantine": sink.quarantined,
-        f"{{{plan.name}}}:resync": sink.resync_state,
-        f"{{{plan.name}}}:requests": sink.requests,
+        keys.hash: sink.count,
+        keys.checkpoint: sink.checkpoint_fields,
+        keys.lease: sink.holder,
+        keys.debts: sink.load,
+        keys.quarantine: sink.quarantined,
+        keys.resync: sink.resync_state,
+        keys.requests: sink.requests,
     }
     try:
         for key, read in readers.items():
@@ -117,28 +121,32 @@ def _commands(name: str, *, feeds: bool) -> list[list[str]]:
     The server asks the ACL before it looks at the values. DEL and HDEL have no such form, hence a
     key of our own that never exists.
     """
-    beside = {part: f"{{{name}}}:{part}" for part in
-              ("checkpoint", "lease", "debts", "quarantine", "resync", "requests")}  # fmt: skip
-    lease, none = beside["lease"], f"{{{name}}}:none"
+    keys, none = Keys.of(name), _absent(name)
+    lease, checkpoint = keys.lease, keys.checkpoint
+    records = [checkpoint, keys.debts, keys.quarantine, keys.resync, keys.requests]
     commands = [
         ["GET", lease], ["SET", lease, "x", "PX", "0"], ["PEXPIRE", lease, "x"], ["DEL", none],
         ["HLEN", name], ["HMGET", name, "x"], ["HSCAN", name, "0", "COUNT", "1"],
         ["HDEL", none, "x"],
-        ["HGET", beside["checkpoint"], "x"], ["HINCRBY", beside["checkpoint"], "x", "x"],
+        ["HGET", checkpoint, "x"], ["HINCRBY", checkpoint, "x", "x"],
     ]  # fmt: skip
-    for key in [name, *(beside[part] for part in beside if part != "lease")]:
-        commands.append(["HSET", key, "x", "x", "x"])
-    commands += [["HGETALL", key] for part, key in beside.items() if part != "lease"]
+    commands += [["HSET", key, "x", "x", "x"] for key in (name, *records)]
+    commands += [["HGETALL", key] for key in records]
     if feeds:
-        commands.append(["XADD", f"{{{name}}}:changes", "x", "x", "x"])
+        commands.append(["XADD", keys.changes, "x", "x", "x"])
     return commands
+
+
+def _absent(name: str) -> str:
+    return f"{{{name}}}:none"
 
 
 def _permissions(settings: Settings, plan: Plan, server: Server) -> Check:
     name = f"redis.permissions.{plan.name}"
     commands = _commands(plan.name, feeds=settings.change_feed_max_length > 0)
     script = Script(_TRY, hashlib.sha1(_TRY.encode()).hexdigest())
-    keys = sorted({command[1] for command in commands})
+    # Declared keys are held against the ACL before the script runs; a cluster needs one to find it.
+    keys = [plan.name] if settings.redis.cluster else []
     answers = server.script(script, keys, [json.dumps(commands)])
     refused: list[list[str]] = []
     unreachable: list[list[str]] = []
@@ -148,7 +156,7 @@ def _permissions(settings: Settings, plan: Plan, server: Server) -> Check:
             continue
         (unreachable if "key" in text else refused).append(command)
     verbs = sorted({command[0].lower() for command in refused})
-    out_of_reach = sorted({command[1] for command in unreachable} - {f"{{{plan.name}}}:none"})
+    out_of_reach = sorted({command[1] for command in unreachable} - {_absent(plan.name)})
     if not verbs and not out_of_reach:
         return ok(name, "scripts, and every command and key that is used")
     what = [*verbs, *(f"the key {key}" for key in out_of_reach)]
