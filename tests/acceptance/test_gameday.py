@@ -6,6 +6,7 @@ is shortened: minutes become seconds. Each fault is made as an accident makes it
 
 import json
 import re
+import subprocess
 import sys
 import threading
 import time
@@ -79,6 +80,14 @@ class Game:
         command += ["run", "--config", str(config)]
         self.daemons[which] = Process(command, folder)
         self.daemons[which].start()
+
+    def command(self, *words: str) -> None:
+        """Give a command with the first daemon's settings, as an operator does."""
+        config = self.folder / "daemon-0" / "projector.toml"
+        subprocess.run(
+            [sys.executable, "-m", "projector", *words, "--config", config],
+            check=True, capture_output=True, cwd=ROOT,
+        )  # fmt: skip
 
     def kill_daemon(self, which: int = 0) -> None:
         """SIGKILL, as the kernel does it to the greedy."""
@@ -268,8 +277,9 @@ def test_a_background_pass_that_does_not_end_is_noticed(game: Game) -> None:
 
 
 def test_work_that_does_not_get_on_is_noticed(game: Game) -> None:
-    """ProjectorResyncStuck, ProjectorDebtsOld: wide work meets a waiting migration."""
+    """ProjectorResyncStuck, ProjectorDebtsOld: a resync and wide work meet a migration."""
     with game.waiting_migration():
+        game.command("resync", "--no-wait")
         game.sql("UPDATE ticket_statuses SET name = CONCAT(name, '.') WHERE id = 1")
         game.expect("ProjectorDebtsOld", "ProjectorResyncStuck")
     game.expect_calm("ProjectorDebtsOld", "ProjectorResyncStuck")
