@@ -15,6 +15,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal
 
+from projector.debt import ALL
 from projector.errors import DocumentRefusedError, FencedError, TransientError
 from projector.model import Applied, Batch, Checkpoint
 from projector.ports import Lease
@@ -25,10 +26,12 @@ Records = dict[str, str]
 
 @dataclass
 class MemoryStore:
-    """What a server keeps. `lost`: what becomes of the next `apply`."""
+    """What a server keeps. `dropped`: what becomes of the next `apply`."""
 
     documents: dict[str, bytes] = field(default_factory=dict)
-    recorded: int = 0  # size of the hash after the last write
+    recorded: int = 0  # documents after the last write
+    owed: int = 0  # debts after the last write
+    is_lossy: bool = False  # documents or debts were lost, and not everything is owed since
     checkpoint: Checkpoint | None = None
     stamp: str = ""
     epoch: int = 0
@@ -39,7 +42,7 @@ class MemoryStore:
     resync: Records = field(default_factory=dict)
     requests: Records = field(default_factory=dict)
     max_value_bytes: int = 512 * 1024 * 1024
-    lost: Literal["", "request", "reply"] = ""
+    dropped: Literal["", "request", "reply"] = ""
 
     def copy(self) -> MemoryStore:
         """Give the store as it is now."""
@@ -87,7 +90,8 @@ class MemorySink:
             self._token = ""
             return False
         self._token = self._token or secrets.token_hex(16)
-        store.epoch += not holder
+        if not holder:
+            store.epoch = max(store.epoch, self._epoch) + 1
         store.holder, store.holder_until = self._token, self._clock() + self._ttl_s
         self._epoch = store.epoch
         return True
@@ -99,7 +103,7 @@ class MemorySink:
         store.holder_until = self._clock() + self._ttl_s
         sent = {self._sent[1]} if self._sent else set()
         is_known = self._stamp is None or store.stamp in {self._stamp, *sent}
-        return Lease(held=is_known, intact=is_known and store.recorded == len(store.documents))
+        return Lease(held=is_known, intact=is_known and not self._is_lossy())
 
     def release(self) -> None:
         if self._token and self._holder() == self._token:
@@ -124,11 +128,11 @@ class MemorySink:
         if self._sent is None or self._sent[0] is not batch:
             self._sent = (batch, secrets.token_hex(8))
         stamp = self._sent[1]
-        lost, store.lost = store.lost, ""
-        if lost == "request":
+        dropped, store.dropped = store.dropped, ""
+        if dropped == "request":
             raise TransientError("redis", "the request was lost")
         applied = self._write(batch, stamp)
-        if lost == "reply":
+        if dropped == "reply":
             raise TransientError("redis", "the reply was lost")
         self._stamp, self._sent, self._checkpoint = stamp, None, applied.checkpoint
         return applied
@@ -138,11 +142,10 @@ class MemorySink:
 
     def scan(self, cursor: int, count: int) -> tuple[int, list[str]]:
         """The cursor is a place among the ids' hash values, so nothing that stays is left out."""
-        places = sorted({_place(k) for k in self.store.documents if _place(k) > cursor})[:count]
-        chosen = set(places)
-        ids = [k for k in self.store.documents if _place(k) in chosen]
-        beyond = places and any(_place(k) > places[-1] for k in self.store.documents)
-        return (places[-1] if beyond else 0), ids
+        beyond = sorted((_place(k), k) for k in self.store.documents if _place(k) > cursor)
+        last = beyond[min(count, len(beyond)) - 1][0] if beyond else cursor
+        ids = [k for place, k in beyond if place <= last]
+        return (last if len(ids) < len(beyond) else 0), ids
 
     def count(self) -> int:
         return len(self.store.documents)
@@ -164,21 +167,30 @@ class MemorySink:
             return "the checkpoint is not the one known"
         return ""
 
+    def _is_lossy(self) -> bool:
+        store = self.store
+        is_as_left = (store.recorded, store.owed) == (len(store.documents), len(store.debts))
+        return bool(store.stamp) and (store.is_lossy or not is_as_left)
+
     def _write(self, batch: Batch, stamp: str) -> Applied:
         store = self.store
         if refusal := self.refusal(stamp):
             raise FencedError(refusal)
-        found, recorded = len(store.documents), store.recorded
+        found, expected = len(store.documents), store.recorded
+        is_lossy = self._is_lossy()
+        if is_lossy and found == expected:
+            expected = -1
         removed = 0
-        if store.stamp == stamp:
-            recorded = found
-        else:
+        if store.stamp != stamp:
             removed = len(batch.removed & store.documents.keys())
+            owes_all = batch.debts.get(ALL) is not None and ALL not in store.debts
+            store.is_lossy = is_lossy and not owes_all
             self._write_all(batch, stamp)
         checkpoint = store.checkpoint
         assert checkpoint is not None
         known = replace(checkpoint, documents=len(store.documents), debts=dict(store.debts))
-        return Applied(len(batch.documents), removed, len(store.documents), known, recorded, found)
+        written, size = len(batch.documents), len(store.documents)
+        return Applied(written, removed, size, known, expected, found)
 
     def _write_all(self, batch: Batch, stamp: str) -> None:
         store, before = self.store, self.store.checkpoint
@@ -204,7 +216,7 @@ class MemorySink:
             kept.update({k: v for k, v in changes.items() if v is not None})
             for key in [k for k, v in changes.items() if v is None]:
                 kept.pop(key, None)
-        store.recorded = len(store.documents)
+        store.recorded, store.owed = len(store.documents), len(store.debts)
 
 
 def _place(document_id: str) -> int:

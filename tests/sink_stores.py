@@ -30,6 +30,7 @@ class Store(Protocol):
     def restore(self, copied: Any) -> None: ...
     def expire_lease(self) -> None: ...
     def lose(self, document_id: str) -> None: ...
+    def forgive(self) -> None: ...
     def ask(self, payload: dict[str, Any]) -> str: ...
     def records(self, name: str) -> dict[str, str]: ...
     def limit_values(self, size: int) -> None: ...
@@ -64,6 +65,9 @@ class OfMemory:
 
     def lose(self, document_id: str) -> None:
         del self.store.documents[document_id]
+
+    def forgive(self) -> None:
+        self.store.debts.clear()
 
     def ask(self, payload: dict[str, Any]) -> str:
         key = secrets.token_hex(8)
@@ -137,6 +141,9 @@ class OfServer:
 
     def lose(self, document_id: str) -> None:
         assert self.client.hdel(NAME, document_id)
+
+    def forgive(self) -> None:
+        assert self.client.delete(f"{{{NAME}}}:debts")
 
     def ask(self, payload: dict[str, Any]) -> str:
         return self.sink().request(payload)

@@ -46,6 +46,7 @@ _PASSING = (
     "READONLY", "LOADING", "OOM", "MISCONF", "NOREPLICAS", "MASTERDOWN", "CLUSTERDOWN", "TRYAGAIN",
     "BUSY", "UNBLOCKED",
 )  # fmt: skip
+_REFUSING = ("NOPERM", "ACL", "unknown command", "user executing the script can't")
 _PASSING_NAMES = {
     "ReadOnlyError", "OutOfMemoryError", "MasterDownError", "ClusterDownError", "TryAgainError",
 }  # fmt: skip
@@ -223,7 +224,7 @@ def _meaning(error: ResponseError) -> Exception:
             "a key of ours in Redis holds something else",
             "Remove or rename the key with the projection's name, or use another database.",
         )
-    if "NOPERM" in text or "ACL" in text or "unknown command" in text:
+    if any(word in text for word in _REFUSING):
         return OperatorError(f"Redis refuses a command: {text}", "Compare deploy/redis.acl.")
     if "DB index" in text or "SELECT is not allowed" in text:
         return ConfigurationError(

@@ -224,7 +224,7 @@ def test_a_store_wiped_under_a_leader_is_noticed(store: Store) -> None:
 
 
 def test_a_hash_changed_by_others_is_noticed(store: Store) -> None:
-    """By renew, and by the next write's figures: of a batch in parts as well."""
+    """By renew and by writes, until everything is owed anew: also after another took over."""
     sink = started(store, {"1": "a", "2": "b"})
     assert sink.renew().intact
     store.lose("2")
@@ -233,7 +233,25 @@ def test_a_hash_changed_by_others_is_noticed(store: Store) -> None:
     assert not lease.intact
     applied = sink.apply(batch({"3": "c"}, number=2))
     assert (applied.expected_documents, applied.found_documents) == (2, 1)
-    assert sink.renew().intact
+    assert not sink.renew().intact
+    sink.release()
+    second = leader(store)
+    assert not second.renew().intact
+    applied = second.apply(batch(debts={"all": "{}"}))
+    assert applied.found_documents != applied.expected_documents
+    assert second.renew().intact
+    applied = second.apply(batch({"3": "d"}, number=3))
+    assert applied.found_documents == applied.expected_documents
+
+
+def test_lost_debts_are_noticed(store: Store) -> None:
+    """They are part of what the checkpoint says."""
+    sink = started(store, {"1": "a"})
+    sink.apply(batch(debts={"route:1": "{}"}))
+    store.forgive()
+    assert not sink.renew().intact
+    applied = sink.apply(batch({"1": "b"}, number=2))
+    assert applied.found_documents != applied.expected_documents
 
 
 def test_forgotten_scripts_are_sent_again(store: Store) -> None:
@@ -262,7 +280,7 @@ def test_a_hundred_thousand_documents_in_one_batch(store: Store) -> None:
     everything = frozenset(documents)
     seen, cursor = set[str](), 0
     while True:
-        cursor, ids = sink.scan(cursor, 1000)
+        cursor, ids = sink.scan(cursor, 10_000)
         seen.update(ids)
         if not cursor:
             break
