@@ -28,17 +28,20 @@ RawRows = Sequence[RawRow]
 ServerError = pymysql.err.Error  # one that `meaning` has nothing to say about
 
 _LOGIN = "Correct user and password in PROJECTOR_MYSQL__URL"
+_UNLOCK = "The account is locked: ALTER USER ... ACCOUNT UNLOCK."
 _GRANT = "`projector check` names the GRANT that is missing."
 # What to do about each error that waiting does not help against.
 _REMEDIES = {
-    ER.ACCESS_DENIED_ERROR: f"{_LOGIN}; the account must be allowed from this machine, too.",
+    ER.ACCESS_DENIED_ERROR: f"{_LOGIN}; the account must be allowed from this machine, too, and one"
+    " that requires TLS needs PROJECTOR_MYSQL__TLS__CA.",
     1698: f"{_LOGIN}: this account has no password login.",
     1251: f"{_LOGIN}, or the account's authentication plugin (caching_sha2_password works).",
     CR.CR_AUTH_PLUGIN_CANNOT_LOAD: "Give the account another authentication plugin"
     " (caching_sha2_password or mysql_native_password works).",
     1820: "The account's password has expired: ALTER USER ... IDENTIFIED BY ...",
     1862: "The account's password has expired: ALTER USER ... IDENTIFIED BY ...",
-    3118: "The account is locked: ALTER USER ... ACCOUNT UNLOCK.",
+    3118: _UNLOCK,
+    4151: _UNLOCK,
     1129: "The server blocks this machine after failed connections: FLUSH HOSTS there.",
     1130: "Allow the account from this machine: CREATE USER ...@'host'.",
     3159: "The server wants TLS: set PROJECTOR_MYSQL__TLS__CA.",

@@ -49,10 +49,8 @@ def skipped(name: str, detail: str) -> Check:
 
 def reason(error: TransientError) -> str:
     """Say what a peer's absence looks like from below: the library's words hold no credentials."""
-    cause = error.__cause__
-    if error.peer == "redis" and cause is not None and str(cause):
-        return f"{error}: {str(cause).rstrip('.')}"
-    return str(error)
+    said, cause = str(error).rstrip("."), str(error.__cause__ or "").rstrip(".")
+    return said if error.peer == "mysql" or cause in said else f"{said}: {cause}"
 
 
 # What to do, by words that the system, the drivers or the servers use.

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from urllib.parse import unquote, urlsplit
@@ -72,7 +71,7 @@ def _version(info: RedisInfo) -> Check:
 
 
 def _cluster(settings: Redis, server: Server) -> Iterator[Check]:
-    """Test that a cluster's node is not taken for a server of its own; the client sees the rest."""
+    """Test that a cluster's node or a Sentinel is not taken for a server of its own."""
     if settings.cluster:
         yield ok("redis.cluster", "a cluster; the keys of a projection share a slot")
     elif server.call("INFO", "cluster").get("cluster_enabled"):
@@ -81,6 +80,17 @@ def _cluster(settings: Redis, server: Server) -> Iterator[Check]:
             "the server is a node of a Redis Cluster",
             "Set PROJECTOR_REDIS__CLUSTER=true, and database 0 in PROJECTOR_REDIS__URL.",
         )
+    elif not settings.sentinel_master and _mode(server) == "sentinel":
+        yield failed(
+            "redis.sentinel",
+            "the server is a Sentinel: it keeps no documents",
+            "Set PROJECTOR_REDIS__SENTINEL_MASTER to the name of the master.",
+        )
+
+
+def _mode(server: Server) -> str:
+    found = server.call("INFO", "server")
+    return str(found.get("redis_mode") or found.get("server_mode") or "")
 
 
 def _types(settings: Settings, plan: Plan) -> Check:
@@ -144,7 +154,7 @@ def _absent(name: str) -> str:
 def _permissions(settings: Settings, plan: Plan, server: Server) -> Check:
     name = f"redis.permissions.{plan.name}"
     commands = _commands(plan.name, feeds=settings.change_feed_max_length > 0)
-    script = Script(_TRY, hashlib.sha1(_TRY.encode()).hexdigest())
+    script = Script(_TRY, "0" * 40)  # never known, so that EVALSHA and EVAL are both tried
     # Declared keys are held against the ACL before the script runs; a cluster needs one to find it.
     keys = [plan.name] if settings.redis.cluster else []
     answers = server.script(script, keys, [json.dumps(commands)])

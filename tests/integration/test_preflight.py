@@ -27,11 +27,13 @@ from tests.servers import (
     start_database,
     start_redis,
     start_replica,
+    start_sentinel,
 )
 
 pytestmark = pytest.mark.server
 
 HELPDESK = Path(__file__).parents[1] / "helpdesk.sql"
+ACL = Path(__file__).parents[2] / "deploy" / "redis.acl"
 TABLES = sorted({node.table.name for node in Plan(tickets).all_nodes()})
 PASSWORD = "p/w s%cret"
 NO_REDIS = "redis://127.0.0.1:1/1"
@@ -173,6 +175,13 @@ def test_a_wrong_password_is_said_without_it(database: DatabaseServer, helpdesk:
     assert error.exit_code == ExitCode.REFUSED
     assert "PROJECTOR_MYSQL__URL" in str(error)
     assert "wr0ng" not in f"{line} {error}"
+
+
+def test_a_locked_account_is_said(database: DatabaseServer, helpdesk: str, account: str) -> None:
+    """The remedy of a login that the server refuses is the one for that very reason."""
+    database.execute(f"ALTER USER {account}@'%' ACCOUNT LOCK")
+    chosen = settings(database.url(helpdesk, user=account, password=PASSWORD))
+    assert "ACCOUNT UNLOCK" in refusal(chosen).remedy
 
 
 def test_an_unknown_database_is_said(database: DatabaseServer) -> None:
@@ -453,7 +462,7 @@ def test_a_mask_without_its_key_is_refused(
 
 
 def test_a_server_to_read_from_must_be_a_replica(database: DatabaseServer) -> None:
-    """A replica is well; the wrong server fails; on MariaDB the primary itself fails, too."""
+    """A replica is well, one that has stopped fails; on MariaDB the primary itself fails, too."""
     with a_server(database.flavour) as primary, start_replica(primary) as replica:
 
         def line(url: str) -> Check:
@@ -604,7 +613,39 @@ def test_a_cluster_that_is_not_declared_is_refused(mysql_url: str) -> None:
         assert "PROJECTOR_REDIS__CLUSTER=true" in error.remedy
     with start_redis() as single:
         chosen = settings(mysql_url, single.url(db=0), redis={"cluster": True})
-        assert check("redis.reachable", chosen).status == "failed"
+        line = check("redis.reachable", chosen)
+        assert (line.status, "PROJECTOR_REDIS__CLUSTER" in line.detail) == ("failed", True)
+
+
+def test_a_sentinel_is_not_taken_for_a_redis(mysql_url: str, own_redis: RedisServer) -> None:
+    """A Sentinel without the master's name, and one that does not know the name."""
+    with start_sentinel({"docs": own_redis}) as sentinel:
+        error = refusal(settings(mysql_url, sentinel.url(db=0)))
+        assert "PROJECTOR_REDIS__SENTINEL_MASTER" in error.remedy
+        chosen = settings(mysql_url, sentinel.url(), redis={"sentinel_master": "other"})
+        assert "PROJECTOR_REDIS__SENTINEL_MASTER" in check("redis.reachable", chosen).fix
+        chosen = settings(mysql_url, sentinel.url(), redis={"sentinel_master": "docs"})
+        assert check("redis.permissions.tickets", chosen).status == "ok"
+
+
+def test_the_acl_of_deploy_is_enough(mysql_url: str, fresh_redis: RedisServer) -> None:
+    """With exactly that user's rules nothing fails; without EVAL or INFO the check does."""
+    [rules] = [line.split()[1:] for line in ACL.read_text().splitlines()
+               if line.startswith("user projector ")]  # fmt: skip
+    with fresh_redis.client() as client:
+        client.execute_command("ACL", "SETUSER", *rules)
+        url = f"redis://projector:change-me-writer@127.0.0.1:{fresh_redis.port}/1"
+        try:
+            chosen = settings(mysql_url, url, change_feed_max_length=10)
+            checks = run_checks(chosen, [Plan(tickets)])
+            assert [c for c in checks if c.status == "failed"] == []
+            for command in ("info", "eval", "evalsha"):
+                client.execute_command("ACL", "SETUSER", "projector", f"-{command}")
+                line = check("redis.reachable", chosen)
+                assert (line.status, f"'{command}'" in line.detail) == ("failed", True)
+                client.execute_command("ACL", "SETUSER", "projector", f"+{command}")
+        finally:
+            client.execute_command("ACL", "DELUSER", "projector")
 
 
 def test_documents_that_will_not_fit_are_foreseen(
