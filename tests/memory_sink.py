@@ -103,7 +103,8 @@ class MemorySink:
         store.holder_until = self._clock() + self._ttl_s
         sent = {self._sent[1]} if self._sent else set()
         is_known = self._stamp is None or store.stamp in {self._stamp, *sent}
-        return Lease(held=is_known, intact=is_known and not self._is_lossy())
+        is_intact = not (store.stamp and self._is_lossy())
+        return Lease(held=is_known, intact=is_known and is_intact)
 
     def release(self) -> None:
         if self._token and self._holder() == self._token:
@@ -170,12 +171,14 @@ class MemorySink:
     def _is_lossy(self) -> bool:
         store = self.store
         is_as_left = (store.recorded, store.owed) == (len(store.documents), len(store.debts))
-        return bool(store.stamp) and (store.is_lossy or not is_as_left)
+        return store.is_lossy or not is_as_left
 
     def _write(self, batch: Batch, stamp: str) -> Applied:
         store = self.store
         if refusal := self.refusal(stamp):
             raise FencedError(refusal)
+        if not store.stamp:
+            store.debts, store.quarantine, store.resync = {}, {}, {}
         found, expected = len(store.documents), store.recorded
         is_lossy = self._is_lossy()
         if is_lossy and found == expected:

@@ -31,6 +31,7 @@ class Store(Protocol):
     def expire_lease(self) -> None: ...
     def lose(self, document_id: str) -> None: ...
     def forgive(self) -> None: ...
+    def lose_checkpoint(self) -> None: ...
     def ask(self, payload: dict[str, Any]) -> str: ...
     def records(self, name: str) -> dict[str, str]: ...
     def limit_values(self, size: int) -> None: ...
@@ -68,6 +69,10 @@ class OfMemory:
 
     def forgive(self) -> None:
         self.store.debts.clear()
+
+    def lose_checkpoint(self) -> None:
+        self.store.checkpoint, self.store.stamp = None, ""
+        self.store.recorded, self.store.owed, self.store.is_lossy = 0, 0, False
 
     def ask(self, payload: dict[str, Any]) -> str:
         key = secrets.token_hex(8)
@@ -144,6 +149,9 @@ class OfServer:
 
     def forgive(self) -> None:
         assert self.client.delete(f"{{{NAME}}}:debts")
+
+    def lose_checkpoint(self) -> None:
+        assert self.client.delete(f"{{{NAME}}}:checkpoint")
 
     def ask(self, payload: dict[str, Any]) -> str:
         return self.sink().request(payload)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from projector.debt import ALL
 from projector.errors import DocumentRefusedError, FencedError
 from projector.model import Applied, Batch, Reason
 from projector.ports import Sink
@@ -252,6 +253,36 @@ def test_lost_debts_are_noticed(store: Store) -> None:
     assert not sink.renew().intact
     applied = sink.apply(batch({"1": "b"}, number=2))
     assert applied.found_documents != applied.expected_documents
+
+
+def test_a_loss_during_a_full_walk_outlives_it(store: Store) -> None:
+    """The walk may have passed the documents lost: its progress does not cover them."""
+    sink = started(store, {"1": "a", "2": "b"})
+    sink.apply(batch(debts={ALL: "begun"}))
+    store.lose("1")
+    sink.apply(batch(debts={ALL: "further"}))
+    assert not sink.renew().intact
+    sink.apply(batch(debts={ALL: None}))
+    assert not sink.renew().intact
+    sink.apply(batch(debts={ALL: "begun"}))
+    assert sink.renew().intact
+
+
+def test_a_new_checkpoint_beside_old_documents_is_not_taken_for_whole(store: Store) -> None:
+    """The records of the old one go; its documents stay, and count as unknown."""
+    sink = started(store, {"1": "a"})
+    sink.apply(batch(debts={"ids:1": "{}"}, quarantine={"1": "bad"}, resync={"state": "done"}))
+    store.lose_checkpoint()
+    assert not sink.renew().held
+    with pytest.raises(FencedError):
+        sink.apply(batch({"1": "b"}, number=2))
+    assert sink.load() is None
+    applied = sink.apply(batch(number=3, fingerprint="f"))
+    assert (applied.expected_documents, applied.found_documents) == (0, 1)
+    assert not sink.renew().intact
+    assert (store.records("debts"), store.records("resync"), sink.quarantined()) == ({}, {}, {})
+    sink.apply(batch(debts={ALL: "{}"}))
+    assert sink.renew().intact
 
 
 def test_forgotten_scripts_are_sent_again(store: Store) -> None:
