@@ -1,0 +1,164 @@
+"""The model, explored: the promise holds in every history, and breaking any rule shows."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    rule,
+    run_state_machine_as_test,
+)
+
+from projector import pipeline, reconcile
+from tests.unit.model_database import CUSTOMER_IDS, TICKET_IDS
+from tests.unit.model_world import Broken, Process, Rules, World
+
+WRITES = st.tuples(
+    st.sampled_from(["ticket"] * 4 + ["customer"] * 3 + ["delete", "leave", "truncate", "other"]),
+    st.sampled_from(TICKET_IDS),
+    st.sampled_from(CUSTOMER_IDS),
+)
+SMALL = st.integers(0, 2)
+
+
+class Machine(RuleBasedStateMachine):
+    """Any order of what can happen."""
+
+    rules_in_force = Rules()
+
+    @initialize(has_scrub=st.booleans(), data=st.data())
+    def begin(self, has_scrub: bool, data: st.DataObject) -> None:
+        def choose(least: int, most: int) -> int:
+            return data.draw(st.integers(least, most)) if least < most else least
+
+        self.world = World(choose, self.rules_in_force, has_scrub=has_scrub)
+        customers = [("customer", 1, customer) for customer in CUSTOMER_IDS]
+        tickets = [("ticket", ticket, 1 + ticket % 2) for ticket in TICKET_IDS]
+        self.world.commit(customers + tickets)
+
+    @rule(writes=st.lists(WRITES, min_size=1, max_size=3))
+    def commit(self, writes: list[tuple[str, int, int]]) -> None:
+        self.world.commit(writes)
+
+    @rule()
+    def show(self) -> None:
+        self.world.show()
+
+    @rule(number=SMALL, most=st.integers(1, 3))
+    def step(self, number: int, most: int) -> None:
+        self.world.run(number, lambda process: process.step(most))
+
+    @rule(number=SMALL)
+    def step_piece(self, number: int) -> None:
+        self.world.run(number, Process.step_piece)
+
+    @rule(number=SMALL)
+    def turn(self, number: int) -> None:
+        self.world.run(number, Process.turn)
+
+    @rule(number=SMALL, flight=SMALL)
+    def fly(self, number: int, flight: int) -> None:
+        self.world.run(number, lambda process: process.threads.advance(flight))
+
+    @rule(number=SMALL)
+    def flush(self, number: int) -> None:
+        self.world.run(number, lambda process: process.pipeline.flush())
+
+    @rule()
+    def take_over(self) -> None:
+        self.world.take_over()
+
+    @rule()
+    def crash(self) -> None:
+        self.world.crash()
+
+    @rule(dropped=st.sampled_from(["request", "reply"]))
+    def lose(self, dropped: str) -> None:
+        self.world.lose(dropped)
+
+    @rule()
+    def copy_store(self) -> None:
+        self.world.copy_store()
+
+    @rule(number=st.integers(0, 5))
+    def promote(self, number: int) -> None:
+        self.world.promote(number)
+
+    @invariant()
+    def holds(self) -> None:
+        if hasattr(self, "world"):
+            self.world.check()
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            self.world.settle()
+
+
+def explore(rules: Rules, examples: int, phases: tuple[Phase, ...]) -> None:
+    """Explore histories with these rules in force."""
+    machine = type("Explored", (Machine,), {"rules_in_force": rules})
+    run_state_machine_as_test(
+        machine,
+        settings=settings(
+            max_examples=examples, stateful_step_count=60, derandomize=True, deadline=None,
+            database=None, phases=phases, report_multiple_bugs=False, suppress_health_check=list(HealthCheck),
+        ),
+    )  # fmt: skip
+
+
+@pytest.fixture(autouse=True)
+def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A checkpoint alone is written when the model says so."""
+    monkeypatch.setattr(pipeline, "_CHECKPOINT_EVERY_S", float("inf"))
+
+
+def test_the_promise_holds_in_every_history() -> None:
+    """Crashes, lost requests and replies, two leaders, a store set back: explored at random."""
+    explore(Rules(), 300, (Phase.generate, Phase.shrink))
+
+
+@pytest.mark.parametrize("broken", [f.name for f in dataclasses.fields(Rules) if f.name != "lease"])
+def test_a_broken_rule_shows(broken: str) -> None:
+    """Without it there is a history in which a document is stale, lost or set back."""
+    with pytest.raises(Broken):
+        explore(Rules(**{broken: False}), 3000, (Phase.generate,))
+
+
+def test_without_any_fence_it_shows() -> None:
+    """A process that lost the lease overwrites what its successor wrote."""
+    with pytest.raises(Broken):
+        explore(Rules(lease=False, stamp=False), 3000, (Phase.generate,))
+
+
+def test_a_walk_that_overwrites_what_was_written_meanwhile_shows(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The rule of the low watermark: what was touched since the chunk was read is left alone."""
+    monkeypatch.setattr(reconcile, "_without", lambda fetched, _touched: fetched)
+    with pytest.raises(Broken):
+        explore(Rules(), 3000, (Phase.generate,))
+
+
+def test_a_walk_that_forgets_to_begin_again_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A debt met again while it is worked off needs another round."""
+    monkeypatch.setattr(
+        pipeline.Pipeline, "_again", lambda self, key, debt: self.known.debts.get(key, debt)
+    )
+    with pytest.raises(Broken):
+        explore(Rules(), 3000, (Phase.generate,))
+
+
+def test_a_walk_without_its_second_phase_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Documents that the database no longer has are found in the store alone."""
+    whole = reconcile._following
+    monkeypatch.setattr(
+        reconcile, "_following", lambda debt: whole(dataclasses.replace(debt, phase="orphans"))
+    )
+    with pytest.raises(Broken):
+        explore(Rules(), 3000, (Phase.generate,))
