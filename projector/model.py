@@ -122,7 +122,8 @@ class Checkpoint:
     `stamp` is new with every write; a writer goes on only from the stamp that it knows.
     `fingerprint` names the projection that the documents were made with. `committed_at`: commit
     time of the last transaction applied, seconds since the epoch. `documents`: size of the hash
-    after the write. `debts`: work put off, by key, each a JSON text.
+    after the write. `debts`: work put off, by key, each a JSON text. `is_intact`: when it was read,
+    nothing had been lost since everything was last owed (see `ports.Lease`).
     """
 
     position: Position
@@ -131,6 +132,7 @@ class Checkpoint:
     committed_at: float
     documents: int
     debts: Mapping[str, str] = field(default_factory=dict)
+    is_intact: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,5 +163,5 @@ class Applied:
     removed: int
     documents: int
     checkpoint: Checkpoint
-    expected_documents: int  # size of the hash that the write found recorded; differs if tampered
-    found_documents: int  # size of the hash that the write found
+    expected_documents: int  # size that the write found recorded; -1 where else something is lost
+    found_documents: int  # size of the hash that the write found; as expected if nothing is lost

@@ -50,7 +50,11 @@ class Source(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """`held` by this process still; `intact`: the hash is as large as this process left it."""
+    """What a renewal finds.
+
+    `held`: still this process's, with the checkpoint that it knows. `intact`: judged by their
+    number, no document or debt has come or gone by other hands since everything was last owed.
+    """
 
     held: bool
     intact: bool
@@ -60,9 +64,12 @@ class Sink(Protocol):
     """A store of documents by id with a checkpoint.
 
     Contract: `apply` is one atomic act, refused with FencedError unless this process holds the
-    lease and the stored checkpoint is the one it continues from. All methods raise TransientError
-    (peer `redis`) when the store is away; an `apply` that failed so may have been done: calling
-    it again with the same batch is safe and does it once.
+    lease, has called `load` in this term, and the stored checkpoint is the one it continues from.
+    All methods raise TransientError (peer `redis`) when the store is away; an `apply` that failed
+    so may have been done: calling it again with the same batch is safe and does it once.
+
+    A loss (see `Lease.intact`) is told by `load`, `renew` and every `apply`, also to the next
+    process, until a batch records the debt `all` where none is owed: that covers what is gone.
     """
 
     @property

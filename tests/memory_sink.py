@@ -117,7 +117,10 @@ class MemorySink:
         self._checkpoint = None
         if store.checkpoint is not None:
             self._checkpoint = replace(
-                store.checkpoint, documents=len(store.documents), debts=dict(store.debts)
+                store.checkpoint,
+                documents=len(store.documents),
+                debts=dict(store.debts),
+                is_intact=not self._is_lossy(),
             )
         return self._checkpoint
 

@@ -105,7 +105,7 @@ class RedisSink:
         self._max_value_bytes = self._server.max_value_bytes()
         keys = [self._keys.checkpoint, self._keys.debts, self._keys.hash]
         fields, debts, size = self._server.script(LOAD, keys, [])
-        found = _pairs(fields)
+        found, owed = _pairs(fields), _pairs(debts)
         self._stamps, self._write = _Stamps(found.get("stamp", "")), None
         self._checkpoint = None
         if "position" in found:
@@ -114,8 +114,10 @@ class RedisSink:
                 stamp=found["stamp"],
                 fingerprint=found["fingerprint"],
                 committed_at=float(found.get("committed_at", 0)),
-                documents=int(size),
-                debts=_pairs(debts),
+                documents=size,
+                debts=owed,
+                is_intact=[found.get(name) for name in ("documents", "owed", "lost")]
+                == [str(size), str(len(owed)), "0"],
             )
         return self._checkpoint
 

@@ -47,7 +47,7 @@ if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) 
 return 0
 """)
 
-# KEYS: checkpoint, debts, hash.
+# KEYS: checkpoint, debts, hash. Gives all of the first two, and the size of the third.
 LOAD = _script("""
 return {redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]), redis.call('HLEN', KEYS[3])}
 """)

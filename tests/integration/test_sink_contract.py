@@ -110,6 +110,7 @@ def test_what_is_applied_is_there(store: Store) -> None:
     assert found is not None
     assert (found.position, found.fingerprint, found.committed_at) == (position(7), "f", 12.25)
     assert found.debts == {"ids:1": "[1]"}
+    assert found.is_intact
     assert second.epoch > sink.epoch - 1
 
 
@@ -225,7 +226,7 @@ def test_a_store_wiped_under_a_leader_is_noticed(store: Store) -> None:
 
 
 def test_a_hash_changed_by_others_is_noticed(store: Store) -> None:
-    """By renew and by writes, until everything is owed anew: also after another took over."""
+    """By load, renew and writes, until everything is owed anew: also after another took over."""
     sink = started(store, {"1": "a", "2": "b"})
     assert sink.renew().intact
     store.lose("2")
@@ -237,6 +238,9 @@ def test_a_hash_changed_by_others_is_noticed(store: Store) -> None:
     assert not sink.renew().intact
     sink.release()
     second = leader(store)
+    found = second.load()
+    assert found is not None
+    assert not found.is_intact
     assert not second.renew().intact
     applied = second.apply(batch(debts={"all": "{}"}))
     assert applied.found_documents != applied.expected_documents
@@ -251,6 +255,9 @@ def test_lost_debts_are_noticed(store: Store) -> None:
     sink.apply(batch(debts={"route:1": "{}"}))
     store.forgive()
     assert not sink.renew().intact
+    found = sink.load()
+    assert found is not None
+    assert not found.is_intact
     applied = sink.apply(batch({"1": "b"}, number=2))
     assert applied.found_documents != applied.expected_documents
 
