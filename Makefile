@@ -19,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 	  { echo "projector needs Python 3.11 or newer: make PYTHON=python3.x" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || tests/install-venv $(PYTHON)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,examples]'
 	@touch $@
 
 check: setup  ## format, lint, types, layers, unit and property tests; no server, under a minute
@@ -56,7 +56,7 @@ bench-reader: setup  ## the binlog reader alone, beside mysql-replication and my
 constraints:  ## resolve the newest versions into constraints.txt
 	rm -rf build/resolve
 	$(PYTHON) -m venv build/resolve
-	build/resolve/bin/python -m pip install --quiet '.[test]'
+	build/resolve/bin/python -m pip install --quiet '.[test,examples,bench]'
 	{ sed -n '/^#/p' constraints.txt; \
 	  build/resolve/bin/python -m pip freeze --exclude projector --exclude setuptools; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt

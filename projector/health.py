@@ -148,6 +148,8 @@ class Health:
         self._sampled = clock()
         self.started_at = time.time()
         metrics.state.state(State.STARTING)
+        metrics.mysql_up.set(float("nan"))  # a process that never led says nothing of its peers
+        metrics.redis_up.set(float("nan"))
         metrics.is_leader.set(0)
         metrics.lag.set_function(self._lag_or_nan)
 
@@ -252,10 +254,10 @@ class Health:
             if elapsed < 1.0:
                 return
             self._sampled = now
-            lag = self.lag_s()
+            lag, behind = self.lag_s(), self.tail_lag_s()
             number = self._samples[-1].number + 1 if self._samples else 1
             self._samples.append(Sample(number, time.time(), lag, *self._rates.since(elapsed)))
-            if lag is not None and lag > _BEHIND_S and self._state.state is State.LEADING:
+            if behind is not None and behind > _BEHIND_S and self._state.state is State.LEADING:
                 self.update(state=State.CATCHING_UP)
 
     def samples(self, after: int = 0) -> list[Sample]:

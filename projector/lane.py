@@ -221,11 +221,8 @@ class Lane:
             for node in self.plan.all_nodes()
         }
 
-    def _report(self, debt: Debt, found: Differences) -> None:
-        """A walk found differences: expected of a build or a resync, a mistake of ours if it was
-        the scrub."""
-        if debt.reason != "scrub":
-            return
+    def _report(self, found: Differences) -> None:
+        """The scrub found differences: somebody's mistake, so say it loudly."""
         for kind in ("missing", "stale", "orphan"):
             count = len(getattr(found, kind))
             metrics.scrub_differences.labels(kind).inc(count)

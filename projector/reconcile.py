@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 
+from projector import metrics
 from projector.barrier import Need
 from projector.debt import ALL, Debt
 from projector.fetch import Fetched, Fetcher
@@ -125,7 +126,7 @@ class Walker:
         reader: Reader,
         executor: Executor,
         scrub_interval_s: float,
-        on_differences: Callable[[Debt, Differences], None],
+        on_differences: Callable[[Differences], None],
     ) -> None:
         self._pipeline = pipeline
         self._reader = reader
@@ -136,6 +137,7 @@ class Walker:
         self._cut_cursor: str | None = None
         self._is_cut = False  # the phase's last chunk has been cut
         self._rest_until = 0.0
+        self._found = {"missing": 0, "stale": 0, "orphan": 0}  # by the scrub's pass so far
 
     @property
     def is_idle(self) -> bool:
@@ -218,9 +220,22 @@ class Walker:
         reason = Reason.REPAIR if debt.reason in {SCRUB, "repair"} else Reason.RESYNC
         progress = _progress(debt, following) if flight.key == ALL else {}
         self._pipeline.settle(ours, reason, {flight.key: following}, progress)
-        if len(found):
-            self._on_differences(debt, found)
+        self._count(debt, found, is_done=following is None)
         self._pace(flight.key, chunk, following)
+
+    def _count(self, debt: Debt, found: Differences, *, is_done: bool) -> None:
+        """A pass of the scrub is a verification: tell its differences when it ends."""
+        if debt.reason != SCRUB:
+            return
+        for kind in self._found:
+            self._found[kind] += len(getattr(found, kind))
+        if len(found):
+            self._on_differences(found)
+        if is_done:
+            for kind, count in self._found.items():
+                metrics.differences.labels(kind).set(count)
+                self._found[kind] = 0
+            metrics.verified_timestamp.set_to_current_time()
 
     def _pace(self, key: str, chunk: Chunk, following: Debt | None) -> None:
         if key != SCRUB:

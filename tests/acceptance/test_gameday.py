@@ -267,7 +267,6 @@ def test_a_waiting_migration_makes_documents_old(game: Game) -> None:
     game.expect_calm("ProjectorLagHigh", "ProjectorLagCritical")
 
 
-@pytest.mark.xfail(reason="no walk sets projector_verified_timestamp_seconds")
 def test_a_background_pass_that_does_not_end_is_noticed(game: Game) -> None:
     """ProjectorNotVerified: a waiting migration holds the scrub up."""
     game.expect_verified()
@@ -311,7 +310,6 @@ def test_a_document_altered_by_hand_is_found_and_mended(game: Game) -> None:
     game.expect_calm("ProjectorScrubFound")
 
 
-@pytest.mark.xfail(reason="no walk sets projector_differences")
 def test_differences_of_the_last_verification_are_shown_until_the_next(game: Game) -> None:
     """ProjectorDifferences: one pass finds an altered document, the next is clean."""
     game.redis.client().hset("tickets", "1", b'{"altered": true}')

@@ -1,0 +1,144 @@
+"""`make bench`: the projector beside a plain baseline and the floor, in one run on the same data.
+
+Private servers. Rates are compared within the run, for machines differ and are noisy. Options:
+`--size` tickets, `--runs`, `--flavour`, `--short` (for CI: fails when a ratio to the floor falls),
+`--out` folder for bench.json and bench.png (the picture only where matplotlib is installed).
+"""
+
+import argparse
+import contextlib
+import json
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from tests.benchmarks.scenarios import SCENARIOS, Bench
+from tests.servers import Flavour
+
+console = Console(highlight=False)
+Figures = dict[str, dict[str, float]]
+
+# Least ratios that the short form accepts: far below what is measured, for noisy machines.
+LEAST = {"backlog": 0.5, "build": 0.5}
+
+
+def main() -> int:
+    """Run the scenarios, print, write, judge."""
+    options = _options()
+    names = ["build", "backlog", "latency"] if options.short else list(SCENARIOS)
+    results: dict[str, list[dict[str, float]]] = {name: [] for name in names}
+    for number in range(options.runs):
+        with Bench.open(Flavour(options.flavour), options.size) as bench:
+            for name in names:
+                console.print(f"run {number + 1}/{options.runs}: {name}", style="dim")
+                results[name].append(SCENARIOS[name](bench))
+    figures = {name: _medians(found) for name, found in results.items() if found}
+    _show(figures)
+    _write(figures, options)
+    return _judge(figures) if options.short else 0
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="make bench", description=__doc__)
+    parser.add_argument("--size", type=int, default=20_000, help="tickets")
+    parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--flavour", default="mysql", choices=[f.value for f in Flavour])
+    parser.add_argument("--short", action="store_true", help="one small run that may fail")
+    parser.add_argument("--out", type=Path, default=Path("build/bench"))
+    options = parser.parse_args()
+    if options.short:
+        options.runs, options.size = 1, min(options.size, 5000)
+    return options
+
+
+def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
+    return {key: statistics.median(run[key] for run in runs if key in run) for key in runs[0]}
+
+
+def _show(figures: Figures) -> None:
+    for name, found in figures.items():
+        table = Table(title=name, box=None, title_justify="left")
+        table.add_column("figure")
+        table.add_column("median", justify="right")
+        for key, value in found.items():
+            table.add_row(key, f"{value:,.3f}" if abs(value) < 100 else f"{value:,.0f}")
+        console.print(table)
+
+
+def _machine() -> dict[str, Any]:
+    model = ""
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+    commit = subprocess.run(
+        ["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False
+    )
+    return {
+        "processor": model,
+        "python": platform.python_version(),
+        "system": platform.platform(),
+        "commit": commit.stdout.strip(),
+        "when": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+    }
+
+
+def _write(figures: Figures, options: argparse.Namespace) -> None:
+    options.out.mkdir(parents=True, exist_ok=True)
+    report = {
+        "machine": _machine(), "flavour": options.flavour, "size": options.size,
+        "runs": options.runs, "figures": figures,
+    }  # fmt: skip
+    (options.out / "bench.json").write_text(json.dumps(report, indent=2) + "\n")
+    console.print(f"written to {options.out}/bench.json")
+    with contextlib.suppress(ImportError):
+        _picture(figures, options.out / "bench.png")
+
+
+def _picture(figures: Figures, path: Path) -> None:
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot
+
+    ratios = {
+        f"{name}: {key}": value
+        for name, found in figures.items()
+        for key, value in found.items()
+        if key.startswith("ratio")
+    }
+    figure, axes = pyplot.subplots(figsize=(9, 1 + 0.4 * len(ratios)))
+    axes.barh(list(ratios), list(ratios.values()))
+    axes.axvline(1.0, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    figure.tight_layout()
+    figure.savefig(path)
+
+
+def _judge(figures: Figures) -> int:
+    for name, least in LEAST.items():
+        ratio = figures[name]["ratio to the floor"]
+        if ratio < least:
+            console.print(f"{name}: {ratio:.2f} of the floor, at least {least} wanted", style="red")
+            return 1
+    return 0
+
+
+@contextlib.contextmanager
+def timed(into: Callable[[float], None]) -> Iterator[None]:
+    """Give the seconds of a block."""
+    began = time.perf_counter()
+    yield
+    into(time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

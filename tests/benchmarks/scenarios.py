@@ -1,0 +1,338 @@
+"""What is measured: each scenario gives figures by name; rates are per second."""
+
+import contextlib
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from projector.projection import Plan, load_projections
+from tests.benchmarks.floor import floor_s
+from tests.projector_process import ROOT, Projector, await_checkpoint
+from tests.seed import seed
+from tests.servers import DatabaseServer, Flavour, start_database, start_redis
+
+HELPDESK = (Path(__file__).parent.parent / "helpdesk.sql").read_text("utf-8")
+_WRITERS = 4
+Figures = dict[str, float]
+
+
+class Bench:
+    """Servers with a seeded helpdesk, and a daemon whose hash is built by the first scenario."""
+
+    def __init__(self, database: DatabaseServer, redis_server: Any, size: int) -> None:
+        self.database, self.size = database, size
+        self.connection = database.connect("helpdesk")
+        self.redis = redis_server.client(db=1)
+        self.redis_url = redis_server.url(db=1)
+        self.daemon = Projector(
+            database.url("helpdesk"), self.redis_url,
+            PROJECTOR_RECONCILE__SCRUB_INTERVAL_S="0", PROJECTOR_LOG__LEVEL="warning",
+        )  # fmt: skip
+        [self.plan] = load_projections("schema.projection:tickets")
+
+    @classmethod
+    @contextmanager
+    def open(cls, flavour: Flavour, size: int) -> Iterator[Self]:
+        """Start servers and seed them."""
+        with ExitStack() as stack:
+            database = stack.enter_context(start_database(flavour))
+            redis_server = stack.enter_context(start_redis())
+            database.create_database("helpdesk")
+            database.load_sql(HELPDESK, "helpdesk")
+            with contextlib.closing(database.connect("helpdesk")) as connection:
+                seed(connection, size)
+            made = cls(database, redis_server, size)
+            stack.callback(made.connection.close)
+            stack.push(made.daemon.__exit__)
+            yield made
+
+    def ids(self) -> list[str]:
+        """All tickets' ids."""
+        with self.connection.cursor() as cursor:
+            cursor.execute("SELECT id FROM tickets ORDER BY id")
+            return [str(row[0]) for row in cursor.fetchall()]
+
+    def until_current_s(self) -> float:
+        """Time a daemon from its start until it is current."""
+        began = time.perf_counter()
+        assert self.daemon.start("--until-current").wait(900) == 0, self.daemon.log()[-3000:]
+        return time.perf_counter() - began
+
+    def start_up_s(self) -> float:
+        """Time a daemon that has nothing to do."""
+        return min(self.until_current_s() for _ in range(2))
+
+    def write(self, statement: Callable[[int], str], count: int, per_commit: int = 1) -> float:
+        """Run statements from several connections; give the seconds."""
+
+        def work(first: int) -> None:
+            with contextlib.closing(self.database.connect("helpdesk")) as connection:
+                cursor = connection.cursor()
+                for number in range(first, count, _WRITERS):
+                    cursor.execute(statement(number))
+
+        threads = [threading.Thread(target=work, args=(n,)) for n in range(_WRITERS)]
+        began = time.perf_counter()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        return time.perf_counter() - began
+
+    def rss_mb(self) -> float:
+        """Resident memory of the daemon."""
+        assert self.daemon.process is not None
+        for line in Path(f"/proc/{self.daemon.process.pid}/status").read_text().splitlines():
+            if line.startswith("VmRSS"):
+                return int(line.split()[1]) / 1024
+        return 0.0
+
+    def cpu_s(self, pid: int) -> float:
+        """CPU seconds that a process has used."""
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / 100
+
+    def questions(self) -> int:
+        """Statements that the server has run."""
+        return int(self.database.execute("SHOW GLOBAL STATUS LIKE 'Questions'")[0][1])
+
+
+def _floor(bench: Bench) -> float:
+    read, written = floor_s(bench.plan, bench.connection, bench.redis, bench.ids())
+    return bench.size / (read + written)
+
+
+def build(bench: Bench) -> Figures:
+    """An empty hash is filled."""
+    bench.redis.flushdb()
+    took = bench.until_current_s()
+    took -= bench.start_up_s()
+    floor, rate = _floor(bench), bench.size / took
+    return {"documents/s": rate, "floor documents/s": floor, "ratio to the floor": rate / floor}
+
+
+def _backlog(bench: Bench, statement: Callable[[int], str], count: int) -> Figures:
+    start_up = bench.start_up_s()
+    wrote = bench.write(statement, count)
+    took = max(0.001, bench.until_current_s() - start_up)
+    return {"changes/s": count / took, "written/s": count / wrote}
+
+
+def backlog(bench: Bench) -> Figures:
+    """As many single-row updates as tickets, each on another ticket; the baseline on the last."""
+    run = str(time.time())
+    figures = _backlog(
+        bench, lambda n: f"UPDATE tickets SET title = '{run} {n}' WHERE id = {n + 1}", bench.size
+    )
+    floor = _floor(bench)
+    figures |= {"floor": floor, "ratio to the floor": figures["changes/s"] / floor}
+    baseline = _baseline(bench, min(2000, bench.size))
+    return figures | {
+        "baseline changes/s": baseline,
+        "ratio to the baseline": figures["changes/s"] / baseline,
+    }
+
+
+def _baseline(bench: Bench, count: int) -> float:
+    log = bench.database.execute("FLUSH BINARY LOGS")
+    del log
+    words = ("SHOW BINARY LOG STATUS", "SHOW MASTER STATUS")
+    place: Any = None
+    for statement in words:
+        with contextlib.suppress(Exception):
+            place = bench.database.execute(statement)[0]
+    bench.redis.hset("baseline:checkpoint", mapping={"file": place[0], "offset": place[1]})
+    bench.write(lambda n: f"UPDATE tickets SET title = 'b {n}' WHERE id = {n + 1}", count)
+    answer = subprocess.run(
+        [sys.executable, "-m", "tests.benchmarks.baseline", bench.database.url("helpdesk"),
+         bench.redis_url, str(count)],
+        cwd=ROOT, capture_output=True, text=True, timeout=300, check=True,
+    )  # fmt: skip
+    bench.redis.delete("baseline", "baseline:checkpoint")
+    bench.until_current_s()
+    return count / float(answer.stdout.split()[-1])
+
+
+def hot(bench: Bench) -> Figures:
+    """The same number of updates over 1,000 tickets."""
+    run = str(time.time())
+    return _backlog(
+        bench,
+        lambda n: f"UPDATE tickets SET title = '{run} {n}' WHERE id = {n % 1000 + 1}",
+        bench.size,
+    )
+
+
+def compressed(bench: Bench) -> Figures:
+    """The same updates of distinct tickets, in a compressed log."""
+    mysql = bench.database.flavour is Flavour.MYSQL
+    name = "binlog_transaction_compression" if mysql else "log_bin_compress"
+    bench.database.execute(f"SET GLOBAL {name} = ON")
+    run = str(time.time())
+    try:
+        return _backlog(
+            bench, lambda n: f"UPDATE tickets SET title = '{run} {n}' WHERE id = {n + 1}",
+            bench.size,
+        )  # fmt: skip
+    finally:
+        bench.database.execute(f"SET GLOBAL {name} = OFF")
+
+
+def large(bench: Bench) -> Figures:
+    """Transactions of 1,000 rows; the figure is rows."""
+    run = str(time.time())
+    count = max(1, bench.size // 1000)
+    found = _backlog(
+        bench,
+        lambda n: (
+            f"UPDATE tickets SET title = '{run}' WHERE id BETWEEN {n * 1000 + 1}"
+            f" AND {n * 1000 + 1000}"
+        ),
+        count,
+    )
+    return {"rows/s": found["changes/s"] * bench.size / count}
+
+
+def comments(bench: Bench) -> Figures:
+    """Inserts of comments, each on another ticket."""
+    return _backlog(
+        bench,
+        lambda n: (
+            "INSERT INTO ticket_comments (ticket_id, author_id, body)"
+            f" VALUES ({n % bench.size + 1}, 1, 'a comment')"
+        ),
+        bench.size // 2,
+    )
+
+
+def verify(bench: Bench) -> Figures:
+    """Everything compared, nothing different."""
+    began = time.perf_counter()
+    result = bench.daemon.run("verify", timeout_s=900)
+    took = time.perf_counter() - began
+    assert result.returncode == 0, result.stdout + result.stderr
+    floor = _floor(bench)
+    rate = bench.size / took
+    return {"documents/s": rate, "ratio to the floor": rate / floor}
+
+
+def latency(bench: Bench) -> Figures:
+    """Lone commits at a rate; from commit to readable, seen from outside."""
+    figures: Figures = {}
+    bench.daemon.start()
+    await_checkpoint(bench.redis, bench.connection, bench.daemon)
+    for rate in (50, 500, 2000):
+        found = sorted(_latencies(bench, rate, seconds=4))
+        for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
+            figures[f"{rate}/s {name} ms"] = found[int(len(found) * share)] * 1000
+        figures[f"{rate}/s max ms"] = found[-1] * 1000
+        await_checkpoint(bench.redis, bench.connection, bench.daemon)
+    figures["rss MB"] = bench.rss_mb()
+    bench.daemon.stop()
+    return figures
+
+
+def _latencies(bench: Bench, rate: int, seconds: float) -> list[float]:
+    """Poll for one commit in so many, while a writer keeps the pace."""
+    every = max(1, rate // 50)
+    committed: list[tuple[bytes, int, float]] = []
+    run = time.time()
+
+    def write() -> None:
+        with contextlib.closing(bench.database.connect("helpdesk")) as connection:
+            cursor = connection.cursor()
+            began = time.perf_counter()
+            for number in range(round(rate * seconds)):
+                pause = began + number / rate - time.perf_counter()
+                if pause > 0:
+                    time.sleep(pause)
+                ticket = number % bench.size + 1
+                title = f"l {run} {number}"
+                cursor.execute(f"UPDATE tickets SET title = '{title}' WHERE id = {ticket}")
+                if number % every == 0:
+                    committed.append((title.encode(), ticket, time.perf_counter()))
+
+    writer = threading.Thread(target=write)
+    writer.start()
+    found: list[float] = []
+    while writer.is_alive() or committed:
+        if not committed:
+            time.sleep(0.0002)
+            continue
+        title, ticket, at = committed.pop(0)
+        while b'"title":"%b"' % title not in (bench.redis.hget("tickets", ticket) or b""):
+            if time.perf_counter() - at > 10:
+                break
+        found.append(time.perf_counter() - at)
+    writer.join()
+    return found
+
+
+def idle(bench: Bench) -> Figures:
+    """Nothing happens for ten seconds."""
+    bench.daemon.start()
+    await_checkpoint(bench.redis, bench.connection, bench.daemon)
+    time.sleep(2)
+    assert bench.daemon.process is not None
+    pid = bench.daemon.process.pid
+    cpu, questions = bench.cpu_s(pid), bench.questions()
+    time.sleep(10)
+    figures = {
+        "CPU %": (bench.cpu_s(pid) - cpu) * 10,
+        "statements/s": (bench.questions() - questions - 1) / 10,
+        "rss MB": bench.rss_mb(),
+    }
+    bench.daemon.stop()
+    return figures
+
+
+def cost(bench: Bench) -> Figures:
+    """What a change costs the database, at 50 changes a second."""
+    bench.daemon.start()
+    await_checkpoint(bench.redis, bench.connection, bench.daemon)
+    before = bench.questions(), bench.cpu_s(bench.database.pid)
+    count = 250
+    began = time.perf_counter()
+    for number in range(count):
+        pause = began + number / 50 - time.perf_counter()
+        time.sleep(max(0.0, pause))
+        with bench.connection.cursor() as cursor:
+            cursor.execute(f"UPDATE tickets SET title = 'c {number}' WHERE id = {number + 1}")
+    await_checkpoint(bench.redis, bench.connection, bench.daemon)
+    queries = bench.questions() - before[0] - count
+    cpu = bench.cpu_s(bench.database.pid) - before[1]
+    bench.daemon.stop()
+    return {"statements a change": queries / count, "CPU ms a change": cpu * 1000 / count}
+
+
+def fan_out(bench: Bench) -> Figures:
+    """A status that every ticket carries is renamed; other tickets' changes go on meanwhile."""
+    with bench.connection.cursor() as cursor:
+        cursor.execute("UPDATE tickets SET status_id = (SELECT MIN(id) FROM ticket_statuses)")
+    bench.until_current_s()
+    bench.daemon.start()
+    await_checkpoint(bench.redis, bench.connection, bench.daemon)
+    with bench.connection.cursor() as cursor:
+        cursor.execute("UPDATE ticket_statuses SET name = 'all of them' ORDER BY id LIMIT 1")
+    began = time.perf_counter()
+    found = sorted(_latencies(bench, 100, seconds=3))
+    await_checkpoint(bench.redis, bench.connection, bench.daemon)
+    took = time.perf_counter() - began
+    figures = {"worked off s": took, "others' p99 ms": found[int(len(found) * 0.99)] * 1000}
+    figures["rss MB"] = bench.rss_mb()
+    bench.daemon.stop()
+    return figures
+
+
+SCENARIOS: dict[str, Callable[[Bench], Figures]] = {
+    "build": build, "backlog": backlog, "hot": hot, "compressed": compressed, "large": large,
+    "comments": comments, "verify": verify, "latency": latency, "idle": idle, "cost": cost,
+    "fan_out": fan_out,
+}  # fmt: skip
+
+__all__ = ["SCENARIOS", "Bench", "Plan"]
