@@ -212,14 +212,16 @@ def test_going_back_in_time_is_noticed(store: Store) -> None:
 
 
 def test_a_store_wiped_under_a_leader_is_noticed(store: Store) -> None:
-    """FLUSHALL takes the lease too: refused, then begun anew."""
+    """FLUSHALL takes the lease too: refused, then begun anew, in a later epoch."""
     sink = started(store, {"1": "a"})
+    before = sink.epoch
     store.wipe()
     assert not sink.renew().held
     with pytest.raises(FencedError):
         sink.apply(batch({"1": "b"}, number=2))
     sink.release()
     assert sink.acquire()
+    assert sink.epoch > before
     assert sink.load() is None
     sink.apply(batch({"1": "b"}, number=2, fingerprint="f"))
     assert sink.read(["1"]) == {"1": b"b"}
