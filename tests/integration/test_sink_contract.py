@@ -126,7 +126,9 @@ def test_one_lease_at_a_time(store: Store) -> None:
     """Another gets it after release, at once, and with a higher epoch."""
     first, second = store.sink(), store.sink()
     assert first.acquire()
+    epoch = first.epoch
     assert first.acquire()
+    assert first.epoch == epoch
     assert first.renew().held
     assert not second.acquire()
     assert not second.renew().held
