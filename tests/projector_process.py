@@ -14,9 +14,10 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Self
+
+from projector.position import GtidSet, MariadbGtids, Position, file_number
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -150,24 +151,20 @@ def await_checkpoint(
 
 
 def committed(connection: Any) -> Any:
-    """Give the end of the server's log: file, offset, GTID set (MySQL)."""
+    """Give the end of the server's log as GTIDs; as file and offset where it has none."""
     with connection.cursor() as cursor:
-        for statement in ("SHOW BINARY LOG STATUS", "SHOW MASTER STATUS"):
-            try:
-                cursor.execute(statement)
-                row = cursor.fetchone()
-                return row[0], int(row[1]), (row[4] if len(row) > 4 else "")
-            except Exception:  # the other server has another word
-                continue
-    raise AssertionError("no binary log")
+        cursor.execute("SELECT VERSION()")
+        if "MariaDB" in cursor.fetchone()[0]:
+            cursor.execute("SELECT @@global.gtid_binlog_pos")
+            return MariadbGtids.parse(cursor.fetchone()[0])
+        cursor.execute("SHOW BINARY LOG STATUS")
+        row = cursor.fetchone()
+        return GtidSet.parse(row[4]) if row[4] else (row[0], int(row[1]))
 
 
-def position_reaches(text: str, target: Sequence[Any]) -> bool:
+def position_reaches(text: str, target: Any) -> bool:
     """Whether a checkpoint's position is at or beyond a place of `committed`."""
-    from projector.position import GtidSet, Position, file_number
-
     position = Position.parse(text)
-    file, offset, gtids = target
-    if isinstance(position.gtids, GtidSet) and gtids:
-        return position.gtids.contains(GtidSet.parse(gtids))
-    return (file_number(position.file), position.offset) >= (file_number(file), offset)
+    if isinstance(target, tuple):
+        return (file_number(position.file), position.offset) >= (file_number(target[0]), target[1])
+    return position.gtids is not None and position.gtids.contains(target)
