@@ -97,8 +97,9 @@ def tls_context(tls: Tls) -> ssl.SSLContext | None:
             context.load_cert_chain(tls.cert, tls.key)
     except (OSError, ssl.SSLError) as error:
         raise OperatorError(
-            f"a TLS file of PROJECTOR_MYSQL__TLS cannot be used: {error}",
-            "Name readable PEM files.",
+            f"a TLS file of PROJECTOR_MYSQL__TLS cannot be used: {error} ("
+            f"{', '.join(str(path) for path in (tls.ca, tls.cert, tls.key) if path)})",
+            "Name PEM files that this user may read.",
         ) from None
     return context
 

@@ -17,7 +17,7 @@ from projector.database import ServerError
 from projector.errors import ConfigurationError, OperatorError, TransientError
 from projector.model import TableName
 from projector.preflight import access, fit, log, projection, replica, store
-from projector.preflight.asking import Asker, Facts
+from projector.preflight.asking import Asker, Facts, refused
 from projector.preflight.catalog import TableFacts, look
 from projector.preflight.check import Check, Status, failed, ok, reason, skipped, way_there
 from projector.projection import Plan
@@ -27,6 +27,7 @@ from projector.sink_redis.client import Server
 
 __all__ = ["Check", "Status", "require", "run_checks"]
 
+_NO_ENTRY = 1044  # ER_DBACCESS_DENIED_ERROR
 _MYSQL, _READ = "PROJECTOR_MYSQL__URL", "PROJECTOR_MYSQL__READ_URL"
 _REDIS = "PROJECTOR_REDIS__URL"
 
@@ -35,11 +36,14 @@ def run_checks(settings: Settings, plans: Sequence[Plan]) -> list[Check]:
     """Look at everything; what cannot be looked at is said, and the rest goes on."""
     checks = [ok("projection", f"{plan.name}: {plan.fingerprint}") for plan in plans]
     checks += [check for plan in plans for check in projection.masks(plan)]
-    mysql = _guarded("mysql.reachable", _MYSQL, lambda: _mysql(settings, plans))
+    look_at_mysql = partial(_or_grants, settings, plans, partial(_mysql, settings, plans))
+    mysql = _guarded("mysql.reachable", _MYSQL, look_at_mysql)
     redis = _guarded("redis.reachable", _REDIS, lambda: _redis(settings, plans))
     checks += mysql + redis
-    if {"mysql.reachable", "redis.reachable"} & {c.name for c in checks if c.status == "failed"}:
-        return [*checks, skipped("stored documents", "both servers are needed")]
+    if {"mysql.reachable", "mysql.privileges", "redis.reachable"} & {
+        check.name for check in checks if check.status == "failed"
+    }:
+        return [*checks, skipped("stored documents", "both servers must answer first")]
     for plan in plans:
         checks += _guarded(f"{plan.name}.checkpoint", _REDIS, partial(_stored, settings, plan))
     return checks
@@ -52,11 +56,12 @@ def require(settings: Settings, plans: Sequence[Plan]) -> None:
     that is wrong in one message.
     """
     unfit = _failures(lambda: [c for plan in plans for c in projection.masks(plan)])
-    refused = _failures(lambda: _mysql_required(settings, plans, unfit))
-    refused += _failures(lambda: _redis_required(settings, plans))
-    wrong = refused + unfit
+    at_mysql = partial(_mysql_required, settings, plans, unfit)
+    wrong = _failures(partial(_or_grants, settings, plans, at_mysql))
+    wrong += _failures(lambda: _redis_required(settings, plans))
+    kind = OperatorError if wrong else ConfigurationError
+    wrong += unfit
     if wrong:
-        kind = OperatorError if refused else ConfigurationError
         fixes = dict.fromkeys(check.fix for check in wrong if check.fix)
         raise kind("; ".join(check.detail for check in wrong), " ".join(fixes))
 
@@ -94,6 +99,21 @@ def _asking(settings: Settings, url: URL) -> Iterator[tuple[Asker, Facts]]:
         yield asker, asker.facts()
     finally:
         asker.close()
+
+
+def _or_grants(
+    settings: Settings, plans: Sequence[Plan], look_at: Callable[[], list[Check]]
+) -> list[Check]:
+    """Look; name the GRANTs where the account may not even enter the database."""
+    try:
+        return look_at()
+    except OperatorError as error:
+        refusal = refused(error)
+        if refusal is None or refusal.code != _NO_ENTRY:
+            raise
+        _, names = _tables(settings, plans)
+        with _asking(settings, settings.mysql.parsed_url.set(database="")) as (asker, facts):
+            return access.privileges(asker, facts, names)
 
 
 def _tables(settings: Settings, plans: Sequence[Plan]) -> tuple[str, list[TableName]]:

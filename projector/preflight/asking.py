@@ -71,12 +71,9 @@ class Asker:
         try:
             return self.rows(sql)
         except (OperatorError, ServerError) as error:
-            origin = error if isinstance(error, ServerError) else error.__cause__
-            if not isinstance(origin, ServerError):
+            if (refusal := refused(error)) is None:
                 raise
-            arguments: Sequence[Any] = origin.args
-            code = arguments[0] if arguments and isinstance(arguments[0], int) else 0
-            return Refusal(code, str(arguments[-1]) if arguments else type(origin).__name__)
+            return refusal
 
     def facts(self) -> Facts:
         """Ask the server who it is."""
@@ -91,6 +88,16 @@ class Asker:
         """Free the connection."""
         self.connection.close()
         self._engine.dispose()
+
+
+def refused(error: Exception) -> Refusal | None:
+    """Give the server's own words behind an error; None where it said nothing."""
+    origin = error if isinstance(error, ServerError) else error.__cause__
+    if not isinstance(origin, ServerError):
+        return None
+    arguments: Sequence[Any] = origin.args
+    code = arguments[0] if arguments and isinstance(arguments[0], int) else 0
+    return Refusal(code, str(arguments[-1]) if arguments else type(origin).__name__)
 
 
 def numbered(version: str) -> tuple[int, ...]:
