@@ -84,3 +84,34 @@ def _promote(flavour: Flavour, replica: object) -> None:
     words = ("REPLICA", "REPLICA") if flavour is Flavour.MYSQL else ("SLAVE", "SLAVE")
     execute(f"STOP {words[0]}")
     execute(f"RESET {words[1]} ALL")
+
+
+@pytest.mark.timeout(120)
+@pytest.mark.parametrize("flavour", [Flavour.MYSQL, Flavour.MARIADB], ids=str)
+def test_documents_are_read_from_a_replica_that_lags(flavour: Flavour) -> None:
+    """The barrier waits for the replica; no document is older than its checkpoint."""
+    with contextlib.ExitStack() as stack:
+        primary = stack.enter_context(start_database(flavour))
+        redis_server = stack.enter_context(start_redis())
+        primary.create_database("helpdesk")
+        primary.load_sql(HELPDESK, "helpdesk")
+        with contextlib.closing(primary.connect("helpdesk")) as connection:
+            seed(connection, 200)
+        replica = stack.enter_context(start_replica(primary))
+        world = Stage(primary, redis_server)
+        stack.callback(world.to_mysql.close)
+        stack.callback(world.to_redis.close)
+        stack.callback(world.redis.close)
+        stack.push(world.daemon.__exit__)
+        world.daemon.environment["PROJECTOR_MYSQL__READ_URL"] = replica.url("helpdesk")
+        world.daemon.start()
+        world.check()
+        word = "REPLICA" if flavour is Flavour.MYSQL else "SLAVE"
+        replica.execute(f"STOP {word} SQL_THREAD")
+        primary.execute("UPDATE helpdesk.tickets SET title = 'late on the replica'")
+        time.sleep(1.5)
+        first = world.redis.hvals("tickets")[0]
+        assert b"late on the replica" not in first
+        replica.execute(f"START {word} SQL_THREAD")
+        world.check()
+        assert b"late on the replica" in world.redis.hvals("tickets")[0]
