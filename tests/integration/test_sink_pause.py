@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.test_sink_contract import batch
+from projector.errors import FencedError
+from tests.integration.test_sink_contract import batch, started
 from tests.projector_process import wait_for
 from tests.servers import RedisServer
 from tests.sink_stores import OfServer
@@ -71,3 +72,26 @@ def test_a_stopped_process_writes_nothing_when_it_wakes(
         writer.wait()
         store.close()
         store.client.close()
+
+
+def test_a_process_that_could_not_renew_does_not_even_try(fresh_redis: RedisServer) -> None:
+    """By its own clock the lease may be over: nothing is sent, though Redis would still take it."""
+    store = OfServer([fresh_redis])
+    sink = started(store, {"1": "a"}, ttl_s=1.0)
+    assert store.client.persist("{tickets}:lease")  # a server whose clock stands still
+
+    def refused() -> bool:
+        try:
+            sink.apply(batch({"1": "b"}, number=2))
+        except FencedError as error:
+            return "run out" in str(error)
+        return False
+
+    wait_for(refused, timeout_s=2)
+    stamp = store.records("checkpoint")["stamp"]
+    assert refused()
+    assert store.records("checkpoint")["stamp"] == stamp
+    assert sink.renew().held
+    assert not refused()
+    store.close()
+    store.client.close()
