@@ -6,7 +6,7 @@ cannot be understood raises ConfigurationError naming the table and the remedy.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
@@ -94,6 +94,37 @@ def all_nodes(root: Node) -> list[Node]:
     return nodes
 
 
+def nodes_read(reader: Node, expressions: Iterable[Expression | None]) -> set[Node]:
+    """Give the nodes that expressions declared at `reader` name: of its own collection or, where
+    that has none of the name, of the one around it."""
+    begin = reader.many_parent
+    outer = begin.parent.many_parent.scope if begin.parent is not None else []
+    node_by_source = {node.source: node for node in [*outer, *begin.scope]}
+    return {node_by_source[column.table] for column in _columns(expressions)}
+
+
+def joined_for(node: Node, read: Iterable[Node]) -> list[Node]:
+    """Give the nodes that a query of `node` joins to have `read` too, in an order to join them."""
+    found: set[Node] = set()
+    pending = [node, *read]
+    while pending:
+        wanted = pending.pop()
+        if wanted not in found:
+            found.add(wanted)
+            if wanted.parent is not None:
+                pending += [wanted.parent, *nodes_read(wanted, [wanted.on])]
+    *_, root = node.path()
+    ordered = [other for other in all_nodes(root) if other in found]
+    sources = [other.source for other in ordered]
+    for source in sources:
+        if sources.count(source) > 1:
+            raise ConfigurationError(
+                f"one query needs {source.description} in two roles",
+                f'Use an alias for one: {source.description}.alias("other").',
+            )
+    return ordered
+
+
 def determines_id(edge_columns: Sequence[Column[object]], root: Node) -> bool:
     """Whether values of these columns of the root are, as they stand, the id of a document.
 
@@ -109,6 +140,10 @@ def _table(source: FromClause) -> Table:
     if not isinstance(table, Table):
         raise ConfigurationError(
             f"{source} is not a table or an alias of one", "Join tables, not subqueries."
+        )
+    if isinstance(source, Alias) and source.name.startswith("%("):  # SQLAlchemy numbers it later
+        raise ConfigurationError(
+            f"an alias of {table.name} has no name", f'Give it one: {table.name}.alias("owner").'
         )
     return table
 
@@ -183,15 +218,19 @@ def _note_reads(
 ) -> None:
     """Remember which columns of which node are read; refuse those of a table not joined."""
     node_by_source = {node.source: node for node in [*outer, *base.scope]}
+    for column in _columns(expressions):
+        node = node_by_source.get(column.table)
+        if node is None:
+            raise ConfigurationError(
+                f"{column} is read, but {column.table.description} is not joined there",
+                "Add a Join for it.",
+            )
+        node.read.add(column.name)
+
+
+def _columns(expressions: Iterable[Expression | None]) -> Iterator[Column[object]]:
     for expression in expressions:
-        if expression is None:
-            continue
-        for element in visitors.iterate(expression):
-            if isinstance(element, Column) and element.table is not None:
-                node = node_by_source.get(element.table)
-                if node is None:
-                    raise ConfigurationError(
-                        f"{element} is read, but {element.table.description} is not joined there",
-                        "Add a Join for it.",
-                    )
-                node.read.add(element.name)
+        if expression is not None:
+            for element in visitors.iterate(expression):
+                if isinstance(element, Column) and element.table is not None:
+                    yield element

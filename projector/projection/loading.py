@@ -6,8 +6,6 @@ import importlib
 import os
 import sys
 
-from sqlalchemy.exc import ArgumentError
-
 from projector.errors import ConfigurationError
 from projector.projection.declaration import Projection
 from projector.projection.plan import Plan
@@ -42,9 +40,9 @@ def _load(name: str) -> Projection:
             f"PROJECTOR_PROJECTION: no module {error.name!r} can be imported",
             "Start in the folder that holds it, or set PYTHONPATH.",
         ) from None
-    except (AttributeError, ArgumentError) as error:
+    except Exception as error:  # whatever the user's module does wrong
         raise ConfigurationError(
-            f"PROJECTOR_PROJECTION: {module_name} cannot be used: {error}",
+            f"PROJECTOR_PROJECTION: {module_name} cannot be used: {type(error).__name__}: {error}",
             "Name an existing attribute; a column must be one of its table's columns.",
         ) from None
     if not isinstance(found, Projection):

@@ -7,7 +7,7 @@ leads from the parent's columns to the root. Pure: look-ups are written here and
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -63,29 +63,34 @@ class Route:
 
 
 def routes(root: Node) -> list[Route]:
-    """Derive the route of each node."""
-    return [_route(node, root) for node in all_nodes(root)]
+    """Derive the route of each node. Look-ups of one name are one look-up."""
+    named: dict[str, LookUp] = {}
+    return [_route(node, root, named) for node in all_nodes(root)]
 
 
-def _route(node: Node, root: Node) -> Route:
+def _route(node: Node, root: Node, named: dict[str, LookUp]) -> Route:
     if node.parent is None:
         return Route(node, tuple(c.name for c in root.key), None, None)
-    by_key = _look_up(node, node.key, root) if node.key else None
+    by_key = _look_up(node, node.key, root, named) if node.key else None
     own_by_parent = {other.key: own for own, other in node.pairs}
     others = [other for _, other in node.pairs]
     if node.parent is root and determines_id(others, root):
         columns = tuple(own_by_parent[c.key].name for c in root.key)
         return Route(node, columns, None, by_key)
     columns = tuple(own.name for own, _ in node.pairs)
-    return Route(node, columns, _look_up(node.parent, others, root), by_key)
+    return Route(node, columns, _look_up(node.parent, others, root, named), by_key)
 
 
-def _look_up(start: Node, columns: Sequence[sa.Column[Any]], root: Node) -> LookUp:
+def _look_up(
+    start: Node, columns: Sequence[sa.Column[Any]], root: Node, named: dict[str, LookUp]
+) -> LookUp:
     source, key = (root.source, list(root.key)) if start is root else from_root(start)
     statement = sa.select(*key).distinct().select_from(source).where(keys_mark()).order_by(*key)
+    if any(column.table is not root.source for column in key):  # read from a row that may hang free
+        statement = statement.where(*(column.is_not(None) for column in key))
     names = tuple(c.name for c in columns)
     steps = [node.source.description for node in start.path()]
-    return LookUp(
+    look_up = LookUp(
         name="/".join([*reversed(steps), "+".join(names)]),
         start=start,
         columns=names,
@@ -93,3 +98,16 @@ def _look_up(start: Node, columns: Sequence[sa.Column[Any]], root: Node) -> Look
         column_names=tuple(spelled(c) for c in columns),
         id_names=tuple(spelled(c) for c in key),  # type: ignore[arg-type]
     )
+    return _named(look_up, named)
+
+
+def _named(look_up: LookUp, named: dict[str, LookUp]) -> LookUp:
+    """Number look-ups of one name apart: a table may hang on another in several ways, and tables of
+    several databases may have the same name."""
+    candidate, number = look_up, 1
+    while True:
+        known = named.setdefault(candidate.name, candidate)
+        if (known.sql, known.column_names) == (look_up.sql, look_up.column_names):
+            return known
+        number += 1
+        candidate = replace(look_up, name=f"{look_up.name}#{number}")

@@ -7,7 +7,7 @@ so that they can be sent together. Pure: nothing here talks to a server.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -35,7 +35,7 @@ from projector.projection.encoding import (
     text,
     value_encoder,
 )
-from projector.projection.graph import Node, determines_id
+from projector.projection.graph import Node, determines_id, joined_for, nodes_read
 from projector.projection.keys import KeyCodec, among
 
 _KEYS = "/*keys*/TRUE"  # stands for the predicate in a compiled query
@@ -164,23 +164,25 @@ def _children(base: Node, width: int) -> tuple[Level, ...]:
     return tuple(_level(child, width) for node in base.scope for child in node.children)
 
 
-def from_root(node: Node) -> tuple[sa.FromClause, list[Expression]]:
-    """Join the path from the root down to `node`; give it with the root's key as read there.
-
-    The root itself is left out where the topmost edge already holds its key.
-    """
+def from_root(node: Node, read: Collection[Node] = ()) -> tuple[sa.FromClause, list[Expression]]:
+    """Join the path from the root down to `node`, and `read` too; give it with the root's key as
+    read there. The root itself is left out where the topmost edge already holds its key."""
     path = list(node.path())[::-1]
     root, top = path[0], path[1]
     own_by_parent = {other.key: own for own, other in top.pairs}
-    bare = top.declared is not None and not _reads_parent(top)
-    if bare and determines_id([other for _, other in top.pairs], root):
-        source: sa.FromClause = top.source
-        keys: list[Expression] = [own_by_parent[c.key] for c in root.key]
-    else:
-        source = sa.join(root.source, top.source, top.on)
-        keys = list(root.key)
-    for below in path[2:]:
-        source = sa.join(source, below.source, below.on)
+    joined = joined_for(node, read)
+    bare = (
+        top.declared is not None
+        and determines_id([other for _, other in top.pairs], root)
+        and root not in read
+        and not any(other.parent is root for other in joined if other is not top)
+        and not _reads_parent(top)
+    )
+    first, *following = joined[1:] if bare else joined
+    source = first.source
+    for other in following:
+        source = sa.join(source, other.source, other.on, isouter=other not in path)
+    keys: list[Expression] = [own_by_parent[c.key] for c in root.key] if bare else list(root.key)
     return source, keys
 
 
@@ -201,20 +203,25 @@ def _level(node: Node, width: int) -> Level:
     declared = node.declared
     assert declared is not None
     assert node.parent is not None
-    source, root_key = from_root(node)
-    for joined in node.to_one:
-        source = sa.outerjoin(source, joined.source, joined.on)
+    fields = _fields(declared)
+    conditions = [
+        (above, above.declared.where)
+        for above in node.path()
+        if above.declared is not None and above.declared.where is not None
+    ]
+    read = nodes_read(node, [*map(expression_of, fields), *getattr(declared, "order_by", ())])
+    for above, condition in conditions:
+        read |= nodes_read(above, [condition])
+    source, root_key = from_root(node, read | set(node.to_one))
     enclosing = node.parent.many_parent
     parent_key = list(enclosing.key) if enclosing.parent is not None else []
     children = _children(node, width) if isinstance(declared, Many) else ()
     own_key = list(node.key) if children else []
     keys = [*root_key, *parent_key]
-    fields = _fields(declared)
     columns = [*keys, *own_key, *map(expression_of, fields)]
     statement = sa.select(*_labelled(columns)).select_from(source).where(keys_mark())
-    for above in [n for n in node.path() if n.declared is not None]:
-        if above.declared is not None and above.declared.where is not None:
-            statement = statement.where(above.declared.where)
+    for _, condition in conditions:
+        statement = statement.where(condition)
     statement = _arranged(statement, declared, node, keys, len(columns))
     first = len(keys) + len(own_key)
     own = _key_reader(0, first)

@@ -1,0 +1,196 @@
+"""Other people's tables: two databases unlike the helpdesk, followed without a line changed."""
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.examples import company_oracle, history, shop_oracle
+from tests.examples.history import Tables
+from tests.oracle import Documents, compare
+from tests.projector_process import Projector, await_checkpoint, wait_for
+from tests.servers import DatabaseServer, RedisServer
+
+pytestmark = pytest.mark.server
+
+SHOP = (Path(__file__).parent.parent / "examples" / "shop.sql").read_text("utf-8")
+Oracle = Callable[[Any], Documents]
+
+
+class World:
+    """Tables, their random history, the daemon, and the oracle of each hash."""
+
+    def __init__(
+        self,
+        database: DatabaseServer,
+        name: str,
+        redis_server: RedisServer,
+        tables: Tables,
+        oracles: dict[str, Oracle],
+        projections: str,
+    ) -> None:
+        self.tables, self.oracles = tables, oracles
+        self.connect = lambda: database.connect(name)
+        self.connection = self.connect()
+        self.redis = redis_server.client(db=1)
+        self.daemon = Projector(
+            database.url(name),
+            redis_server.url(db=1),
+            PROJECTOR_PROJECTION=projections,
+            SHOP_MASK_KEY=shop_oracle.MASK_KEY,
+        )
+
+    def run(self, seed: int, transactions: int) -> None:
+        """Two writers at once, as far as locks let them."""
+        with contextlib.closing(self.connect()) as other:
+            second = threading.Thread(
+                target=_patient, args=(other, self.tables, seed + 1000, transactions)
+            )
+            second.start()
+            _patient(self.connection, self.tables, seed, transactions)
+            second.join()
+
+    def check(self) -> int:
+        """Compare each hash with its oracle once everything committed is in it; their sizes."""
+        count = 0
+        for name, oracle in self.oracles.items():
+            await_checkpoint(self.redis, self.connection, self.daemon, name)
+            expected = oracle(self.connection)
+            differences = compare(self.redis.hgetall(name), expected)
+            shown = "\n".join(map(str, differences[:5]))
+            assert not differences, f"{name}: {len(differences)} of {len(expected)}\n{shown}"
+            count += len(expected)
+        return count
+
+    def close(self) -> None:
+        self.connection.close()
+        self.redis.close()
+
+
+def _patient(connection: Any, tables: Tables, seed: int, transactions: int) -> None:
+    """Deadlocks are part of life; the history goes on with other numbers."""
+    done = 0
+    while done < transactions:
+        try:
+            history.run(connection, tables, seed + done, 20)
+        except Exception as error:
+            if error.args[0] not in (1205, 1213, 1020):
+                raise
+            connection.rollback()
+        done += 20
+
+
+@pytest.fixture
+def shop(
+    database: DatabaseServer, fresh_database: str, fresh_redis: RedisServer
+) -> Iterator[World]:
+    """The shop with three projections in one daemon."""
+    database.load_sql(SHOP, fresh_database)
+    module = "tests.examples.shop"
+    world = World(
+        database, fresh_database, fresh_redis, shop_oracle.TABLES,
+        {
+            "orders": shop_oracle.orders,
+            "products": shop_oracle.products,
+            "stock": shop_oracle.stock,
+        },
+        f"{module}:orders_by_id,{module}:products_by_sku,{module}:stock_by_shelf",
+    )  # fmt: skip
+    with contextlib.ExitStack() as stack:
+        stack.callback(world.close)
+        stack.push(world.daemon.__exit__)
+        yield world
+
+
+@pytest.fixture
+def company(
+    database: DatabaseServer, fresh_database: str, fresh_redis: RedisServer
+) -> Iterator[World]:
+    """The company's three databases."""
+    with contextlib.ExitStack() as stack:
+        for name in company_oracle.DATABASES:
+            database.drop_database(name)
+            database.create_database(name)
+            stack.callback(database.drop_database, name)
+        database.load_sql(company_oracle.EMPLOYEES, fresh_database)
+        database.load_sql(company_oracle.HR, "example_hr")
+        database.load_sql(company_oracle.ASSETS, "example_assets")
+        world = World(
+            database, fresh_database, fresh_redis, company_oracle.TABLES,
+            {"employees": company_oracle.employees}, "tests.examples.company:employees_by_id",
+        )  # fmt: skip
+        stack.callback(world.close)
+        stack.push(world.daemon.__exit__)
+        yield world
+
+
+def test_a_shop_is_followed(shop: World) -> None:
+    """Composite, string and UUID keys, three levels, links, aggregates, masks, filters, limits."""
+    shop.run(1, 150)
+    shop.daemon.start()
+    shop.check()
+    counts = []
+    for round_ in range(4):
+        shop.run(10 + round_, 120)
+        counts.append(shop.check())
+    assert sum(counts) > 20
+
+
+def test_a_company_is_followed(company: World) -> None:
+    """Several databases, self-references, one table in eight roles."""
+    company.run(2, 150)
+    company.daemon.start()
+    company.check()
+    counts = []
+    for round_ in range(4):
+        company.run(20 + round_, 120)
+        counts.append(company.check())
+    assert sum(counts) > 20
+
+
+def test_a_shop_survives_kills(shop: World) -> None:
+    """kill -9 between and during changes: each hash goes on from its own checkpoint."""
+    for round_ in range(3):
+        shop.daemon.start()
+        shop.run(30 + round_, 100)
+        shop.daemon.kill()
+    shop.daemon.start()
+    shop.check()
+
+
+def test_a_wide_fan_out_of_a_string_key_is_put_off_and_done(shop: World) -> None:
+    """The values of a look-up and the place in it survive a restart, whatever their type."""
+    shop.daemon.environment["PROJECTOR_FANOUT_MAX_DOCUMENTS"] = "2"
+    shop.daemon.environment["PROJECTOR_RECONCILE__CHUNK_DOCUMENTS"] = "1"
+    shop.run(3, 200)
+    shop.daemon.start()
+    shop.check()
+    for _ in range(3):
+        with shop.connection.cursor() as cursor:
+            cursor.execute("UPDATE products SET title = CONCAT(title, '+')")
+            cursor.execute("UPDATE customers SET full_name = CONCAT(full_name, '+')")
+        shop.daemon.kill()
+        shop.daemon.start()
+    shop.check()
+
+
+def test_a_resync_of_one_projection_leaves_the_others_alone(shop: World) -> None:
+    """Damage in two hashes: the resync of one mends that one alone."""
+    shop.run(4, 100)
+    shop.daemon.environment["PROJECTOR_RECONCILE__SCRUB_INTERVAL_S"] = "0"
+    shop.daemon.start()
+    shop.check()
+    for name in ("products", "stock"):
+        damaged = shop.redis.hkeys(name)[0]
+        shop.redis.hset(name, damaged, b"{}")
+    assert shop.daemon.run("resync", "--projection", "products").returncode == 0
+    assert b"{}" not in shop.redis.hvals("products")
+    assert b"{}" in shop.redis.hvals("stock")
+    assert not shop.redis.hgetall("{stock}:resync").get(b"reason", b"").startswith(b"requested")
+    assert shop.daemon.run("verify", "--projection", "stock").returncode == 1
+    assert shop.daemon.run("verify", "--projection", "stock", "--repair").returncode == 0
+    wait_for(lambda: b"{}" not in shop.redis.hvals("stock"), shop.daemon)
+    shop.check()
