@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
+SEEDS ?= 30
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-faults demo dev bench bench-reader constraints clean
+.PHONY: help setup check format test test-faults demo dev bench bench-short bench-reader constraints clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,9 +38,9 @@ test: setup  ## the whole suite, on servers that are found or made
 	$(BIN)/python -m tests.servers ensure
 	$(PYTEST) -m "not faults"
 
-test-faults: setup  ## a random workload under random faults; takes minutes
+test-faults: setup  ## a random workload under random faults; takes minutes; SEEDS=30 many times
 	$(BIN)/python -m tests.servers ensure
-	$(PYTEST) -m faults
+	SEEDS=$(SEEDS) $(PYTEST) -m faults
 
 demo: setup  ## 5,000 tickets, private servers, the daemon, and what it does; KEEP=1 stays up
 	$(BIN)/python -m tests.demo
@@ -49,6 +50,9 @@ dev: setup  ## private MySQL and Redis with an empty helpdesk, until Ctrl-C
 
 bench: setup  ## benchmarks, beside a plain baseline and the floor, in one run
 	$(BIN)/python -m tests.benchmarks
+
+bench-short: setup  ## a minute of it; fails when the ratio to the floor falls
+	$(BIN)/python -m tests.benchmarks --short --flavour mariadb
 
 bench-reader: setup  ## the binlog reader alone, beside mysql-replication and mysqlbinlog
 	$(BIN)/python -m tests.benchmarks.reader

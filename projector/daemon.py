@@ -169,7 +169,8 @@ class Daemon:
         """Read the foreign keys; watch the tables of the projections and hidden keys' parents."""
         connection = Connection(self._parts.engine)
         try:
-            keys = foreign_keys(connection)
+            tables = {w.table for p in self._parts.plans for w in p.watches(self._schema)}
+            keys = foreign_keys(connection, tables)
         finally:
             connection.close()
         wanted: list[Watch] = []

@@ -135,9 +135,7 @@ class Inquiry:
         checkpoint = self.sink.load()
         if checkpoint is None:
             raise OperatorError("there is no checkpoint: nothing was built yet", "Run a daemon.")
-        barrier = choose(
-            checkpoint.position, {}, is_replica=self._settings.mysql.read_url is not None
-        )
+        barrier = choose(checkpoint.position, {}, is_replica=self._settings.mysql.reads_elsewhere)
         deadline = time.monotonic() + self._settings.mysql.read_timeout_s
         fetcher = Fetcher(
             self.plan, Connection(self._engine()), barrier, lambda: time.monotonic() > deadline

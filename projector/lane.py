@@ -83,7 +83,7 @@ class Lane:
         barrier = choose(
             checkpoint.position,
             self._keys(),
-            is_replica=self._settings.mysql.read_url is not None,
+            is_replica=self._settings.mysql.reads_elsewhere,
         )
         known = Known(
             checkpoint,

@@ -107,6 +107,12 @@ class Mysql(_Section):
         return make_url((self.read_url or self.url).get_secret_value())
 
     @property
+    def reads_elsewhere(self) -> bool:
+        """Whether documents are read from another server than the one whose log is read."""
+        here, there = self.parsed_url, self.parsed_read_url
+        return (here.host, here.port or 3306) != (there.host, there.port or 3306)
+
+    @property
     def replica_server_id(self) -> int:
         """The configured server id, or one derived from host and process, above the usual ones."""
         if self.server_id is not None:

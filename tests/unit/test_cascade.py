@@ -1,0 +1,86 @@
+"""Which foreign keys hide what from whom."""
+
+from typing import Any
+
+from projector.cascade import ForeignKey, foreign_keys, hidden
+from projector.model import Kind, RowsChange, TableName
+from projector.projection import Plan
+from projector.route import Router
+from schema.projection import tickets
+
+PLAN = Plan(tickets)
+NAMES = {
+    n: TableName("h", n) for n in ("tickets", "users", "ticket_comments", "ticket_attachments")
+}
+
+
+class Definitions:
+    """SHOW CREATE TABLE as MariaDB prints it."""
+
+    def __init__(self, version: str, by_table: dict[str, str]) -> None:
+        self._version, self._by_table = version, by_table
+
+    def query(self, *statements: str) -> list[Any]:
+        [statement] = statements
+        if statement == "SELECT VERSION()":
+            return [[(self._version,)]]
+        if "VARIABLES" in statement:
+            return [[("innodb_native_foreign_keys", "OFF")]]
+        name = statement.rpartition(".")[2].strip("`")
+        return [[(name, self._by_table.get(name, ""))]]
+
+
+TEXT = {
+    "tickets": "  CONSTRAINT `a` FOREIGN KEY (`assignee_id`) REFERENCES `users` (`id`)"
+    " ON DELETE SET NULL,\n  CONSTRAINT `b` FOREIGN KEY (`status_id`) REFERENCES `s` (`id`)",
+    "ticket_comments": "  CONSTRAINT `c` FOREIGN KEY (`ticket_id`) REFERENCES `tickets` (`id`)"
+    " ON DELETE CASCADE ON UPDATE CASCADE",
+    "ticket_attachments": "  CONSTRAINT `d` FOREIGN KEY (`comment_id`) REFERENCES"
+    " `ticket_comments` (`id`) ON DELETE SET NULL",
+    "odd": "  CONSTRAINT `e` FOREIGN KEY (`x``y`,`z`) REFERENCES `o``ther`.`t` (`p`,`q`)"
+    " ON UPDATE SET NULL",
+}
+
+
+def _keys(version: str, *tables: str) -> list[ForeignKey]:
+    connection: Any = Definitions(version, TEXT)
+    return foreign_keys(connection, [TableName("h", name) for name in tables])
+
+
+def test_definitions_are_read_with_quotes_and_schemas() -> None:
+    """Names may hold anything; a parent may stand in another database."""
+    [key] = _keys("10.11.1-MariaDB", "odd")
+    assert key.columns == ("x`y", "z")
+    assert key.parent == TableName("o`ther", "t")
+    assert key.referenced == ("p", "q")
+    assert (key.on_delete, key.on_update) == ("RESTRICT", "SET NULL")
+
+
+def test_a_server_that_logs_actions_hides_none() -> None:
+    """MySQL from 9.6 on, unless InnoDB carries them out by itself."""
+    assert _keys("9.7.4", *TEXT) == []
+    assert _keys("8.4.1", "tickets") != []
+
+
+def test_only_what_stands_in_unknown_documents_matters() -> None:
+    """A user's delete hides much; a ticket's or a comment's nothing that its own row does not tell."""
+    keys = _keys("10.11.1-MariaDB", "tickets", "ticket_comments", "ticket_attachments")
+    found = hidden(keys, PLAN, "h")
+    assert found[NAMES["users"]].on_delete
+    assert not found[NAMES["tickets"]].on_delete
+    assert found[NAMES["tickets"]].on_update
+    assert NAMES["ticket_comments"] not in found
+
+
+def test_hidden_changes_owe_a_walk() -> None:
+    """A delete of the parent, and an update of what others refer to; nothing else."""
+    keys = _keys("10.11.1-MariaDB", "tickets", "ticket_comments", "ticket_attachments")
+    router = Router(PLAN, "h", PLAN.watches("h"), hidden(keys, PLAN, "h"))
+    delete = RowsChange(NAMES["users"], Kind.DELETE, [(4,)], [], 1)
+    update = RowsChange(NAMES["users"], Kind.UPDATE, [(4,)], [(4,)], 1)
+    moved = RowsChange(NAMES["tickets"], Kind.UPDATE, [(4,)], [(5,)], 1)
+    same = RowsChange(NAMES["tickets"], Kind.UPDATE, [(4,)], [(4,)], 1)
+    assert router.route([delete]).repairs == {"cascade"}
+    assert not router.route([update]).repairs
+    assert router.route([moved]).repairs == {"cascade"}
+    assert not router.route([same]).repairs
