@@ -195,6 +195,17 @@ def test_a_write_continues_from_the_checkpoint_it_knows(store: Store) -> None:
     assert first.read(["1"]) == {"1": b"c"}
 
 
+def test_a_term_begins_with_the_checkpoint(store: Store) -> None:
+    """Not with what the last term knew, though nobody has written since."""
+    sink = started(store, {"1": "a"})
+    sink.release()
+    assert sink.acquire()
+    with pytest.raises(FencedError):
+        sink.apply(batch({"1": "b"}, number=2))
+    sink.load()
+    sink.apply(batch({"1": "b"}, number=2))
+
+
 def test_going_back_in_time_is_noticed(store: Store) -> None:
     """All keys as they were some writes ago, the lease with them: refused, and seen by renew."""
     sink = started(store, {"1": "a"})

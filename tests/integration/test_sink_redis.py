@@ -112,6 +112,21 @@ def test_a_write_in_parts_is_taken_up_where_its_replies_ended(
     assert sink.count() == 400_000
 
 
+def test_a_write_in_parts_begins_anew_after_a_load(store: OfServer) -> None:
+    """What was acknowledged of it before may be gone: here all went back in time."""
+    sink = started(store, {"1": "a"})
+    before = store.copy()
+    store.client.set("{tickets}:resync", "somebody's")  # met by the last of three parts
+    documents = {f"{n:06}": "x" for n in range(50_000)}
+    given = batch(documents, number=2, resync={"state": "running"})
+    with pytest.raises(OperatorError):
+        sink.apply(given)
+    assert sink.count() > 40_000
+    store.restore(before)
+    sink.load()
+    assert sink.apply(given).documents == 50_001
+
+
 def test_a_lease_whose_reply_was_lost_is_ours(store: OfServer, proxy: TcpProxy) -> None:
     """The process does not wait for itself."""
     sink = store.impatient_sink(proxy)
