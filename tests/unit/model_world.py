@@ -57,14 +57,13 @@ class RuledSink(MemorySink):
     dies_between: Callable[[], bool] = staticmethod(lambda: False)
 
     def refusal(self, stamp: str) -> str:
-        if not (self.rules.lease or self.rules.stamp):
-            return ""
-        if not self.rules.stamp:
-            return super().refusal(self.store.stamp) if self._stamp == self.store.stamp else (
-                "" if self._token and self._holder() == self._token else "no lease")  # fmt: skip
-        return super().refusal(stamp)
+        refusal = super().refusal(stamp)
+        is_broken = not (self.rules.lease if "lease" in refusal else self.rules.stamp)
+        return "" if is_broken else refusal
 
     def apply(self, batch: Batch) -> Applied:
+        if self.store.checkpoint is None and batch.position is None:
+            raise FencedError("nothing to continue from")  # whatever the rules
         if not self.rules.debts and batch.position is not None:
             batch = replace(batch, debts={k: v for k, v in batch.debts.items() if k == ALL})
         if not self.rules.atomic and batch.position is not None:
@@ -170,7 +169,7 @@ class Process:
         taped_sink: Any = Taped(self.threads, self.sink)
         self.walker = Walker(
             self.pipeline, Reader(taped_sink, lambda: taped_fetcher, 2), self.threads,
-            1e-9 if world.has_scrub else 0.0, lambda _debt, _found: None,
+            1e-9 if world.has_scrub else 0.0, lambda _found: None,
         )  # fmt: skip
         self._read = checkpoint.position.offset  # transactions handed on
         self._pieces = 0  # of the next one
@@ -207,6 +206,14 @@ class Process:
     def turn(self) -> None:
         """One turn of the walks."""
         self.walker.turn(0.0, 1.0)
+
+    def walk(self, turns: int) -> None:
+        """Turns with time enough between them for what is read ahead."""
+        for _ in range(turns):
+            self.turn()
+            for _ in range(4):
+                self.threads.advance(0)
+        self.turn()
 
     @property
     def is_done(self) -> bool:
@@ -249,7 +256,7 @@ class World:
         self._now_s += TTL_S
         try:
             self.processes = [*self.processes[-1:], Process(self)]
-        except TransientError:
+        except (FencedError, TransientError):
             pass  # its first write was lost
 
     def crash(self) -> None:
@@ -334,14 +341,14 @@ class World:
     def settle(self) -> None:
         """Nothing happens any more: in the end the store is the database."""
         self.store.dropped = ""
-        if not self.processes or self.processes[-1].sink.renew() != (True, True):
-            self.crash()
         for _ in range(1000):
-            process = self.processes[-1]
-            if process.is_done:
+            if not (self.processes and self.processes[-1].sink.renew().held):
+                self.crash()
+                continue
+            if self.processes[-1].is_done:
                 break
-            for act in (_step_on, _turn_on, *[_fly_on] * 6):
-                act(process)
+            for act in (_step, _walk):
+                self.run(-1, act)
                 self.check()
         else:
             raise Broken("it never ends")
@@ -349,13 +356,9 @@ class World:
             raise Broken("in the end the store is not the database")
 
 
-def _step_on(process: Process) -> None:
+def _step(process: Process) -> None:
     process.step(2)
 
 
-def _turn_on(process: Process) -> None:
-    process.turn()
-
-
-def _fly_on(process: Process) -> None:
-    process.threads.advance(0)
+def _walk(process: Process) -> None:
+    process.walk(1)

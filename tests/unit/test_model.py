@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -11,6 +12,7 @@ from hypothesis.stateful import (
     RuleBasedStateMachine,
     initialize,
     invariant,
+    precondition,
     rule,
     run_state_machine_as_test,
 )
@@ -25,6 +27,7 @@ WRITES = st.tuples(
     st.sampled_from(CUSTOMER_IDS),
 )
 SMALL = st.integers(0, 2)
+EXAMPLES = int(os.environ.get("MODEL_EXAMPLES", "200"))
 
 
 class Machine(RuleBasedStateMachine):
@@ -32,8 +35,17 @@ class Machine(RuleBasedStateMachine):
 
     rules_in_force = Rules()
 
-    @initialize(has_scrub=st.booleans(), data=st.data())
-    def begin(self, has_scrub: bool, data: st.DataObject) -> None:
+    luck = ""
+
+    @initialize(
+        has_scrub=st.booleans(),
+        is_built=st.booleans(),
+        luck=st.sampled_from(["good", "dead processes", "old stores", "any"]),
+        data=st.data(),
+    )
+    def begin(self, has_scrub: bool, is_built: bool, luck: str, data: st.DataObject) -> None:
+        self.luck = luck
+
         def choose(least: int, most: int) -> int:
             return data.draw(st.integers(least, most)) if least < most else least
 
@@ -41,6 +53,8 @@ class Machine(RuleBasedStateMachine):
         customers = [("customer", 1, customer) for customer in CUSTOMER_IDS]
         tickets = [("ticket", ticket, 1 + ticket % 2) for ticket in TICKET_IDS]
         self.world.commit(customers + tickets)
+        if is_built:
+            self.world.settle()
 
     @rule(writes=st.lists(WRITES, min_size=1, max_size=3))
     def commit(self, writes: list[tuple[str, int, int]]) -> None:
@@ -49,6 +63,11 @@ class Machine(RuleBasedStateMachine):
     @rule()
     def show(self) -> None:
         self.world.show()
+
+    @rule(writes=st.lists(WRITES, min_size=1, max_size=2))
+    def commit_and_step(self, writes: list[tuple[str, int, int]]) -> None:
+        self.world.commit(writes)
+        self.world.run(-1, lambda process: process.step(99))
 
     @rule(number=SMALL, most=st.integers(1, 3))
     def step(self, number: int, most: int) -> None:
@@ -66,27 +85,36 @@ class Machine(RuleBasedStateMachine):
     def fly(self, number: int, flight: int) -> None:
         self.world.run(number, lambda process: process.threads.advance(flight))
 
+    @rule(number=SMALL, turns=st.integers(1, 4))
+    def walk(self, number: int, turns: int) -> None:
+        self.world.run(number, lambda process: process.walk(turns))
+
     @rule(number=SMALL)
     def flush(self, number: int) -> None:
         self.world.run(number, lambda process: process.pipeline.flush())
 
+    @precondition(lambda self: self.luck in {"dead processes", "any"})
     @rule()
     def take_over(self) -> None:
         self.world.take_over()
 
+    @precondition(lambda self: self.luck in {"dead processes", "any"})
     @rule()
     def crash(self) -> None:
         self.world.crash()
 
+    @precondition(lambda self: self.luck in {"dead processes", "any"})
     @rule(dropped=st.sampled_from(["request", "reply"]))
     def lose(self, dropped: str) -> None:
         self.world.lose(dropped)
 
+    @precondition(lambda self: self.luck in {"old stores", "any"})
     @rule()
     def copy_store(self) -> None:
         self.world.copy_store()
 
-    @rule(number=st.integers(0, 5))
+    @precondition(lambda self: self.luck in {"old stores", "any"})
+    @rule(number=st.integers(-2, 0))
     def promote(self, number: int) -> None:
         self.world.promote(number)
 
@@ -107,7 +135,8 @@ def explore(rules: Rules, examples: int, phases: tuple[Phase, ...]) -> None:
         machine,
         settings=settings(
             max_examples=examples, stateful_step_count=60, derandomize=True, deadline=None,
-            database=None, phases=phases, report_multiple_bugs=False, suppress_health_check=list(HealthCheck),
+            database=None, phases=phases, report_multiple_bugs=False,
+            suppress_health_check=list(HealthCheck),
         ),
     )  # fmt: skip
 
@@ -120,7 +149,7 @@ def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_the_promise_holds_in_every_history() -> None:
     """Crashes, lost requests and replies, two leaders, a store set back: explored at random."""
-    explore(Rules(), 300, (Phase.generate, Phase.shrink))
+    explore(Rules(), EXAMPLES, (Phase.generate, Phase.shrink))
 
 
 @pytest.mark.parametrize("broken", [f.name for f in dataclasses.fields(Rules) if f.name != "lease"])
