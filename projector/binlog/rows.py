@@ -79,7 +79,14 @@ class RowsDecoder:
             return self._decode(kind, buf, offset, end)
         except DamagedEventError:
             raise
-        except (IndexError, ValueError, struct.error, zlib.error, MemoryError) as error:
+        except (
+            IndexError,
+            ValueError,
+            struct.error,
+            zlib.error,
+            MemoryError,
+            OverflowError,
+        ) as error:
             raise DamagedEventError(f"rows that do not parse: {error}") from error
 
     def _decode(self, kind: int, buf: bytes, at: int, end: int) -> tuple[list[Row], list[Row], int]:

@@ -59,6 +59,16 @@ _ONE_BYTE = {
     Type.BLOB_COMPRESSED, Type.GEOMETRY, Type.JSON, Type.VECTOR, Type.TIME2, Type.DATETIME2,
     Type.TIMESTAMP2,
 }  # fmt: skip
+_ANY = range(1 << 16)
+_METADATA: dict[int, range] = {
+    **dict.fromkeys((Type.TIME2, Type.DATETIME2, Type.TIMESTAMP2), range(7)),
+    **dict.fromkeys((Type.ENUM, Type.SET), range(1, 9)),
+    **dict.fromkeys(
+        (Type.BLOB, Type.TINY_BLOB, Type.MEDIUM_BLOB, Type.LONG_BLOB, Type.BLOB_COMPRESSED,
+         Type.GEOMETRY, Type.JSON, Type.VECTOR),
+        range(1, 5),
+    ),
+}  # fmt: skip
 _NUMERIC = {
     Type.TINY, Type.SHORT, Type.INT24, Type.LONG, Type.LONGLONG, Type.NEWDECIMAL, Type.FLOAT,
     Type.DOUBLE, Type.YEAR,
@@ -121,6 +131,8 @@ def _parse(body: bytes) -> TableMap:
     types, metadata = [], []
     for code in codes:
         kind, value, at = _metadata(body, at, code)
+        if value not in _METADATA.get(kind, _ANY):
+            raise DamagedEventError(f"a column of type {kind} with the metadata {value}")
         types.append(kind)
         metadata.append(value)
     nulls = body[end : end + (count + 7) // 8]

@@ -13,6 +13,7 @@ import struct
 import zlib
 from collections.abc import Callable, Sequence
 from decimal import Decimal
+from ipaddress import IPv4Address
 from typing import Any, Final
 from uuid import UUID
 
@@ -232,6 +233,6 @@ def _inet6(data: bytes) -> str:
 _PADDED: Final[dict[str, Callable[[bytes], Any]]] = {
     "binary": bytes,
     "uuid": lambda data: str(UUID(bytes=data)),
-    "inet4": socket.inet_ntoa,
+    "inet4": lambda data: str(IPv4Address(data)),
     "inet6": _inet6,
 }
