@@ -63,7 +63,7 @@ def test_a_server_that_logs_actions_hides_none() -> None:
 
 
 def test_only_what_stands_in_unknown_documents_matters() -> None:
-    """A user's delete hides much; a ticket's or a comment's nothing that its own row does not tell."""
+    """A user's delete hides much; a ticket's or a comment's only what its own row tells."""
     keys = _keys("10.11.1-MariaDB", "tickets", "ticket_comments", "ticket_attachments")
     found = hidden(keys, PLAN, "h")
     assert found[NAMES["users"]].on_delete
