@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -18,6 +20,8 @@ from hypothesis.stateful import (
 )
 
 from projector import pipeline, reconcile
+from projector.debt import ALL, full
+from projector.lane import Lane
 from tests.unit.model_database import CUSTOMER_IDS, TICKET_IDS
 from tests.unit.model_world import Broken, Process, Rules, World
 
@@ -191,3 +195,41 @@ def test_a_walk_without_its_second_phase_shows(monkeypatch: pytest.MonkeyPatch) 
     )
     with pytest.raises(Broken):
         explore(Rules(), 3000, (Phase.generate,))
+
+
+def cancel(process: Process) -> None:
+    """What the daemon does when somebody cancels a resync."""
+    lane: Any = SimpleNamespace(pipeline=process.pipeline)
+    Lane._cancel(lane, frozenset())
+
+
+@pytest.mark.xfail(strict=True, reason="a cancelled resync takes what it was joined with along")
+def test_a_cancelled_resync_leaves_what_a_truncate_owes() -> None:
+    """The log's own repair, met while a resync runs, is not given up with it."""
+    world = World(lambda _least, most: most, Rules())
+    world.commit([("ticket", ticket, 1) for ticket in TICKET_IDS])
+    world.settle()
+    process = world.processes[-1]
+    process.pipeline.owe({ALL: full("requested")})
+    world.commit([("truncate", 1, 1)])
+    process.step(1)
+    cancel(process)
+    world.check()
+    world.settle()
+
+
+@pytest.mark.xfail(strict=True, reason="a chunk in flight moves the cursor of the walk after it")
+def test_a_walk_begun_after_a_cancelled_one_begins_at_the_beginning() -> None:
+    """What was being read for the old walk is not taken for the new one's."""
+    world = World(lambda _least, most: most, Rules())
+    world.commit([("ticket", ticket, 1) for ticket in TICKET_IDS])
+    world.settle()
+    process = world.processes[-1]
+    process.pipeline.owe({ALL: full("requested")})
+    process.turn()
+    for number in (0, 0, 1, 1):
+        process.threads.advance(number)
+    cancel(process)
+    process.pipeline.owe({ALL: full("requested")})
+    process.walker.turn(99.0, 1.0)  # settles, reads nothing ahead
+    assert process.pipeline.known.debts[ALL].cursor is None
