@@ -19,6 +19,7 @@ from sqlalchemy.engine import Engine
 from projector import metrics
 from projector.cascade import ForeignKey, foreign_keys, hidden, with_parents
 from projector.database import Connection
+from projector.debt import REQUESTED
 from projector.errors import (
     ExitCode,
     FencedError,
@@ -223,7 +224,7 @@ class Daemon:
             else:
                 lane.open(found)
             if resync:
-                lane.owe_all("requested")
+                lane.owe_all(REQUESTED)
         self._health.update(
             state=State.CATCHING_UP,
             projections=tuple(lane.plan.name for lane in lanes),

@@ -13,6 +13,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 ALL = "all"  # the key of the one walk over everything
+REQUESTED = "requested"  # the reason of what somebody asked for, and may cancel
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from projector import metrics
 from projector.barrier import Barrier, choose
 from projector.cascade import ForeignKey, hidden
 from projector.database import Connection
-from projector.debt import ALL, Debt, full, ids_debt
+from projector.debt import ALL, REQUESTED, Debt, full, ids_debt
 from projector.errors import OperatorError
 from projector.fetch import Fetcher
 from projector.model import Batch, Checkpoint, Reason, TableName, Watch
@@ -125,7 +125,7 @@ class Lane:
     def owe_all(self, reason: str, requests_done: frozenset[str] = frozenset()) -> None:
         """Ask for a walk over everything; asked twice while under way, it runs once."""
         known = self.pipeline.known.debts
-        if reason == "requested" and ALL in known:
+        if reason == REQUESTED and ALL in known:
             self.pipeline.owe({}, requests_done)
             return
         self.pipeline.owe({ALL: self._full(reason)}, requests_done)
@@ -137,10 +137,10 @@ class Lane:
             done = frozenset({key})
             match request["kind"]:
                 case "resync" if request.get("ids"):
-                    debt_key, debt = ids_debt(request["ids"], request.get("reason", "requested"))
+                    debt_key, debt = ids_debt(request["ids"], request.get("reason", REQUESTED))
                     self.pipeline.owe({debt_key: debt}, done)
                 case "resync":
-                    self.owe_all("requested", done)
+                    self.owe_all(REQUESTED, done)
                 case "cancel":
                     self._cancel(done)
                 case _:
@@ -185,7 +185,7 @@ class Lane:
 
     def _cancel(self, done: frozenset[str]) -> None:
         debts = self.pipeline.known.debts
-        asked = {k: None for k, d in debts.items() if d.reason == "requested"}
+        asked = {k: None for k, d in debts.items() if d.reason == REQUESTED}
         self.pipeline.strike(asked, done, {"state": "cancelled"} if ALL in asked else {})
 
     def _full(self, reason: str) -> Debt:

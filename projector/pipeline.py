@@ -14,7 +14,7 @@ from itertools import islice
 
 from projector import metrics
 from projector.barrier import Need
-from projector.debt import Debt, full, route_debt
+from projector.debt import REQUESTED, Debt, full, route_debt
 from projector.errors import DocumentRefusedError
 from projector.fetch import Fetched, Fetcher
 from projector.model import Applied, Batch, Checkpoint, Reason, Transactions
@@ -169,7 +169,11 @@ class Pipeline:
         """A walk asked for again while under way ends its round and then does another: begun
         anew each time, it might never end."""
         known = self.known.debts.get(key)
-        return debt if known is None else replace(known, again=True)
+        if known is None:
+            return debt
+        # What was only asked for may be cancelled; what is owed for cause may not.
+        reason = debt.reason if known.reason == REQUESTED else known.reason
+        return replace(known, again=True, reason=reason)
 
     def _write(self, fetched: Fetched, batch: Batch) -> None:
         if batch.reason is Reason.CHANGE:

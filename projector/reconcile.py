@@ -58,6 +58,7 @@ class Chunk:
 class _Flight:
     key: str
     phase: str
+    started_at: float  # of the walk: another one may have taken its key meanwhile
     future: Future[Chunk]
     touched: set[str] = field(default_factory=set)
 
@@ -168,9 +169,10 @@ class Walker:
 
     def _read_ahead(self) -> None:
         key = self._next()
-        if self._flights and self._flights[0].key != key:
-            return  # something more urgent: let what is in flight land first
         debt = self._pipeline.known.debts.get(key) if key else None
+        flying = self._flights[0] if self._flights else None
+        if flying and (debt is None or (flying.key, flying.started_at) != (key, debt.started_at)):
+            return  # another walk is next: let what is in flight land first
         if key == SCRUB and debt is None:
             debt = Debt("all", SCRUB, started_at=time.time())
             self._pipeline.known.debts[SCRUB] = debt
@@ -181,7 +183,7 @@ class Walker:
         need = Need(self._pipeline.position)
         ahead = 1 if key == SCRUB or debt.phase == "orphans" else _AHEAD
         while len(self._flights) < ahead and not self._is_cut:
-            flight = _Flight(key, debt.phase, self._submit(debt, need))
+            flight = _Flight(key, debt.phase, debt.started_at, self._submit(debt, need))
             self._flights.append(flight)
             self._pipeline.touched.append(flight.touched)
 
@@ -208,8 +210,8 @@ class Walker:
         self._pipeline.touched = [t for t in self._pipeline.touched if t is not flight.touched]
         chunk = flight.future.result()
         debt = self._pipeline.known.debts.get(flight.key)
-        if debt is None or debt.phase != flight.phase:  # cancelled, or begun anew
-            return
+        if debt is None or (debt.phase, debt.started_at) != (flight.phase, flight.started_at):
+            return  # cancelled, or begun anew
         ours = _without(chunk.fetched, flight.touched)
         found = _standing(chunk.differences, flight.touched)
         debt = replace(

@@ -203,7 +203,6 @@ def cancel(process: Process) -> None:
     Lane._cancel(lane, frozenset())
 
 
-@pytest.mark.xfail(strict=True, reason="a cancelled resync takes what it was joined with along")
 def test_a_cancelled_resync_leaves_what_a_truncate_owes() -> None:
     """The log's own repair, met while a resync runs, is not given up with it."""
     world = World(lambda _least, most: most, Rules())
@@ -218,7 +217,6 @@ def test_a_cancelled_resync_leaves_what_a_truncate_owes() -> None:
     world.settle()
 
 
-@pytest.mark.xfail(strict=True, reason="a chunk in flight moves the cursor of the walk after it")
 def test_a_walk_begun_after_a_cancelled_one_begins_at_the_beginning() -> None:
     """What was being read for the old walk is not taken for the new one's."""
     world = World(lambda _least, most: most, Rules())
