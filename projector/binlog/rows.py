@@ -168,14 +168,24 @@ class RowsDecoder:
         if any(self._map.nullable[i] for i in held):
             lines.append(f" n = int.from_bytes(b[p:p+{null_bytes}], 'little')")
         fixed = null_bytes  # bytes of fixed size to step over before the next column
+        raws: list[str] = []
+        is_raw = False
         for bit, column in enumerate(held):
+            if (column in self._compared) != is_raw:
+                is_raw = not is_raw
+                fixed = _run(lines, raws, fixed, begins=is_raw)
             fixed = self._column(lines, scope, column, bit, fixed)
+        if is_raw:
+            fixed = _run(lines, raws, fixed, begins=False)
         if fixed:
             lines.append(f" p += {fixed}")
+        if nulls := sum(
+            1 << bit for bit, i in enumerate(held) if i in self._compared and self._map.nullable[i]
+        ):
+            raws.append(f"n & {nulls}")
         names = [f"v{i}" if i in held else "MISSING" for i in self._columns]
-        raws = [f"r{i}" for i in self._compared if i in held]
         row = f"({', '.join(names)},)" if names else "()"
-        raw = f"({', '.join(raws)},)" if raws else "None"
+        raw = f"({', '.join(raws)},)" if len(raws) > 1 else "".join(raws) or "None"
         lines.append(f" return p, {row}, {raw}")
         exec("\n".join(lines), scope)
         step: Step = scope["step"]
@@ -185,11 +195,9 @@ class RowsDecoder:
         self, lines: list[str], scope: dict[str, Any], column: int, bit: int, fixed: int
     ) -> int:
         """Write the lines for one column; give the fixed bytes not yet stepped over."""
-        is_wanted, is_raw = column in self._columns, column in self._compared
-        code, metadata = self._map.types[column], self._map.metadata[column]
+        is_wanted, nullable = column in self._columns, self._map.nullable[column]
         size = self._fixed_size(column)
-        nullable = self._map.nullable[column]
-        if size is not None and not (is_wanted or is_raw or nullable):
+        if size is not None and not (is_wanted or nullable):
             return fixed + size
         if fixed:
             lines.append(f" p += {fixed}")
@@ -197,20 +205,22 @@ class RowsDecoder:
         if nullable:
             if is_wanted:
                 lines.append(f" v{column} = None")
-            if is_raw:
-                lines.append(f" r{column} = None")
             lines.append(f" if not n & {1 << bit}:")
             pad = "  "
-        if size is not None:
-            lines.append(f"{pad}e = p + {size}")
-        else:
-            lines.append(f"{pad}{_variable_start(code, metadata)}")
+        if size is None:
+            prefix, length = _length(self._map.types[column], self._map.metadata[column])
+            if not is_wanted:
+                lines.append(f"{pad}p += {prefix} + {length}")
+                return 0
+            lines.append(f"{pad}e = p + {prefix} + {length}; p += {prefix}")
+            lines.append(f"{pad}v{column} = {self._value(scope, column, 'e')}; p = e")
+            return 0
         if is_wanted:
-            lines.append(f"{pad}v{column} = {self._value(scope, column)}")
-        if is_raw:
-            lines.append(f"{pad}r{column} = b[p:e]")
-        lines.append(f"{pad}p = e")
-        return 0
+            lines.append(f"{pad}v{column} = {self._value(scope, column, f'p+{size}')}")
+        if nullable:
+            lines.append(f"{pad}p += {size}")
+            return 0
+        return size
 
     def _fixed_size(self, column: int) -> int | None:
         code, info = self._map.types[column], self._infos[column]
@@ -218,18 +228,18 @@ class RowsDecoder:
             return _OLD_TEMPORAL[Type(code)][info.fraction]
         return fixed_size(code, self._map.metadata[column])
 
-    def _value(self, scope: dict[str, Any], column: int) -> str:
-        """Write the expression for a wanted column between `p` and `e`."""
+    def _value(self, scope: dict[str, Any], column: int, end: str) -> str:
+        """Write the expression for a wanted column between `p` and `end`."""
         code, metadata = self._map.types[column], self._map.metadata[column]
         if code in _INTEGERS or code == Type.INT24:
             is_unsigned = self._is_unsigned(column)
             if code == Type.INT24:
-                return f"int.from_bytes(b[p:e], 'little', signed={not is_unsigned})"
+                return f"int.from_bytes(b[p:{end}], 'little', signed={not is_unsigned})"
             form = _INTEGERS[Type(code)]
             scope[f"u{column}"] = struct.Struct(form.upper() if is_unsigned else form).unpack_from
             return f"u{column}(b, p)[0]"
         scope[f"u{column}"] = reader(code, metadata, self._infos[column])
-        return f"u{column}(b[p:e])"
+        return f"u{column}(b[p:{end}])"
 
     def _is_unsigned(self, column: int) -> bool:
         info = self._infos[column]
@@ -256,8 +266,20 @@ def fixed_size(code: int, metadata: int) -> int | None:
     return computed.get(code)
 
 
-def _variable_start(code: int, metadata: int) -> str:
-    """Write the line that moves `p` to the value and sets `e` to its end."""
+def _run(lines: list[str], raws: list[str], fixed: int, *, begins: bool) -> int:
+    """Begin or end the bytes of neighbouring columns that are compared as one."""
+    if fixed:
+        lines.append(f" p += {fixed}")
+    if begins:
+        raws.append(f"r{len(raws)}")
+        lines.append(" s = p")
+    else:
+        lines.append(f" {raws[-1]} = b[s:p]")
+    return 0
+
+
+def _length(code: int, metadata: int) -> tuple[int, str]:
+    """Give the size of a value's length, and write the expression for that length at `p`."""
     match code:
         case Type.VARCHAR | Type.VAR_STRING | Type.VARCHAR_COMPRESSED | Type.STRING:
             size = 1 if metadata < 256 else 2
@@ -269,7 +291,7 @@ def _variable_start(code: int, metadata: int) -> str:
         case _:
             raise LookupError(f"column type {code}")
     if size == 1:
-        return "e = p + 1 + b[p]; p += 1"
+        return size, "b[p]"
     if size == 2:
-        return "e = p + 2 + (b[p] | b[p+1] << 8); p += 2"
-    return f"e = p + {size} + int.from_bytes(b[p:p+{size}], 'little'); p += {size}"
+        return size, "(b[p] | b[p+1] << 8)"
+    return size, f"int.from_bytes(b[p:p+{size}], 'little')"
