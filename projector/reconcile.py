@@ -74,16 +74,17 @@ class Reader:
 
     def cut(self, debt: Debt, cursor: str | None, need: Need) -> tuple[list[str], str | None]:
         """Give the next ids of a walk's writing phase, and the cursor after them."""
+        size = self.size  # once: readers adapt it meanwhile, and a shorter answer means the end
         match debt.scope:
             case "all":
-                ids = self._fetcher().ids_after(cursor, self.size, need)
+                ids = self._fetcher().ids_after(cursor, size, need)
             case "route":
-                ids = self._fetcher().look_up_after(debt.name, debt.values, cursor, self.size, need)
+                ids = self._fetcher().look_up_after(debt.name, debt.values, cursor, size, need)
             case "ids":
                 first = int(cursor or 0)
-                ids = list(debt.ids[first : first + self.size])
+                ids = list(debt.ids[first : first + size])
                 return ids, str(first + len(ids)) if first + len(ids) < len(debt.ids) else None
-        return ids, ids[-1] if len(ids) == self.size else None
+        return ids, ids[-1] if len(ids) == size else None
 
     def read(self, ids: list[str], cursor: str | None, need: Need) -> Chunk:
         """Read documents, give those that differ from the store."""

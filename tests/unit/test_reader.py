@@ -1,0 +1,40 @@
+"""How a walk is cut into chunks."""
+
+from typing import Any
+
+import pytest
+
+from projector.debt import Debt
+from projector.reconcile import Reader
+
+
+class Growing:
+    """A table of ids; while it is asked, another thread finds that chunks may be of another size."""
+
+    def __init__(self, count: int) -> None:
+        self.ids = [str(number) for number in range(count)]
+        self.reader: Any = None
+        self.size = 0
+
+    def ids_after(self, after: str | None, limit: int, _need: Any) -> list[str]:
+        first = int(after) + 1 if after is not None else 0
+        self.reader.size = self.size
+        return self.ids[first : first + limit]
+
+
+@pytest.mark.parametrize("size", [3, 20])
+def test_a_walk_does_not_end_because_chunks_change_their_size(size: int) -> None:
+    """Only an answer shorter than was asked for is the end."""
+    table = Growing(100)
+    sink: Any = None
+    reader = Reader(sink, lambda: table, chunk_documents=10)
+    table.reader, table.size = reader, size
+    cursor, seen = None, []
+    need: Any = None
+    while True:
+        reader.size = 10
+        ids, cursor = reader.cut(Debt("all", "test"), cursor, need)
+        seen += ids
+        if cursor is None:
+            break
+    assert seen == table.ids
