@@ -9,7 +9,7 @@ from projector.reconcile import Reader
 
 
 class Growing:
-    """A table of ids; while it is asked, another thread finds that chunks may be of another size."""
+    """A table of ids; while it is asked, another thread changes the size of chunks."""
 
     def __init__(self, count: int) -> None:
         self.ids = [str(number) for number in range(count)]
