@@ -50,7 +50,7 @@ RowKey = Any  # the raw key value of a row, or the tuple of them
 class Level:
     """The rows of the root, a collection or an aggregate: how to ask for and how to write them.
 
-    A row is: the root's key, the enclosing collection's key, the own key, the fields (slices
+    A row is: the root's key, the enclosing collections' keys, the own key, the fields (slices
     `parent` and `own` are keys of rows; both begin with the root's key).
     """
 
@@ -213,21 +213,17 @@ def _level(node: Node, width: int) -> Level:
     for above, condition in conditions:
         read |= nodes_read(above, [condition])
     source, root_key = from_root(node, read | set(node.to_one))
-    enclosing = node.parent.many_parent
-    parent_key = list(enclosing.key) if enclosing.parent is not None else []
+    # All keys on the way, not the nearest: a row may hang on several rows of one document.
+    enclosing = [above for above in node.parent.path() if above.declared is not None]
+    keys = [*root_key, *(column for above in reversed(enclosing) for column in above.key)]
     children = _children(node, width) if isinstance(declared, Many) else ()
     own_key = list(node.key) if children else []
-    keys = [*root_key, *parent_key]
     columns = [*keys, *own_key, *map(expression_of, fields)]
     statement = sa.select(*_labelled(columns)).select_from(source).where(keys_mark())
     for _, condition in conditions:
         statement = statement.where(condition)
     statement = _arranged(statement, declared, node, keys, len(columns))
     first = len(keys) + len(own_key)
-    own = _key_reader(0, first)
-    if own_key:
-        parent_width, root_width = len(keys), width
-        own = lambda row: (*row[:root_width], *row[parent_width:first])  # noqa: E731 (a closure)
     names, encoders = [name_of(f) for f in fields], [encoder_for(f) for f in fields]
     before, after, empty, is_object = _brackets(declared, names)
     if isinstance(declared, Many):
@@ -237,7 +233,7 @@ def _level(node: Node, width: int) -> Level:
     return Level(
         node=node, sql=compile_sql(statement),
         key_names=tuple(spelled(c) for c in root_key), key_width=width,  # type: ignore[arg-type]
-        parent=_key_reader(0, len(keys)), own=own, encode=encode,
+        parent=_key_reader(0, len(keys)), own=_key_reader(0, first), encode=encode,
         before=before, after=after, empty=empty, is_object=is_object,
         signature=_signature(fields), children=children,
     )  # fmt: skip

@@ -1,0 +1,166 @@
+"""Made-up projections over random histories: what is followed equals what is made anew."""
+
+import contextlib
+import random
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from projector.barrier import Need, choose
+from projector.binlog import BinlogSource
+from projector.daemon import merged
+from projector.database import Connection, engine
+from projector.fetch import Fetcher
+from projector.model import TableName, Transactions
+from projector.position import Position
+from projector.projection import Plan
+from projector.route import Router
+from projector.settings import Mysql
+from tests.examples import generated, history
+from tests.servers import DatabaseServer
+
+pytestmark = pytest.mark.server
+
+_PROJECTIONS = 6  # follow one history, since histories take longer than projections
+
+
+@dataclass
+class Stage:
+    """A database with the tables, a writer, and a source."""
+
+    name: str
+    connection: Any
+    settings: Mysql
+    source: BinlogSource
+    engine: Any
+
+    def rows(self) -> generated.Rows:
+        found = {}
+        with self.connection.cursor() as cursor:
+            for table in generated.KEYS:
+                cursor.execute(f"SELECT id, k, a, b, s FROM `{table}`")
+                names = [d[0] for d in cursor.description]
+                found[table] = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return found
+
+
+@dataclass
+class Follower:
+    """A hash that is kept by the daemon's parts."""
+
+    plan: Plan
+    spec: generated.Spec
+    router: Router
+    fetcher: Fetcher
+    documents: dict[str, bytes] = field(default_factory=dict)
+
+    def build(self, position: Position) -> None:
+        need = Need(position)
+        self.apply(set(self.fetcher.ids_after(None, 10_000, need)), need)
+
+    def step(self, transactions: Transactions) -> None:
+        affected = self.router.route(transactions.changes)
+        need = Need(transactions.barrier, transactions.changes)
+        found = self.fetcher.look_up(affected.look_ups, need, 100_000)
+        assert not affected.repairs
+        assert not found.deferred
+        if affected.ids or found.ids:
+            self.apply(affected.ids | found.ids, need)
+
+    def apply(self, ids: set[str], need: Need) -> None:
+        fetched = self.fetcher.documents(sorted(ids), need)
+        assert not fetched.failed
+        self.documents.update(fetched.documents)
+        for gone in fetched.gone:
+            self.documents.pop(gone, None)
+
+
+@pytest.fixture
+def stage(database: DatabaseServer, fresh_database: str) -> Iterator[Stage]:
+    """The four tables on either server."""
+    database.load_sql(generated.DDL, fresh_database)
+    mysql = Mysql(url=database.url(fresh_database), heartbeat_s=0.2)
+    made = Stage(
+        fresh_database, database.connect(fresh_database), mysql, BinlogSource(mysql),
+        engine(mysql.parsed_url, mysql),
+    )  # fmt: skip
+    yield made
+    made.source.close()
+    made.connection.close()
+    made.engine.dispose()
+
+
+@settings(
+    max_examples=20,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(seed=st.integers(0, 10**6))
+def test_what_is_followed_equals_what_is_made_anew(stage: Stage, seed: int) -> None:
+    """Any projection, any history: each document as evaluated row by row, and no other."""
+    chance = random.Random(seed)
+    specs = [generated.generate(chance) for _ in range(_PROJECTIONS)]
+    with stage.connection.cursor() as cursor:
+        for table in generated.KEYS:
+            cursor.execute(f"DELETE FROM `{table}`")
+    history.run(stage.connection, generated.HISTORY, seed, 15)
+    with contextlib.ExitStack() as stack:
+        _follow(stage, specs, seed, stack)
+
+
+def _follow(
+    stage: Stage, specs: list[generated.Spec], seed: int, stack: contextlib.ExitStack
+) -> None:
+    plans = [Plan(generated.projection(spec, f"p{i}")) for i, spec in enumerate(specs)]
+    for plan in plans:
+        _assert_census(plan, stage.name)
+    watches = merged([watch for plan in plans for watch in plan.watches(stage.name)])
+    start = stage.source.current()
+    stage.source.start(start, watches)
+    stack.callback(stage.source.close)
+    followers = []
+    for plan, spec in zip(plans, specs, strict=True):
+        fetcher = Fetcher(plan, Connection(stage.engine), choose(start, {}, is_replica=False), bool)
+        stack.callback(fetcher.close)
+        followers.append(Follower(plan, spec, Router(plan, stage.name, watches), fetcher))
+        followers[-1].build(start)
+    for part in range(3):
+        history.run(stage.connection, generated.HISTORY, seed + part, 10)
+        _catch_up(stage.source, followers)
+        rows = stage.rows()
+        for follower in followers:
+            expected = generated.documents(follower.spec, rows)
+            assert generated.parsed(follower.documents) == expected, follower.spec
+
+
+def _catch_up(source: BinlogSource, followers: list[Follower]) -> None:
+    end, deadline = source.current(), time.monotonic() + 30
+    while True:
+        assert time.monotonic() < deadline
+        transactions = source.read(0.5)
+        if transactions is None:
+            continue
+        for follower in followers:
+            follower.step(transactions)
+        if transactions.position is not None and transactions.position.reaches(end):
+            return
+
+
+def _assert_census(plan: Plan, schema: str) -> None:
+    """Every table in every role has a route, and every table of a query is watched."""
+    assert {id(r.node) for r in plan.routes} == {id(n) for n in plan.all_nodes()}
+    watched = {watch.table for watch in plan.watches(schema)}
+    assert watched == {TableName(schema, n.table.name) for n in plan.all_nodes()}
+    for level in plan.levels:
+        for name in generated.KEYS:
+            if f" {name} " in level.sql.replace("\n", " ") + " ":
+                assert TableName(schema, name) in watched
+    routed = [x for r in plan.routes for x in (r.look_up, r.by_key) if x is not None]
+    for look_up in routed:
+        known = plan.look_ups[look_up.name]
+        assert (known.sql, known.column_names) == (look_up.sql, look_up.column_names)
