@@ -62,7 +62,7 @@ class RuledSink(MemorySink):
         return "" if is_broken else refusal
 
     def apply(self, batch: Batch) -> Applied:
-        if self.store.checkpoint is None and batch.position is None:
+        if self.store.checkpoint is None and None in (batch.position, batch.fingerprint):
             raise FencedError("nothing to continue from")  # whatever the rules
         if not self.rules.debts and batch.position is not None:
             batch = replace(batch, debts={k: v for k, v in batch.debts.items() if k == ALL})
