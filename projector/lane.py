@@ -87,7 +87,7 @@ class Lane:
         )
         known = Known(
             checkpoint,
-            {key: Debt.from_json(text) for key, text in checkpoint.debts.items()},
+            {key: _resumed(Debt.from_json(text)) for key, text in checkpoint.debts.items()},
             set(self.sink.quarantined()),
         )
         metrics.quarantined.set(len(known.quarantine))
@@ -230,3 +230,8 @@ class Lane:
             "scrub_found_differences", projection=self.plan.name, missing=len(found.missing),
             stale=len(found.stale), orphan=len(found.orphan),
         )  # fmt: skip
+
+
+def _resumed(debt: Debt) -> Debt:
+    """A scan's cursor means something to the server process that gave it, and may be another's."""
+    return replace(debt, cursor=None) if debt.phase == "orphans" else debt

@@ -46,7 +46,7 @@ def local_server(
     command = [
         *_local_command(flavour, program, folder / "data"),
         f"--socket={socket}",
-        f"--tmpdir={folder}",  # a starting MariaDB clears others' temporary tables out of its tmpdir
+        f"--tmpdir={folder}",  # MariaDB, as it starts, clears all temporary tables there
         f"--port={port}",
         *arguments,
     ]
