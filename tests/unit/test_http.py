@@ -1,0 +1,201 @@
+"""HTTP: what each address answers, and that it always answers."""
+
+import http.client
+import json
+import re
+import socket
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
+from prometheus_client.parser import text_string_to_metric_families
+
+from projector import http as projector_http
+from projector.errors import ConfigurationError
+from projector.health import Health, State
+from projector.http import Server
+from projector.settings import Http
+
+INTERFACE = """
+row_changes_total transactions_total documents_written_total documents_removed_total lag_seconds
+commit_to_redis_seconds stage_seconds batch_documents documents is_leader reconnects_total
+errors_total resync_running resync_progress_ratio differences checkpoint_timestamp_seconds mysql_up
+redis_up redis_memory_bytes redis_memory_limit_bytes quarantined_documents build_info
+""".split()
+
+
+@pytest.fixture
+def health() -> Health:
+    return Health(("tickets",))
+
+
+@pytest.fixture
+def server(health: Health) -> Iterator[Server]:
+    server = Server(Http(port=0), health)
+    server.start()
+    yield server
+    server.stop()
+
+
+def ask(
+    server: Server, path: str, method: str = "GET", **headers: str
+) -> tuple[http.client.HTTPResponse, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    connection.request(method, path, headers=headers)
+    response = connection.getresponse()
+    body = response.read()
+    connection.close()
+    return response, body
+
+
+def test_metrics_have_every_name_of_the_interface(server: Server) -> None:
+    """Prometheus' own parser finds each metric."""
+    response, body = ask(server, "/metrics")
+    families = {family.name for family in text_string_to_metric_families(body.decode())}
+    missing = [n for n in INTERFACE if f"projector_{n.removesuffix('_total')}" not in families]
+    assert response.status == 200
+    assert missing == []
+    assert b"_created" not in body
+
+
+def test_metrics_speak_openmetrics_when_asked(server: Server) -> None:
+    """The scraper's Accept header chooses the format."""
+    response, body = ask(server, "/metrics", Accept="application/openmetrics-text; version=1.0.0")
+    assert (response.headers["Content-Type"] or "").startswith("application/openmetrics-text")
+    assert any(family.name == "projector_lag_seconds" for family in openmetrics(body.decode()))
+
+
+def test_readyz_is_503_until_the_process_can_be_relied_on(server: Server, health: Health) -> None:
+    """The body says the state and why."""
+    response, body = ask(server, "/readyz")
+    assert response.status == 503
+    assert json.loads(body)["why"] == "starting"
+    health.update(state=State.LEADING)
+    health.applied(time.time(), True, time.time())
+    response, body = ask(server, "/readyz")
+    answer = json.loads(body)
+    assert response.status == 200
+    assert (answer["state"], answer["lag_s"]) == ("leading", 0.0)
+
+
+def test_livez_does_not_fail_for_dead_servers(server: Server, health: Health) -> None:
+    """A restart would not bring MySQL or Redis back."""
+    health.update(mysql_up=False, redis_up=False)
+    assert ask(server, "/livez")[0].status == 200
+    assert ask(server, "/readyz")[0].status == 503
+
+
+def test_livez_fails_when_the_loop_stands_still(health: Health) -> None:
+    """The limit is a setting."""
+    server = Server(Http(port=0, live_timeout_s=0.01), health)
+    server.start()
+    time.sleep(0.02)  # the loop's silence itself is under test
+    response, body = ask(server, "/livez")
+    server.stop()
+    assert response.status == 503
+    assert "has not gone round" in json.loads(body)["why"]
+
+
+def test_status_gives_samples_after_a_number(server: Server, health: Health) -> None:
+    """The page asks for what it lacks; the server takes samples by itself."""
+    deadline = time.monotonic() + 10
+    while not health.samples(after=1):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    everything = json.loads(ask(server, "/status.json")[1])
+    later = json.loads(ask(server, "/status.json?after=1")[1])
+    assert everything["samples"][0][0] == 1
+    assert later["samples"][0][0] == 2
+    assert json.loads(ask(server, "/status.json?after=%27--")[1])["samples"][0][0] == 1
+
+
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
+def test_only_get_and_head_are_answered(server: Server, method: str) -> None:
+    """Everything else is 405 and says what would do."""
+    response, _ = ask(server, "/livez", method)
+    assert response.status == 405
+    assert response.headers["Allow"] == "GET, HEAD"
+
+
+@pytest.mark.parametrize("path", ["/", "/metrics", "/livez", "/readyz", "/status.json", "/nothing"])
+def test_every_answer_has_safe_headers(server: Server, path: str) -> None:
+    """Also an error; HEAD says the same as GET without the body."""
+    for method in ("GET", "HEAD"):
+        response, body = ask(server, path, method)
+        headers = response.headers
+        assert "default-src 'none'" in (headers["Content-Security-Policy"] or "")
+        assert "unsafe" not in (headers["Content-Security-Policy"] or "")
+        assert headers["X-Content-Type-Options"] == "nosniff"
+        assert headers["Referrer-Policy"] == "no-referrer"
+        assert headers["Cache-Control"] == "no-store"
+        assert headers["Server"] == "projector"
+        assert bool(body) is (method == "GET")
+
+
+def test_an_unknown_address_is_not_repeated(server: Server) -> None:
+    """The error holds nothing of the request."""
+    response, body = ask(server, "/<script>geheim</script>")
+    assert (response.status, body) == (404, b"Not Found\n")
+
+
+def test_the_page_is_one_file_without_outside_addresses() -> None:
+    """No link or source but to this server itself."""
+    page = Path(projector_http.__file__).with_name("status.html").read_text()
+    addresses = set(re.findall(r"(?:https?:)?//[a-z][^\"'\s<>]*", page))
+    assert addresses == {"http://www.w3.org/2000/svg"}  # a name, not an address
+
+
+def test_a_port_in_use_names_the_setting(server: Server, health: Health) -> None:
+    """The message says which setting to change."""
+    with pytest.raises(
+        ConfigurationError, match=r"PROJECTOR_HTTP__PORT: cannot listen on .*in use"
+    ):
+        Server(Http(port=server.port), health).start()
+
+
+def test_a_foreign_address_names_the_setting(health: Health) -> None:
+    """An address that this machine does not have is the host's fault, not the port's."""
+    with pytest.raises(ConfigurationError, match="PROJECTOR_HTTP__HOST"):
+        Server(Http(host="192.0.2.1", port=0), health).start()
+
+
+def test_ipv6_is_an_address_too(health: Health) -> None:
+    """`::1` listens on IPv6's loopback."""
+    if not socket.has_ipv6:
+        pytest.skip("no IPv6 here")
+    server = Server(Http(host="::1", port=0), health)
+    server.start()
+    with socket.create_connection(("::1", server.port), timeout=5) as client:
+        client.sendall(b"GET /livez HTTP/1.0\r\n\r\n")
+        assert client.recv(100).startswith(b"HTTP/1.0 200")
+    server.stop()
+
+
+def test_clients_that_dawdle_neither_block_nor_pile_up(
+    server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However many connect and say nothing, they are refused or hung up and probes get through."""
+    monkeypatch.setattr(projector_http, "_REQUEST_TIMEOUT_S", 0.5)
+    idle = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(40)]
+    for client in idle:
+        assert client.recv(1) == b""  # hung up on, within the time of a request
+        client.close()
+    assert ask(server, "/livez")[0].status == 200
+
+
+def test_a_request_in_drops_is_cut_off(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is for the whole request, so a byte now and then does not keep a thread."""
+    monkeypatch.setattr(projector_http, "_REQUEST_TIMEOUT_S", 0.5)
+    started = time.monotonic()
+    is_dropped = False
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        while not is_dropped and time.monotonic() - started < 10:
+            try:
+                client.sendall(b"G")
+                time.sleep(0.02)  # the drops themselves
+            except OSError:  # broken pipe or reset, as the kernel likes
+                is_dropped = True
+    assert is_dropped
+    assert time.monotonic() - started < 4
