@@ -71,7 +71,8 @@ class Daemon:
         self._redis_asked_at = float("-inf")
         self._schema = settings.mysql.parsed_url.database or ""
         self._watches: list[Watch] = []
-        self._is_redefined = False  # a watched table's definition changed: learn the keys anew
+        self._is_redefined = False  # a watched table's definition changed: learn the keys anew,
+        self._is_whole = True  # but not within a transaction, which the next term would meet again
 
     def stop(self) -> None:
         """End soon, after the batch under way. Safe to call from a signal handler."""
@@ -265,7 +266,7 @@ class Daemon:
                     self._health.tail_lag_s() or 0.0, self._settings.reconcile.yield_at_lag_s
                 )
             self._health.progress()
-            if self._is_current(lanes) or self._is_redefined:
+            if self._is_current(lanes) or (self._is_redefined and self._is_whole):
                 break
         for lane in lanes:
             lane.pipeline.flush()
@@ -276,8 +277,9 @@ class Daemon:
         times = transactions.commit_times
         if times:
             self._health.received(times[0])
+        self._is_whole = transactions.position is not None
         if any(isinstance(change, TableChange) for change in transactions.changes):
-            self._is_redefined = transactions.position is not None
+            self._is_redefined = True
         for lane in lanes:
             position = transactions.position
             if position is None or not lane.is_beyond(position):
