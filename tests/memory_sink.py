@@ -13,13 +13,14 @@ import time
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal
+from typing import Literal, TypeVar
 
 from projector.debt import ALL
 from projector.errors import DocumentRefusedError, FencedError, TransientError
 from projector.model import Applied, Batch, Checkpoint
 from projector.ports import Lease
-from projector.position import Position
+
+Value = TypeVar("Value")
 
 Records = dict[str, str]
 
@@ -129,6 +130,10 @@ class MemorySink:
         limit = store.max_value_bytes
         if large := frozenset(k for k, v in batch.documents.items() if len(v) > limit):
             raise DocumentRefusedError(large, f"larger than the store takes ({limit} bytes)")
+        if self._stamp is None:
+            raise FencedError("the checkpoint was not read in this term")
+        if self._checkpoint is None and (batch.position is None or batch.fingerprint is None):
+            raise ValueError("the first write of a store needs position and fingerprint")
         if self._sent is None or self._sent[0] is not batch:
             self._sent = (batch, secrets.token_hex(8))
         stamp = self._sent[1]
@@ -201,9 +206,9 @@ class MemorySink:
     def _write_all(self, batch: Batch, stamp: str) -> None:
         store, before = self.store, self.store.checkpoint
         store.checkpoint = Checkpoint(
-            position=batch.position or _position(before),
+            position=given(batch.position, before.position if before else None),
             stamp=stamp,
-            fingerprint=batch.fingerprint or (before.fingerprint if before else ""),
+            fingerprint=given(batch.fingerprint, before.fingerprint if before else None),
             committed_at=batch.committed_at or (before.committed_at if before else 0.0),
             documents=0,
         )
@@ -229,7 +234,8 @@ def _place(document_id: str) -> int:
     return 1 + zlib.crc32(document_id.encode())
 
 
-def _position(before: Checkpoint | None) -> Position:
-    if before is None:
-        raise ValueError("the first write of a store needs a position")
-    return before.position
+def given(new: Value | None, known: Value | None) -> Value:
+    """The new value, or the known one; the first write has all of them."""
+    found = known if new is None else new
+    assert found is not None
+    return found

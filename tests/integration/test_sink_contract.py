@@ -114,11 +114,13 @@ def test_what_is_applied_is_there(store: Store) -> None:
     assert second.epoch > sink.epoch - 1
 
 
-def test_the_first_write_needs_a_position(store: Store) -> None:
-    """A checkpoint without one would mean nothing."""
+def test_the_first_write_needs_position_and_fingerprint(store: Store) -> None:
+    """A checkpoint without them would mean nothing."""
     sink = leader(store)
     with pytest.raises(ValueError, match="position"):
-        sink.apply(batch({"1": "a"}))
+        sink.apply(batch({"1": "a"}, fingerprint="f"))
+    with pytest.raises(ValueError, match="fingerprint"):
+        sink.apply(batch({"1": "a"}, number=1))
     assert sink.count() == 0
 
 
