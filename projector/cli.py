@@ -19,11 +19,11 @@ import structlog
 import typer
 from rich.console import Console
 
-from projector import __version__, logs, preflight, reports, settings
+from projector import __version__, explain, logs, preflight, reports, settings
 from projector import verify as verification
 from projector.binlog import BinlogSource
 from projector.daemon import Daemon, Parts
-from projector.database import engine
+from projector.database import Connection, engine
 from projector.errors import ConfigurationError, ExitCode, OperatorError, ProjectorError
 from projector.health import Health
 from projector.http import Server
@@ -230,6 +230,38 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
             reports.show_checks(out, checks)
         failed = any(check.status == "failed" for check in checks)
         raise typer.Exit(ExitCode.DIFFERENT if failed else ExitCode.OK)
+
+
+@app.command("explain")
+def explain_(
+    config: ConfigOption = None,
+    table: Annotated[
+        str | None, typer.Option("--table", help="What a change of a row there would touch.")
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option("--key", help="The row's primary key; composite: a:b.")
+    ] = None,
+    as_json: JsonOption = False,
+    projection: ProjectionOption = None,
+) -> None:
+    """Show the queries with the server's EXPLAIN, and how a changed row's documents are found."""
+    with failures_explained():
+        if (table is None) != (key is None):
+            raise ConfigurationError("--table and --key go together", "Give both or neither.")
+        chosen = settings.load(config)
+        plan = choose_plan(load_projections(chosen.projection), projection)
+        connection = Connection(engine(chosen.mysql.parsed_read_url, chosen.mysql))
+        report: dict[str, Any] = {"projection": plan.name}
+        if table is not None and key is not None:
+            report["touched"] = explain.touched(plan, table, key, connection)
+        else:
+            report["queries"] = explain.queries(plan, connection)
+            report["routes"] = explain.routes(plan)
+        connection.close()
+        if as_json:
+            print_json(report)
+        else:
+            sys.stdout.write(explain.as_text(report) + "\n")
 
 
 @app.command()
