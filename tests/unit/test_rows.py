@@ -1,6 +1,7 @@
 """Rows that are easy to decode wrong: rare values, images without columns, little knowledge."""
 
 import struct
+import zlib
 from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
@@ -180,6 +181,81 @@ def test_an_update_of_nothing_read_is_only_counted() -> None:
     assert decoded == ([(2,)], [(2,)], 2)
     whole = numbers([0], compared=[0, 1, 2]).decode(UPDATE, body, 0, len(body))
     assert whole == ([(1,), (2,)], [(1,), (2,)], 2)
+
+
+def test_a_null_that_moves_is_a_change() -> None:
+    """The same bytes in another column are another row."""
+    body = event(3, 7, 7, rows=b"\x01\x05\x06" + b"\x02\x05\x06")
+    decoded = numbers([2], compared=[0, 1]).decode(UPDATE, body, 0, len(body))
+    assert decoded == ([(6,)], [(6,)], 1)
+
+
+def test_images_with_other_columns_are_not_compared() -> None:
+    """Under MINIMAL the bytes of the key before say nothing of another column's after."""
+    body = event(3, 0b001, 0b010, rows=b"\x00\x05" + b"\x00\x05")
+    decoded = numbers([0, 1], compared=[0, 1]).decode(UPDATE, body, 0, len(body))
+    assert decoded == ([(5, MISSING)], [(MISSING, 5)], 1)
+
+
+def test_rows_of_another_table_are_refused() -> None:
+    """Rows of another width than their table map are never read by it."""
+    body = event(2, 0b11, rows=b"\x00\x01\x02")
+    with pytest.raises(DamagedEventError):
+        numbers([0]).decode(WRITE, body, 0, len(body))
+
+
+@pytest.mark.parametrize("said", [2, 4])
+def test_a_compressed_value_has_the_length_that_it_says(said: int) -> None:
+    """What decompresses to more or less is damage."""
+    packed = bytes([0x81, said]) + zlib.compress(b"abc")
+    data = len(packed).to_bytes(2, "little") + packed
+    with pytest.raises(DamagedEventError):
+        value(Type.BLOB_COMPRESSED, 2, column("text", charset="ascii"), data)
+    right = bytes([0x81, 3]) + packed[2:]
+    data = len(right).to_bytes(2, "little") + right
+    assert value(Type.BLOB_COMPRESSED, 2, column("text", charset="ascii"), data) == "abc"
+
+
+def table_map(types: bytes, metadata: bytes, size: int, rest: bytes = b"") -> bytes:
+    """The body of a table map whose metadata claims to have a size."""
+    nulls = bytes((len(types) + 7) // 8)
+    return (
+        bytes(8)
+        + b"\x01s\0\x01t\0"
+        + bytes([len(types)])
+        + types
+        + bytes([size])
+        + (metadata + nulls + rest)
+    )
+
+
+@pytest.mark.parametrize(
+    ("types", "metadata", "size"),
+    [
+        (b"\x0f\x03", b"\x0a\x00", 1),
+        (b"\x0f\x03", b"\x0a\x00", 3),
+        (b"\xfc", b"\x05", 1),
+        (b"\xfc", b"\x00", 1),
+        (b"\x12", b"\x07", 1),
+        (b"\xfe", b"\xf7\x09", 2),
+        (b"\xf6", b"\x05\x06", 2),
+    ],
+)
+def test_metadata_that_cannot_be_is_refused(types: bytes, metadata: bytes, size: int) -> None:
+    """Lengths of lengths, fractions, scales, and the size of the metadata itself are checked."""
+    with pytest.raises(DamagedEventError):
+        TableMap.parse(table_map(types, metadata, size))
+    with pytest.raises(DamagedEventError):
+        TableMap.parse(table_map(types, metadata, size, b"\x00"))
+
+
+def test_the_log_gives_names_and_signs() -> None:
+    """A sign for each number, the highest bit first; texts in between have none."""
+    names = b"\x04\x06\x01a\x01b\x01c"
+    body = table_map(b"\x01\x0f\x08", b"\x0a\x00", 2, b"\x01\x01\x40" + names)
+    found = TableMap.parse(body)
+    assert found.unsigned == (False, False, True)
+    assert found.column_names == ("a", "b", "c")
 
 
 def test_old_temporal_columns_are_stepped_over() -> None:
