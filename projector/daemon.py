@@ -34,7 +34,7 @@ from projector.model import RowsChange, TableChange, Transactions, Watch
 from projector.ports import Sink, Source
 from projector.position import Position
 from projector.projection import Plan
-from projector.reconcile import SCRUB
+from projector.reconcile import BACKGROUND
 from projector.settings import Settings
 
 _IDLE_WAIT_S = 0.5
@@ -320,7 +320,7 @@ class Daemon:
     def _show(self, lanes: Sequence[Lane]) -> None:
         """Tell health what is known; at most of the first projection where only one can be."""
         debts = [debt for lane in lanes for key, debt in lane.pipeline.known.debts.items()
-                 if key != SCRUB]  # fmt: skip
+                 if key not in BACKGROUND]  # fmt: skip
         metrics.debts.set(len(debts))
         whole = [debt for debt in debts if debt.scope == "all"]
         resync = None

@@ -21,7 +21,7 @@ from projector.fetch import Fetched, Fetcher
 from projector.lane import Lane
 from projector.model import Watch
 from projector.projection import Plan
-from projector.reconcile import SCRUB
+from projector.reconcile import BACKGROUND
 from projector.settings import Settings
 from projector.sink_redis import RedisSink
 from projector.verify import Sides, differing_fields
@@ -56,7 +56,7 @@ class Inquiry:
             "fingerprint": fields.get("fingerprint"),
             "fingerprint_now": self.plan.fingerprint,
             "resync": resync or None,
-            "owed": sorted(self._debts().keys() - {SCRUB}),
+            "owed": sorted(self._debts().keys() - BACKGROUND),
             "quarantined": len(quarantine),
             "quarantine": dict(sorted(quarantine.items())[:20]),
         }

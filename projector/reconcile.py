@@ -23,6 +23,8 @@ from projector.pipeline import Pipeline
 from projector.ports import Sink
 
 SCRUB = "scrub"  # the key of the slow walk in the background
+REFRESH = "refresh"  # of the search for what a filter no longer admits because time has passed
+BACKGROUND = frozenset({SCRUB, REFRESH})  # nobody waits for these
 _CHUNK_TARGET_S = 0.25
 _AHEAD = 2  # chunks read ahead: one may be read while another is settled
 _SCAN_COUNT = 1000
@@ -139,12 +141,14 @@ class Walker:
         self._cut_cursor: str | None = None
         self._is_cut = False  # the phase's last chunk has been cut
         self._rest_until = 0.0
+        self._refresh_s = pipeline.plan.projection.refresh_s
+        self._refresh_at = time.monotonic() + (self._refresh_s or 0.0)
         self._found = {"missing": 0, "stale": 0, "orphan": 0}  # by the scrub's pass so far
 
     @property
     def is_idle(self) -> bool:
-        """Nothing is owed but the scrub."""
-        return not (self._pipeline.known.debts.keys() - {SCRUB})
+        """Nothing is owed that anybody waits for."""
+        return not (self._pipeline.known.debts.keys() - BACKGROUND)
 
     @property
     def is_resting(self) -> bool:
@@ -177,6 +181,10 @@ class Walker:
         if key == SCRUB and debt is None:
             debt = Debt("all", SCRUB, started_at=time.time())
             self._pipeline.known.debts[SCRUB] = debt
+        if key == REFRESH and debt is None and self._refresh_s:
+            debt = Debt("all", REFRESH, phase="orphans", started_at=time.time())
+            self._pipeline.known.debts[REFRESH] = debt
+            self._refresh_at = time.monotonic() + self._refresh_s
         if key is None or debt is None:
             return
         if not self._flights:
@@ -203,6 +211,8 @@ class Walker:
         keys = sorted((k for k in debts if k != SCRUB), key=lambda k: order[debts[k].scope])
         if keys:
             return keys[0]
+        if self._refresh_s and time.monotonic() >= self._refresh_at:
+            return REFRESH
         if not self._scrub_interval_s or time.monotonic() < self._rest_until:
             return None
         return SCRUB
@@ -230,6 +240,8 @@ class Walker:
         """A pass of the scrub is a verification: tell its differences when it ends."""
         if debt.reason != SCRUB:
             return
+        if debt.phase == "orphans" and self._refresh_s:
+            found = Differences()  # no mistake: time has passed
         for kind in self._found:
             self._found[kind] += len(getattr(found, kind))
         if len(found):

@@ -123,7 +123,9 @@ class Projection:
 
     `name`: the Redis hash. The document's id is the root's primary key. `fields` are columns or
     labelled expressions over root and joins; masks wrap a (labelled) column. `document`: optional
-    Pydantic model that readers use; the projection must fill exactly its fields.
+    Pydantic model that readers use; the projection must fill exactly its fields. `refresh_s`: with
+    a `where` that time alone makes false (`closed_at > NOW() - INTERVAL 90 DAY`), how often to look
+    for documents that it no longer admits; each look reads the keys of all documents.
     """
 
     name: str
@@ -133,6 +135,15 @@ class Projection:
     collections: Sequence[Many | Aggregate] = ()
     where: Expression | None = None
     document: type[BaseModel] | None = field(default=None)
+    refresh_s: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.refresh_s is not None and (self.refresh_s <= 0 or self.where is None):
+            raise ConfigurationError(
+                f"{self.name}: refresh_s is a number of seconds above 0, for a projection with a"
+                " where",
+                "Correct it or leave it out.",
+            )
 
 
 def binary(column: Expression) -> Cast[bytes]:

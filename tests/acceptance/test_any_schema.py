@@ -194,3 +194,23 @@ def test_a_resync_of_one_projection_leaves_the_others_alone(shop: World) -> None
     assert shop.daemon.run("verify", "--projection", "stock", "--repair").returncode == 0
     wait_for(lambda: b"{}" not in shop.redis.hvals("stock"), shop.daemon)
     shop.check()
+
+
+def test_documents_leave_the_hash_when_time_alone_passes(shop: World) -> None:
+    """A filter over the clock: nothing is written any more, and the document goes in its time."""
+    shop.daemon.environment["PROJECTOR_PROJECTION"] = "tests.examples.shop:recent_orders"
+    shop.daemon.environment["PROJECTOR_RECONCILE__SCRUB_INTERVAL_S"] = "0"
+    with shop.connection.cursor() as cursor:
+        cursor.execute("SET SESSION time_zone = '+00:00'")
+        for key, age_s in ((1, 56), (2, 0), (3, 100)):
+            cursor.execute(
+                "INSERT INTO orders (id, state, net, tax_percent, placed_at)"
+                f" VALUES (0x{key:02}, 'open', 1, 0, NOW(3) - INTERVAL {age_s} SECOND)"
+            )
+    shop.daemon.start()
+    await_checkpoint(shop.redis, shop.connection, shop.daemon, "recent")
+    ids = [f"{key:02}000000-0000-0000-0000-000000000000" for key in (1, 2)]
+    assert sorted(shop.redis.hkeys("recent")) == [i.encode() for i in ids]
+    wait_for(lambda: not shop.redis.hexists("recent", ids[0]), shop.daemon, timeout_s=20)
+    assert shop.redis.hexists("recent", ids[1])
+    assert shop.daemon.run("verify").returncode == 0

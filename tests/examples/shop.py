@@ -232,3 +232,12 @@ stock_by_shelf = Projection(
         ),
     ],
 )
+
+# Only what was placed within the last minute: orders leave the hash when time alone passes.
+recent_orders = Projection(
+    name="recent",
+    root=orders,
+    where=orders.c.placed_at > func.now() - sa.text("INTERVAL 1 MINUTE"),
+    fields=[orders.c.id],
+    refresh_s=1,
+)

@@ -23,7 +23,9 @@ def helpdesk(database: DatabaseServer, fresh_database: str) -> Iterator[tuple[Pr
     database.load_sql((TESTS / "helpdesk.sql").read_text("utf-8"), fresh_database)
     connection = database.connect(fresh_database)
     seed(connection, 300)
-    yield Projector(database.url(fresh_database), "redis://127.0.0.1:1/1"), connection
+    daemon = Projector(database.url(fresh_database), "redis://127.0.0.1:1/1")
+    yield daemon, connection
+    daemon.__exit__(None)
     connection.close()
 
 
@@ -130,3 +132,4 @@ def test_strings_and_composite_keys_are_explained(
         "touched"
     ]
     assert "c%3A1:B:7" in found["ids"]
+    daemon.__exit__(None)
