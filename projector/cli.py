@@ -19,7 +19,7 @@ import structlog
 import typer
 from rich.console import Console
 
-from projector import __version__, explain, logs, preflight, reports, settings
+from projector import __version__, explain, logs, preflight, reports, scaffold, settings
 from projector import verify as verification
 from projector.binlog import BinlogSource
 from projector.daemon import Daemon, Parts
@@ -262,6 +262,17 @@ def explain_(
             print_json(report)
         else:
             sys.stdout.write(explain.as_text(report) + "\n")
+
+
+@app.command("scaffold")
+def scaffold_(
+    table: Annotated[str, typer.Argument(metavar="TABLE", help="The table of the documents.")],
+    config: ConfigOption = None,
+) -> None:
+    """Print a projection's module for an existing table: its columns, joins and collections."""
+    with failures_explained():
+        chosen = settings.load(config)
+        sys.stdout.write(scaffold.module(chosen.mysql.parsed_read_url, chosen.mysql, table))
 
 
 @app.command()

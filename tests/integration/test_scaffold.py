@@ -1,0 +1,167 @@
+"""`projector scaffold TABLE`: what it prints runs as printed."""
+
+import contextlib
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from projector.projection import Plan
+from tests.projector_process import Projector
+from tests.seed import seed
+from tests.servers import DatabaseServer, RedisServer
+
+pytestmark = pytest.mark.server
+
+TESTS = Path(__file__).parent.parent
+
+
+class CommandLine(Projector):
+    """A daemon that need not run."""
+
+    def close(self) -> None:
+        self.__exit__(None)
+
+
+class Scaffolded:
+    """A module as printed, and the command line with it as its projection."""
+
+    def __init__(self, url: str, redis_url: str, table: str, folder: Path) -> None:
+        with contextlib.closing(CommandLine(url, redis_url)) as first:
+            printed = first.run("scaffold", table)
+        assert printed.returncode == 0, printed.stderr
+        self.text = printed.stdout
+        name = f"made_of_{table.replace('.', '_')}"
+        (folder / f"{name}.py").write_text(self.text, "utf-8")
+        self.daemon = CommandLine(
+            url, redis_url, PROJECTOR_PROJECTION=f"{name}:documents", PYTHONPATH=str(folder)
+        )
+
+    def close(self) -> None:
+        self.daemon.close()
+
+    def documents(self, redis: Any, key: str) -> dict[str, Any]:
+        """Run until everything is there; also compare it with the database."""
+        self.daemon.start("--until-current")
+        assert self.daemon.wait(60) == 0, self.daemon.log()
+        assert self.daemon.run("verify").returncode == 0
+        return {k.decode(): json.loads(v) for k, v in redis.hgetall(key).items()}
+
+
+def test_a_ticket_is_scaffolded_whole(
+    database: DatabaseServer, fresh_database: str, fresh_redis: RedisServer, tmp_path: Path
+) -> None:
+    """Foreign keys followed, roles told apart, children as collections, true JSON."""
+    database.load_sql((TESTS / "helpdesk.sql").read_text("utf-8"), fresh_database)
+    with database.connect(fresh_database) as connection, fresh_redis.client(db=1) as redis:
+        seed(connection, 60)
+        made = Scaffolded(database.url(fresh_database), fresh_redis.url(db=1), "tickets", tmp_path)
+        with contextlib.closing(made):
+            documents = made.documents(redis, "tickets")
+        with connection.cursor() as cursor:
+            cursor.execute(
+                "SELECT t.id, t.title, s.name, o.name, u.full_name, t.custom_fields,"
+                " (SELECT COUNT(*) FROM ticket_comments c WHERE c.ticket_id = t.id)"
+                " FROM tickets t JOIN ticket_statuses s ON s.id = t.status_id"
+                " JOIN departments d ON d.id = t.department_id"
+                " JOIN organizations o ON o.id = d.organization_id"
+                " JOIN users u ON u.id = t.requester_id"
+            )
+            rows = list(cursor.fetchall())
+    assert len(documents) == len(rows) > 50
+    for key, title, status, organization, requester, custom, comments in rows:
+        document = documents[str(key)]
+        assert document["title"] == title
+        assert document["status_name"] == status
+        assert document["department_organization_name"] == organization
+        assert document["requester_full_name"] == requester
+        assert len(document["ticket_comments"]) == comments
+        assert document["custom_fields"] == (None if custom is None else json.loads(custom))
+    assert any(isinstance(d["custom_fields"], dict) for d in documents.values())
+    assert any(d["ticket_tags"] and "tag_name" in d["ticket_tags"][0] for d in documents.values())
+
+
+def test_every_table_of_the_helpdesk_can_be_scaffolded(
+    mysql: DatabaseServer, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """Whatever refers to whatever, also to itself: the server takes all queries."""
+    name = "scaffolded_helpdesk"
+    mysql.drop_database(name)
+    mysql.create_database(name)
+    mysql.load_sql((TESTS / "helpdesk.sql").read_text("utf-8"), name)
+    for (table,) in mysql.execute("SHOW TABLES", database=name):
+        made = Scaffolded(mysql.url(name), redis_server.url(db=1), table, tmp_path)
+        with contextlib.closing(made):
+            explained = made.daemon.run("explain", "--json")
+        assert explained.returncode == 0, made.text + explained.stderr
+        assert json.loads(explained.stdout)["queries"]
+    mysql.drop_database(name)
+
+
+def test_keys_of_every_kind_are_scaffolded(
+    database: DatabaseServer, fresh_database: str, fresh_redis: RedisServer, tmp_path: Path
+) -> None:
+    """UUIDs, strings, composite foreign keys, reserved words, a type without JSON."""
+    database.load_sql((TESTS / "examples" / "shop.sql").read_text("utf-8"), fresh_database)
+    with database.connect(fresh_database) as connection, connection.cursor() as cursor:
+        cursor.execute(
+            "ALTER TABLE orders ADD COLUMN `class` POINT NULL, ADD COLUMN `keys` INT NULL,"
+            " ADD COLUMN `strange name` INT NULL,"
+            " ADD FOREIGN KEY (customer_id) REFERENCES customers (id)"
+        )
+        cursor.execute("ALTER TABLE order_lines ADD FOREIGN KEY (order_id) REFERENCES orders (id)")
+        cursor.execute(
+            "ALTER TABLE shipments"
+            " ADD FOREIGN KEY (order_id, line_no) REFERENCES order_lines (order_id, line_no)"
+        )
+        cursor.execute("INSERT INTO customers (id, full_name) VALUES (0x01, 'Ann')")
+        cursor.execute(
+            "INSERT INTO orders (id, customer_id, state, net, tax_percent, `keys`)"
+            " VALUES (0x02, 0x01, 'open', 10, 7, 5)"
+        )
+        cursor.execute("INSERT INTO order_lines VALUES (0x02, 1, 'a', 3, 0)")
+        cursor.execute("INSERT INTO shipments VALUES (9, 0x02, 1, 'post')")
+    url, redis_url = database.url(fresh_database), fresh_redis.url(db=1)
+    with fresh_redis.client(db=1) as redis:
+        made = Scaffolded(url, redis_url, "orders", tmp_path)
+        with contextlib.closing(made):
+            [document] = made.documents(redis, "orders").values()
+        assert document["id"].startswith("02000000-")
+        assert document["customer_full_name"] == "Ann"
+        assert document["gross"] == "10.70"
+        assert document["keys"] == 5
+        assert document["strange name"] is None
+        assert "class" not in document
+        assert document["order_lines"] == [
+            {"line_no": 1, "sku": "a", "quantity": 3, "is_removed": False}
+        ]
+        lines = Scaffolded(url, redis_url, f"{fresh_database}.order_lines", tmp_path)
+        with contextlib.closing(lines):
+            [document] = lines.documents(redis, "order_lines").values()
+        assert document["shipments"] == [{"id": 9, "carrier": "post"}]
+
+
+def test_the_example_of_the_manual_is_a_projection() -> None:
+    """What schema/WRITING.md shows can be copied."""
+    text = (TESTS.parent / "schema" / "WRITING.md").read_text("utf-8")
+    [code] = re.findall(r"```python\n(import .*?)```", text, re.DOTALL)
+    scope: dict[str, Any] = {}
+    exec(code, scope)
+    plan = Plan(scope["documents"])
+    assert plan.name == "orders"
+    assert len(plan.levels) == 3
+
+
+def test_mistakes_are_explained(mysql: DatabaseServer, redis_server: RedisServer) -> None:
+    """A table that is not there; a server that is not there."""
+    with contextlib.closing(CommandLine(mysql.url("mysql"), redis_server.url(db=1))) as daemon:
+        done = daemon.run("scaffold", "nothing")
+        assert done.returncode != 0
+        assert "there is no table nothing" in done.stderr
+        daemon.environment["PROJECTOR_MYSQL__URL"] = "mysql+pymysql://u:secret@127.0.0.1:1/d"
+        done = daemon.run("scaffold", "nothing")
+        assert done.returncode != 0
+        assert "Traceback" not in done.stderr
+        assert "secret" not in done.stderr
