@@ -156,15 +156,15 @@ class _Listener(ThreadingHTTPServer):
         self.server_name, self.server_port = self.settings.host, self.server_address[1]
 
     def process_request(self, request: Any, client_address: Any) -> None:
-        """Start a thread for the request, unless there are too many."""
+        """Start a thread for the request; with too many open the oldest makes room, so that a
+        probe gets its answer whoever else holds connections open."""
         with self._open_lock:
-            busy = len(self._open) >= _REQUESTS_AT_ONCE
-            if not busy:
-                self._open[request] = time.monotonic()
-        if busy:
-            self.shutdown_request(request)
-        else:
-            super().process_request(request, client_address)
+            if len(self._open) >= _REQUESTS_AT_ONCE:
+                oldest = next(iter(self._open))
+                del self._open[oldest]
+                _hang_up(oldest)
+            self._open[request] = time.monotonic()
+        super().process_request(request, client_address)
 
     def shutdown_request(self, request: Any) -> None:
         """Forget the request and close its connection."""
