@@ -89,6 +89,7 @@ class Lane:
             checkpoint,
             {key: _resumed(Debt.from_json(text)) for key, text in checkpoint.debts.items()},
             set(self.sink.quarantined()),
+            is_tampered=not checkpoint.is_intact,
         )
         metrics.quarantined.set(len(known.quarantine))
         cascades = hidden(self._foreign_keys, self.plan, self._schema)

@@ -119,24 +119,32 @@ class Router:
             old, new = step.values(before), step.values(after)
             is_gone = change.kind is Kind.DELETE
             if MISSING not in old:
-                merged = tuple(o if n is MISSING else n for o, n in zip(old, new, strict=True))
-                self._found(step, {old, merged}, affected)
+                self._found(step, {old, _merged(old, new)}, affected)
             elif step.by_key is None or is_gone or any(n is not MISSING for n in new):
                 # What the column held before is in no image and no longer in the table.
                 self._incomplete(step, change, new, affected)
             else:
-                key = step.key(after)
-                key = step.key(before) if MISSING in key else key
-                affected.look_ups.setdefault(step.by_key.name, set()).add(key)
+                self._by_key(step.by_key, _merged(step.key(before), step.key(after)), affected)
+
+    def _by_key(self, look_up: LookUp, key: Values, affected: Affected) -> None:
+        if MISSING in key:  # a key column left to its default
+            affected.repairs.add("image")
+        else:
+            affected.look_ups.setdefault(look_up.name, set()).add(key)
 
     def _incomplete(self, step: _Step, change: RowsChange, new: Values, affected: Affected) -> None:
         if change.kind is Kind.INSERT and step.by_key is not None:
             for row in change.after:
-                affected.look_ups.setdefault(step.by_key.name, set()).add(step.key(row))
+                self._by_key(step.by_key, step.key(row), affected)
             return
         if MISSING not in new and change.kind is not Kind.DELETE:
             self._found(step, {new}, affected)
         affected.repairs.add("image")
+
+
+def _merged(old: Values, new: Values) -> Values:
+    """What a row holds after an update: what the image after lacks has not changed."""
+    return tuple(o if n is MISSING else n for o, n in zip(old, new, strict=True))
 
 
 def _step(route: Route, columns: Sequence[str]) -> _Step:

@@ -21,8 +21,11 @@ from projector.position import file_number
 from projector.settings import Mysql
 
 _CLOCK_INTERVAL_S: Final = 60.0
+_ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPES: Final = {"n": "\n", "r": "\r", "0": "\0", "t": "\t", "Z": "\x1a"}
 _COLUMNS: Final = (
-    "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, CHARACTER_SET_NAME FROM information_schema.COLUMNS"
+    "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, CHARACTER_SET_NAME, DATETIME_PRECISION"
+    " FROM information_schema.COLUMNS"
     " WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s ORDER BY ORDINAL_POSITION"
 )
 # Names through which a statement can change tables that it does not name.
@@ -110,14 +113,19 @@ class Catalog:
 
 
 def _column(row: Sequence[Any]) -> ColumnInfo:
-    name, type_name, full_type, charset = row
+    name, type_name, full_type, charset, fraction = row
     lowered = str(type_name).lower()
     members = _members(str(full_type)) if lowered in {"enum", "set"} else ()
     unsigned = any(word in str(full_type).lower() for word in ("unsigned", "zerofill"))
-    return ColumnInfo(str(name), lowered, unsigned and not members, charset, members)
+    unsigned = unsigned and not members
+    return ColumnInfo(str(name), lowered, unsigned, charset, members, int(fraction or 0))
 
 
 def _members(full_type: str) -> tuple[str, ...]:
     """Take the members out of `enum('a','b''c')`."""
     quoted = re.findall(r"'((?:[^'\\]|''|\\.)*)'", full_type, re.DOTALL)
-    return tuple(text.replace("''", "'") for text in quoted)
+    return tuple(_ESCAPE.sub(_unescaped, text.replace("''", "'")) for text in quoted)
+
+
+def _unescaped(match: re.Match[str]) -> str:
+    return _ESCAPES.get(match[1], match[1])

@@ -224,3 +224,22 @@ def test_nodes_know_their_path(plan: Plan) -> None:
     """From a tag's name up to the ticket."""
     tags: Node = next(n for n in plan.all_nodes() if n.table.name == "tags")
     assert [n.table.name for n in tags.path()] == ["tags", "ticket_tags", "tickets"]
+
+
+def test_a_key_half_changed_is_looked_up_whole(plan: Plan) -> None:
+    """MINIMAL images: one part of a composite key from the image before, one from after."""
+    watches = plan.watches(SCHEMA)
+    router = Router(plan, SCHEMA, watches)
+    [tags] = [w for w in watches if w.table.name == "ticket_tags"]
+    assert tags.columns == ("ticket_id", "tag_id")
+    moved = router.route([_update("ticket_tags", (1, 2), (MISSING, 3))])
+    assert moved.ids == {"1"}
+    assert not moved.repairs
+
+
+def test_a_key_left_to_its_default_becomes_a_repair(router: Router) -> None:
+    """Nobody can look up what no image holds."""
+    change = RowsChange(_table("ticket_comments"), Kind.INSERT, [], [(MISSING, MISSING)], 1)
+    affected = router.route([change])
+    assert affected.repairs == {"image"}
+    assert not affected.look_ups
