@@ -6,9 +6,10 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest
 SEEDS ?= 30
+GAMES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-faults demo dev bench bench-short bench-reader constraints clean
+.PHONY: help setup check format test test-faults gameday demo dev bench bench-short bench-reader constraints clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -36,11 +37,15 @@ format: setup  ## format, and mend what the linter can mend
 
 test: setup  ## the whole suite, on servers that are found or made
 	$(BIN)/python -m tests.servers ensure
-	$(PYTEST) -m "not faults"
+	$(PYTEST) -m "not faults and not gameday"
 
 test-faults: setup  ## a random workload under random faults; takes minutes; SEEDS=30 many times
 	$(BIN)/python -m tests.servers ensure
 	SEEDS=$(SEEDS) $(PYTEST) -m faults
+
+gameday: setup  ## each alert's fault and remedy, with a real Prometheus; takes minutes
+	$(BIN)/python -m tests.servers ensure
+	$(PYTEST) -m gameday -k "$(GAMES)"
 
 demo: setup  ## 5,000 tickets, private servers, the daemon, and what it does; KEEP=1 stays up
 	$(BIN)/python -m tests.demo
