@@ -222,6 +222,8 @@ def test_only_a_loop_that_stands_still_is_not_alive(leader: Health, clock: Clock
     assert live(leader.snapshot(), Http()).ok
     clock.now += 2
     assert not live(leader.snapshot(), Http()).ok
+    leader.update(mysql_up=True, redis_up=True)
+    leader.applied(clock.server, True, clock.server)
     assert not ready(leader.snapshot(), Http()).ok
     leader.progress()
     assert live(leader.snapshot(), Http()).ok

@@ -135,6 +135,13 @@ def test_every_answer_has_safe_headers(server: Server, path: str) -> None:
         assert bool(body) is (method == "GET")
 
 
+def test_head_sends_no_body(server: Server) -> None:
+    """The headers end the answer."""
+    with socket.create_connection(("127.0.0.1", server.port), timeout=5) as client:
+        client.sendall(b"HEAD /livez HTTP/1.0\r\n\r\n")
+        assert client.makefile("rb").read().endswith(b"\r\n\r\n")
+
+
 def test_an_unknown_address_is_not_repeated(server: Server) -> None:
     """The error holds nothing of the request."""
     response, body = ask(server, "/<script>geheim</script>")
@@ -176,7 +183,7 @@ def test_ipv6_is_an_address_too(health: Health) -> None:
 
 def test_a_probe_gets_through_however_many_clients_say_nothing(server: Server) -> None:
     """The oldest connections make room, so their number stays bounded and a probe never waits."""
-    idle = [socket.create_connection(("127.0.0.1", server.port), timeout=10) for _ in range(40)]
+    idle = [socket.create_connection(("127.0.0.1", server.port), timeout=3) for _ in range(40)]
     assert ask(server, "/livez")[0].status == 200
     for client in idle[:24]:
         assert client.recv(1) == b""  # hung up on
