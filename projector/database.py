@@ -64,7 +64,7 @@ def engine(url: URL, settings: Mysql) -> Engine:
         connect_args=connect_arguments(settings) | {"conv": dict(encoders)},
         isolation_level="AUTOCOMMIT",
         pool_size=4,
-        max_overflow=4,
+        max_overflow=-1,  # each projection keeps some; none waits for those of another
         pool_reset_on_return=None,
         skip_autocommit_rollback=True,
     )

@@ -129,24 +129,25 @@ def company(
 
 def test_a_shop_is_followed(shop: World) -> None:
     """Composite, string and UUID keys, three levels, links, aggregates, masks, filters, limits."""
-    shop.run(1, 150)
+    shop.run(1, 300)
     shop.daemon.start()
     shop.check()
     counts = []
     for round_ in range(4):
-        shop.run(10 + round_, 120)
+        shop.run(10 + round_, 300)
         counts.append(shop.check())
     assert sum(counts) > 20
+    assert [e for e in shop.daemon.events() if e["event"] == "retry"] == []
 
 
 def test_a_company_is_followed(company: World) -> None:
     """Several databases, self-references, one table in eight roles."""
-    company.run(2, 150)
+    company.run(2, 300)
     company.daemon.start()
     company.check()
     counts = []
     for round_ in range(4):
-        company.run(20 + round_, 120)
+        company.run(20 + round_, 300)
         counts.append(company.check())
     assert sum(counts) > 20
 
