@@ -3,6 +3,7 @@
 Where the library cannot read a log, its keys are those of the same statements logged plainly.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from random import Random
@@ -13,7 +14,7 @@ from projector.model import TableName, Watch
 from projector.position import Position
 from projector.projection.keys import literal
 from tests.integration.library_reading import Flat, flat, library_rows, same
-from tests.integration.random_tables import Table, random_statements, random_table
+from tests.integration.random_tables import Column, Table, random_statements, random_table
 from tests.integration.source_reading import reading
 from tests.servers import DatabaseServer, Flavour
 
@@ -145,6 +146,24 @@ def test_values_find_their_rows_in_sql(server: DatabaseServer, seed: int) -> Non
                     [row[table.keys.index("id")], row[table.keys.index("k")]],
                 )
                 assert (1,) in cursor.fetchall(), (name, value)
+
+
+def test_lengths_of_one_and_of_two_bytes_are_told_apart(server: DatabaseServer) -> None:
+    """Around 255 bytes, where the length before a value grows, each value is read whole."""
+    kinds = ["VARBINARY({})", "VARCHAR({}) CHARACTER SET latin1"]
+    if server.flavour is not Flavour.MYSQL:
+        kinds.append("VARBINARY({}) COMPRESSED")
+    types = [kind.format(size) for kind in kinds for size in range(253, 259)]
+    types += ["BINARY(255)", "CHAR(63)", "CHAR(64)"]
+    columns = [Column(f"c{i}", kind, lambda _: "''") for i, kind in enumerate(types)]
+    columns.append(Column("id", "INT UNSIGNED PRIMARY KEY", lambda _: "0"))
+    table = Table(tuple(columns), "")
+    filled = [f"REPEAT('x', {re.findall('[0-9]+', kind)[0]})" for kind in types]
+    rows = [[*filled, "1"], ["''"] * len(types) + ["2"]]
+    statements = [f"INSERT INTO t VALUES ({', '.join(values)})" for values in rows]
+    ours, _ = our_rows(server, watching(table), *run(server, table, statements))
+    expected = server.execute("SELECT * FROM t ORDER BY id", database=SCHEMA)
+    assert [after for _, _, after in ours] == [tuple(row) for row in expected]
 
 
 FEATURES = {

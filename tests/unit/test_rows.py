@@ -61,6 +61,8 @@ DIGITS = "98765432109876543210987654321098765"
         (Type.VARCHAR, 20, column("varchar", charset="koi8u"), b"\x01\x95", "•"),
         (Type.VARCHAR, 20, column("varchar", charset="utf8mb4"), b"\x01\xff", b"\xff"),
         (Type.VARCHAR, 300, column("varbinary"), b"\x02\x00a\x00", b"a\x00"),
+        (Type.VARCHAR, 255, column("varbinary"), b"\x01a", b"a"),
+        (Type.VARCHAR, 256, column("varbinary"), b"\x01\x00a", b"a"),
         (Type.STRING, 4, column("binary"), b"\x01a", b"a\0\0\0"),
         (Type.STRING, 16, column("uuid"), b"\x01\xe9", "e9000000-0000-0000-0000-000000000000"),
         (Type.STRING, 4, column("inet4"), b"\x01\x0a", "10.0.0.0"),
