@@ -37,6 +37,8 @@ format: setup  ## format, and mend what the linter can mend
 
 test: setup  ## the whole suite, on servers that are found or made
 	$(BIN)/python -m tests.servers ensure
+	$(BIN)/python -c 'from tests.browser import ensure_chromium; ensure_chromium()'
+	$(BIN)/python -c 'from tests.tools import ensure_tools; ensure_tools()'
 	$(PYTEST) -m "not faults and not gameday"
 
 test-faults: setup  ## a random workload under random faults; takes minutes; SEEDS=30 many times
