@@ -257,7 +257,7 @@ class Daemon:
             transactions = self._parts.source.read(_IDLE_WAIT_S if is_resting else _WALKING_WAIT_S)
             if transactions is not None:
                 self._apply(lanes, transactions)
-            if transactions is None or not transactions.count:
+            if is_resting and (transactions is None or not transactions.count):
                 self._log.flush()
             now = time.monotonic()
             if now - asked_at >= _REQUESTS_EVERY_S:
