@@ -13,7 +13,6 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -130,14 +129,6 @@ def _judge(figures: Figures) -> int:
             console.print(f"{name}: {ratio:.2f} of the floor, at least {least} wanted", style="red")
             return 1
     return 0
-
-
-@contextlib.contextmanager
-def timed(into: Callable[[float], None]) -> Iterator[None]:
-    """Give the seconds of a block."""
-    began = time.perf_counter()
-    yield
-    into(time.perf_counter() - began)
 
 
 if __name__ == "__main__":

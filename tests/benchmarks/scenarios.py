@@ -67,7 +67,7 @@ class Bench:
         """Time a daemon that has nothing to do."""
         return min(self.until_current_s() for _ in range(2))
 
-    def write(self, statement: Callable[[int], str], count: int, per_commit: int = 1) -> float:
+    def write(self, statement: Callable[[int], str], count: int) -> float:
         """Run statements from several connections; give the seconds."""
 
         def work(first: int) -> None:
@@ -139,8 +139,7 @@ def backlog(bench: Bench) -> Figures:
 
 
 def _baseline(bench: Bench, count: int) -> float:
-    log = bench.database.execute("FLUSH BINARY LOGS")
-    del log
+    bench.database.execute("FLUSH BINARY LOGS")
     words = ("SHOW BINARY LOG STATUS", "SHOW MASTER STATUS")
     place: Any = None
     for statement in words:

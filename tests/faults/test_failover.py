@@ -2,23 +2,22 @@
 
 import contextlib
 import time
+from collections.abc import Iterator
 
 import pytest
 
 from tests.faults.stage import HELPDESK, Stage
 from tests.seed import seed
-from tests.servers import Flavour, start_database, start_redis
+from tests.servers import DatabaseServer, Flavour, start_database, start_redis
 from tests.servers.replica import start_replica, wait_for_replica
 from tests.workload import Workload
 
 pytestmark = [pytest.mark.server]
 
 
-@pytest.mark.timeout(180)
-@pytest.mark.parametrize("flavour", [Flavour.MYSQL, Flavour.MARIADB], ids=str)
-def test_a_promoted_replica_is_followed(flavour: Flavour) -> None:
-    """The primary dies under load; its replica takes over at the same address; nothing is lost and
-    nobody restarts the daemon."""
+@contextlib.contextmanager
+def replicated(flavour: Flavour) -> Iterator[tuple[Stage, DatabaseServer]]:
+    """A stage on a primary, and its replica. The daemon is not started."""
     with contextlib.ExitStack() as stack:
         primary = stack.enter_context(start_database(flavour))
         redis_server = stack.enter_context(start_redis())
@@ -32,6 +31,16 @@ def test_a_promoted_replica_is_followed(flavour: Flavour) -> None:
         stack.callback(world.to_redis.close)
         stack.callback(world.redis.close)
         stack.push(world.daemon.__exit__)
+        yield world, replica
+
+
+@pytest.mark.timeout(180)
+@pytest.mark.parametrize("flavour", [Flavour.MYSQL, Flavour.MARIADB], ids=str)
+def test_a_promoted_replica_is_followed(flavour: Flavour) -> None:
+    """The primary dies under load; its replica takes over at the same address; nothing is lost and
+    nobody restarts the daemon."""
+    with replicated(flavour) as (world, replica):
+        primary = world.database
         world.daemon.start()
         world.check()
         Workload(world.connect, seed=4, cascades=False, rate=100).run(3)
@@ -49,19 +58,8 @@ def test_a_promoted_replica_is_followed(flavour: Flavour) -> None:
 @pytest.mark.timeout(180)
 def test_a_replica_that_lacks_transactions_is_noticed() -> None:
     """What the daemon has read is not in the new primary: everything is compared and mended."""
-    with contextlib.ExitStack() as stack:
-        primary = stack.enter_context(start_database(Flavour.MYSQL))
-        redis_server = stack.enter_context(start_redis())
-        primary.create_database("helpdesk")
-        primary.load_sql(HELPDESK, "helpdesk")
-        with contextlib.closing(primary.connect("helpdesk")) as connection:
-            seed(connection, 200)
-        replica = stack.enter_context(start_replica(primary))
-        world = Stage(primary, redis_server)
-        stack.callback(world.to_mysql.close)
-        stack.callback(world.to_redis.close)
-        stack.callback(world.redis.close)
-        stack.push(world.daemon.__exit__)
+    with replicated(Flavour.MYSQL) as (world, replica):
+        primary = world.database
         world.daemon.start()
         world.check()
         replica.execute("STOP REPLICA")
@@ -79,30 +77,18 @@ def test_a_replica_that_lacks_transactions_is_noticed() -> None:
         assert "position_lost" in world.daemon.log()
 
 
-def _promote(flavour: Flavour, replica: object) -> None:
-    execute = replica.execute  # type: ignore[attr-defined]
-    words = ("REPLICA", "REPLICA") if flavour is Flavour.MYSQL else ("SLAVE", "SLAVE")
-    execute(f"STOP {words[0]}")
-    execute(f"RESET {words[1]} ALL")
+def _promote(flavour: Flavour, replica: DatabaseServer) -> None:
+    word = "REPLICA" if flavour is Flavour.MYSQL else "SLAVE"
+    replica.execute(f"STOP {word}")
+    replica.execute(f"RESET {word} ALL")
 
 
 @pytest.mark.timeout(120)
 @pytest.mark.parametrize("flavour", [Flavour.MYSQL, Flavour.MARIADB], ids=str)
 def test_documents_are_read_from_a_replica_that_lags(flavour: Flavour) -> None:
     """The barrier waits for the replica; no document is older than its checkpoint."""
-    with contextlib.ExitStack() as stack:
-        primary = stack.enter_context(start_database(flavour))
-        redis_server = stack.enter_context(start_redis())
-        primary.create_database("helpdesk")
-        primary.load_sql(HELPDESK, "helpdesk")
-        with contextlib.closing(primary.connect("helpdesk")) as connection:
-            seed(connection, 200)
-        replica = stack.enter_context(start_replica(primary))
-        world = Stage(primary, redis_server)
-        stack.callback(world.to_mysql.close)
-        stack.callback(world.to_redis.close)
-        stack.callback(world.redis.close)
-        stack.push(world.daemon.__exit__)
+    with replicated(flavour) as (world, replica):
+        primary = world.database
         world.daemon.environment["PROJECTOR_MYSQL__READ_URL"] = replica.url("helpdesk")
         world.daemon.start()
         world.check()
