@@ -139,15 +139,16 @@ def await_checkpoint(
 ) -> None:
     """Wait until everything committed by now is in the hash, and nothing is owed."""
     target = committed(connection)
+    wait_for(lambda: is_settled(redis, target, name), daemon, timeout_s)
 
-    def reached() -> bool:
-        text = redis.hget(f"{{{name}}}:checkpoint", "position")
-        owed = {key.decode() for key in redis.hkeys(f"{{{name}}}:debts")} - {"scrub"}
-        if text is None or owed:
-            return False
-        return position_reaches(text.decode(), target)
 
-    wait_for(reached, daemon, timeout_s)
+def is_settled(redis: Any, target: Any, name: str = "tickets") -> bool:
+    """Whether everything up to a place of `committed` is in the hash, and nothing is owed."""
+    text = redis.hget(f"{{{name}}}:checkpoint", "position")
+    owed = {key.decode() for key in redis.hkeys(f"{{{name}}}:debts")} - {"scrub"}
+    if text is None or owed:
+        return False
+    return position_reaches(text.decode(), target)
 
 
 def committed(connection: Any) -> Any:
