@@ -2,15 +2,17 @@
 
 InnoDB itself carries out ON DELETE and ON UPDATE actions; only MySQL from 9.6 on logs them
 (`innodb_native_foreign_keys=OFF`). Elsewhere the log shows the parent's row alone, and the rows
-that hung on it are gone: which documents they stood in, nobody can look up any more. Such a change
-is therefore a repair, unless the documents are known from the parent's row itself.
+that hung on it are gone: which documents they stood in can be asked only of a snapshot from before
+the change (see `hindsight`), by the queries that are written here: a `Trace` for each chain of keys
+that leads from the parent to rows of documents not known from the parent's row itself.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import structlog
 
@@ -19,9 +21,13 @@ from projector.errors import OperatorError
 from projector.model import TableName, Watch
 from projector.projection import Plan
 from projector.projection.graph import Node
+from projector.projection.keys import among
+from projector.projection.routes import ids_statement
+from projector.projection.selects import compile_sql, keys_mark, spelled_at, with_keys
 
 _ACTIVE = {"CASCADE", "SET NULL", "SET DEFAULT"}
 _LOGGED_SINCE = (9, 6)
+_DEPTH = 4  # keys in a chain that is traced; InnoDB itself follows 15
 _NAME = r"`(?:[^`]|``)+`"
 _CONSTRAINT = re.compile(
     rf"FOREIGN KEY \((?P<own>.+?)\) REFERENCES (?:(?P<schema>{_NAME})\.)?(?P<table>{_NAME})"
@@ -46,13 +52,73 @@ class ForeignKey:
 
 
 @dataclass(frozen=True, slots=True)
-class Hidden:
-    """What the log hides behind changes of one parent: of deletes, and of updates that change one
-    of `columns`."""
+class Trace:
+    """Where rows stood that hang on a parent by a chain of keys; for a snapshot from before.
 
-    on_delete: bool
-    on_update: bool
+    `columns` of the parent's row are needed. With `is_end` it finds no documents, only whether the
+    chain goes on beyond what is traced.
+    """
+
     columns: tuple[str, ...]
+    sql: str
+    names: tuple[str, ...]
+    is_end: bool = False
+
+    def query(self, values: Iterable[Sequence[Any]], limit: int) -> str:
+        """Write the query for at most so many ids."""
+        return f"{with_keys(self.sql, among(self.names, values))} LIMIT {limit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Hidden:
+    """What the log hides behind changes of one parent: of deletes, and of updates that change what
+    other rows refer to by."""
+
+    on_delete: tuple[Trace, ...]
+    on_update: tuple[Trace, ...]
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The columns of the parent that traces need."""
+        return _united(self.on_delete + self.on_update)
+
+    @property
+    def key_columns(self) -> tuple[str, ...]:
+        """The columns whose update is carried on to other rows."""
+        return _united(self.on_update)
+
+
+def _united(traces: Iterable[Trace]) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(column for trace in traces for column in trace.columns))
+
+
+@dataclass(frozen=True, slots=True)
+class _Chain:
+    """Keys from a parent down. `covered`: roles of the last child in documents known already."""
+
+    keys: tuple[ForeignKey, ...]
+    action: str  # what sets the last key off: on_delete, on_update
+    covered: tuple[Node, ...]
+
+    @property
+    def last(self) -> ForeignKey:
+        return self.keys[-1]
+
+    @property
+    def deletes(self) -> bool:
+        """Whether rows of the last child go; otherwise their columns change."""
+        return self.action == "on_delete" and self.last.on_delete == "CASCADE"
+
+    def onward(self, keys: Iterable[ForeignKey], covered: Sequence[Node]) -> list[_Chain]:
+        """Lengthen by each key that is set off in turn."""
+        action = "on_delete" if self.deletes else "on_update"
+        return [
+            _Chain((*self.keys, key), action, tuple(covered))
+            for key in keys
+            if key.parent == self.last.child
+            and getattr(key, action) in _ACTIVE
+            and (self.deletes or set(key.referenced) & set(self.last.columns))
+        ]
 
 
 def foreign_keys(connection: Connection, tables: Iterable[TableName]) -> list[ForeignKey]:
@@ -82,9 +148,8 @@ def _is_active(key: ForeignKey) -> bool:
 
 
 def _keys_of(connection: Connection, table: TableName) -> list[ForeignKey]:
-    spelled = ".".join(f"`{part.replace('`', '``')}`" for part in table)
     try:
-        [rows] = connection.query(f"SHOW CREATE TABLE {spelled}")
+        [rows] = connection.query(f"SHOW CREATE TABLE {_spelled(*table)}")
     except OperatorError as error:  # a parent that we may not see, or no table yet
         log.warning("foreign_keys_unknown", table=str(table), error=str(error))
         return []
@@ -121,52 +186,80 @@ def hidden(keys: Iterable[ForeignKey], plan: Plan, default_schema: str) -> dict[
     for node in plan.all_nodes():
         nodes.setdefault(plan.table_name(node, default_schema), []).append(node)
     found: dict[TableName, Hidden] = {}
-    for parent in {key.parent for key in known}:
-        ours = [key for key in known if key.parent == parent]
-        roots = [node for node in nodes.get(parent, ()) if node.parent is None]
-        deleting = [key for key in ours if key.on_delete in _ACTIVE]
-        updating = [key for key in ours if key.on_update in _ACTIVE]
-        on_delete = any(_matters(key, known, nodes, roots, (), "on_delete") for key in deleting)
-        on_update = any(_matters(key, known, nodes, (), (), "on_update") for key in updating)
-        if on_delete or on_update:
-            columns = tuple(dict.fromkeys(c for key in updating for c in key.referenced))
-            found[parent] = Hidden(on_delete, on_update, columns)
+    for parent in dict.fromkeys(key.parent for key in known):
+        roots = tuple(node for node in nodes.get(parent, ()) if node.parent is None)
+        ours = Hidden(
+            tuple(_traces(parent, "on_delete", roots, known, nodes)),
+            tuple(_traces(parent, "on_update", (), known, nodes)),
+        )
+        if ours.columns:
+            found[parent] = ours
     return found
 
 
-def _matters(
-    key: ForeignKey,
+def _traces(
+    parent: TableName,
+    action: str,
+    roots: tuple[Node, ...],
     keys: Sequence[ForeignKey],
     nodes: Mapping[TableName, list[Node]],
-    covered: Sequence[Node],
-    seen: tuple[ForeignKey, ...],
-    action: str,
-) -> bool:
-    """Whether the rows that the action changes stand in documents that are not known already.
+) -> Iterator[Trace]:
+    """Follow the keys from a parent to the documents that its own row does not tell.
 
-    `covered` are the roles of the parent whose documents are known: below the root, everything
-    that hangs on the deleted row goes with it.
+    `roots`: with a deleted root goes everything that hangs on it there, and its document is known.
     """
-    if key in seen:
-        return False
-    is_delete = getattr(key, action) == "CASCADE" and action == "on_delete"
-    below = []
-    for node in nodes.get(key.child, ()):
-        hangs = {(own.name, other.name) for own, other in node.pairs}
-        is_below = node.parent in covered and hangs == set(
-            zip(key.columns, key.referenced, strict=True)
-        )
-        if is_below:
-            below.append(node)
-        elif is_delete or set(key.columns) & node.read:
-            return True
-    if not is_delete:
-        return False
-    further = [other for other in keys if other.parent == key.child and other.on_delete in _ACTIVE]
-    return any(_matters(k, keys, nodes, below, (*seen, key), action) for k in further)
+    chains = [
+        _Chain((key,), action, roots)
+        for key in keys
+        if key.parent == parent and getattr(key, action) in _ACTIVE
+    ]
+    while chains:
+        chain = chains.pop(0)
+        below = []
+        for node in nodes.get(chain.last.child, ()):
+            hangs = {(own.name, other.name) for own, other in node.pairs}
+            pairs = set(zip(chain.last.columns, chain.last.referenced, strict=True))
+            if chain.deletes and node.parent in chain.covered and hangs == pairs:
+                below.append(node)
+            elif chain.deletes or set(chain.last.columns) & node.read:
+                yield _trace(chain, node)
+        onward = chain.onward(keys, below)
+        if len(chain.keys) < _DEPTH:
+            chains += onward
+        elif onward:
+            yield _end(chain)
+
+
+def _trace(chain: _Chain, node: Node) -> Trace:
+    root = list(node.path())[-1]
+    statement, _ = ids_statement(node, root)
+    columns = [spelled_at(node, name) for name in chain.last.columns]
+    return _written(chain, compile_sql(statement), columns)
+
+
+def _end(chain: _Chain) -> Trace:
+    table = chain.last.child
+    sql = f"SELECT 1 FROM {_spelled(*table)} WHERE {keys_mark()}"
+    trace = _written(chain, sql, [_spelled(*table, name) for name in chain.last.columns])
+    return replace(trace, is_end=True)
+
+
+def _written(chain: _Chain, sql: str, columns: Sequence[str]) -> Trace:
+    """Write the keys above the last one as queries within the query."""
+    for upper, key in zip(chain.keys[-2::-1], chain.keys[:0:-1], strict=True):
+        table = upper.child
+        referenced = ", ".join(_spelled(*table, name) for name in key.referenced)
+        inner = f"SELECT {referenced} FROM {_spelled(*table)} WHERE {keys_mark()}"
+        sql = with_keys(sql, f"({', '.join(columns)}) IN ({inner})")
+        columns = [_spelled(*table, name) for name in upper.columns]
+    return Trace(chain.keys[0].referenced, sql, tuple(columns))
+
+
+def _spelled(*names: str) -> str:
+    return ".".join(f"`{name.replace('`', '``')}`" for name in names)
 
 
 def with_parents(watches: Sequence[Watch], found: Mapping[TableName, Hidden]) -> list[Watch]:
     """Watch the parents too, with the columns that others refer to."""
-    extra = [Watch(table, h.columns, frozenset(h.columns)) for table, h in found.items()]
+    extra = [Watch(table, h.columns, frozenset(h.key_columns)) for table, h in found.items()]
     return [*watches, *extra]

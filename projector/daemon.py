@@ -154,7 +154,7 @@ class Daemon:
         lanes = [
             Lane(
                 plan, sink, self._parts.engine, self._settings, self._watches, keys,
-                self._is_ending,
+                self._is_ending, self._parts.source.current,
             )
             for plan, sink in zip(self._parts.plans, self._parts.sinks, strict=True)
         ]  # fmt: skip
@@ -264,9 +264,7 @@ class Daemon:
                 asked_at = now
                 self._attend(lanes)
             for lane in lanes:
-                lane.walker.turn(
-                    self._health.tail_lag_s() or 0.0, self._settings.reconcile.yield_at_lag_s
-                )
+                lane.turn(self._health.tail_lag_s() or 0.0)
             self._health.progress()
             if self._is_current(lanes) or (self._is_redefined and self._is_whole):
                 break

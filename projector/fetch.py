@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from projector import metrics
 from projector.barrier import Barrier, Need
+from projector.cascade import Trace
 from projector.database import Connection, RawRows
 from projector.errors import TransientError
 from projector.projection import Plan
@@ -68,6 +69,31 @@ class Fetcher:
             else:
                 ids.update(map(self._plan.to_id, rows))
         return Found(frozenset(ids), deferred)
+
+    def keep_snapshot(self, connection: Connection, need: Need) -> None:
+        """Open a snapshot at or beyond what is needed, on a connection that keeps it for `traced`.
+        For any thread."""
+        opening = self._barrier.opening(need)
+        while not self._barrier.reached(need, connection.query_raw(*opening)):
+            if self._is_stopping():
+                raise TransientError("mysql", "stopped while waiting for a commit to show")
+        connection.query("SAVEPOINT hindsight")
+
+    def traced(
+        self, snapshot: Connection, traces: Mapping[Trace, set[Values]], limit: int
+    ) -> set[str] | None:
+        """Find the documents in which rows stood, in a snapshot from before they went; None when
+        there are more than `limit` of a kind, or the cascade goes deeper than it is traced."""
+        queries = [trace.query(values, limit + 1) for trace, values in traces.items()]
+        with metrics.stage.labels("fetch").time():
+            # The savepoint gives the metadata locks back: an ALTER TABLE would wait for them.
+            results = snapshot.query_raw(*queries, "ROLLBACK TO SAVEPOINT hindsight")
+        ids: set[str] = set()
+        for trace, rows in zip(traces, results[:-1], strict=True):
+            if len(rows) > limit or (rows and trace.is_end):
+                return None
+            ids.update(map(self._plan.to_id, () if trace.is_end else rows))
+        return ids
 
     def look_up_after(
         self, name: str, values: Sequence[Values], after: str | None, limit: int, need: Need

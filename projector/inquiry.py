@@ -151,13 +151,14 @@ class Inquiry:
     def _repair_here(self, ids: Sequence[str]) -> None:
         if not self.sink.acquire():
             raise OperatorError("a daemon has just started", "Run the command again.")
+        checkpoint = self.sink.load()
+        assert checkpoint is not None
         watches: list[Watch] = self.plan.watches(self._settings.mysql.parsed_url.database or "")
         lane = Lane(
-            self.plan, self.sink, self._engine(), self._settings, watches, [], lambda: False
-        )
+            self.plan, self.sink, self._engine(), self._settings, watches, [], lambda: False,
+            lambda: checkpoint.position,
+        )  # fmt: skip
         try:
-            checkpoint = self.sink.load()
-            assert checkpoint is not None
             lane.open(checkpoint)
             key, debt = ids_debt(ids, "repair")
             lane.pipeline.owe({key: debt})

@@ -22,6 +22,7 @@ from projector.database import Connection
 from projector.debt import ALL, REQUESTED, Debt, full, ids_debt
 from projector.errors import OperatorError
 from projector.fetch import Fetcher
+from projector.hindsight import Hindsight
 from projector.model import Batch, Checkpoint, Reason, TableName, Watch
 from projector.pipeline import Known, Limits, Pipeline
 from projector.ports import Sink
@@ -51,6 +52,7 @@ class Lane:
         watches: Sequence[Watch],
         keys: Sequence[ForeignKey],
         is_stopping: Callable[[], bool],
+        log_end: Callable[[], Position],
     ) -> None:
         self.plan = plan
         self.sink = sink
@@ -59,6 +61,7 @@ class Lane:
         self._watches = watches
         self._foreign_keys = keys
         self._is_stopping = is_stopping
+        self._log_end = log_end
         self._schema = settings.mysql.parsed_url.database or ""
         self._executor = ThreadPoolExecutor(_READERS, thread_name_prefix="walk")
         self._local = threading.local()
@@ -95,9 +98,13 @@ class Lane:
         cascades = hidden(self._foreign_keys, self.plan, self._schema)
         router = Router(self.plan, self._schema, self._watches, cascades)
         limits = Limits(self._settings.batch_max_documents, self._settings.fanout_max_documents)
-        self._pipeline = Pipeline(
-            self.plan, router, self._fetcher(barrier), self.sink, limits, known
-        )
+        fetcher = self._fetcher(barrier)
+        hindsight = None
+        if cascades:
+            hindsight = Hindsight(
+                fetcher, lambda: Connection(self._engine), self._log_end, self._executor
+            )
+        self._pipeline = Pipeline(self.plan, router, fetcher, self.sink, limits, known, hindsight)
         reader = Reader(
             self.sink,
             lambda: self._thread_fetcher(barrier),
@@ -158,6 +165,12 @@ class Lane:
             log.warning("hash_changed", projection=self.plan.name)
             self.owe_all("hash_changed")
 
+    def turn(self, lag_s: float) -> None:
+        """Do a little of what is not the tail's: walks, and the snapshot kept for cascades."""
+        self.walker.turn(lag_s, self._settings.reconcile.yield_at_lag_s)
+        if self.pipeline.hindsight is not None:
+            self.pipeline.hindsight.tend(self.pipeline.position)
+
     def is_beyond(self, position: Position) -> bool:
         """Whether this lane was further than the stream when the term began, and still is."""
         mine = self.pipeline.position
@@ -167,6 +180,8 @@ class Lane:
         """Free threads and connections."""
         if self._walker is not None:
             self._walker.close()
+        if self._pipeline is not None and self._pipeline.hindsight is not None:
+            self._pipeline.hindsight.forget()
         self._executor.shutdown(wait=False, cancel_futures=True)
         for fetcher in self._fetchers:
             fetcher.close()

@@ -44,6 +44,11 @@ errors = Counter("projector_errors_total", "Errors by kind.", ["kind"])
 recoveries = Counter(
     "projector_recoveries_total", "Recoveries of the daemon by itself, by cause.", ["reason"]
 )
+cascades = Counter(
+    "projector_cascades_total",
+    "Steps with cascades that the log does not show, by how their documents were found.",
+    ["found"],
+)
 debts = Gauge("projector_debts", "Pieces of work put off and recorded beside the checkpoint.")
 resync_running = Gauge("projector_resync_running", "1 while a resync or repair walk is under way.")
 resync_progress = Gauge("projector_resync_progress_ratio", "Progress of the walk, 0 to 1.")
@@ -75,3 +80,5 @@ for _reason in ("change", "resync", "repair"):
     documents_removed.labels(_reason)
 for _peer in ("mysql", "redis"):
     reconnects.labels(_peer)
+for _found in ("snapshot", "walk"):
+    cascades.labels(_found)

@@ -17,6 +17,7 @@ from projector.barrier import Need
 from projector.debt import REQUESTED, Debt, full, route_debt
 from projector.errors import DocumentRefusedError
 from projector.fetch import Fetched, Fetcher
+from projector.hindsight import Hindsight
 from projector.model import Applied, Batch, Checkpoint, Reason, Transactions
 from projector.ports import Sink
 from projector.position import Position
@@ -48,7 +49,14 @@ class Pipeline:
     """The steps of one projection. For one thread."""
 
     def __init__(
-        self, plan: Plan, router: Router, fetcher: Fetcher, sink: Sink, limits: Limits, known: Known
+        self,
+        plan: Plan,
+        router: Router,
+        fetcher: Fetcher,
+        sink: Sink,
+        limits: Limits,
+        known: Known,
+        hindsight: Hindsight | None = None,
     ) -> None:
         self.plan = plan
         self._router = router
@@ -56,6 +64,7 @@ class Pipeline:
         self._sink = sink
         self._limits = limits
         self.known = known
+        self.hindsight = hindsight
         self.touched: list[set[str]] = []  # one a chunk being read: ids written meanwhile
         self._unwritten: Transactions | None = None  # passed, nothing of ours in them
         self._written_at = 0.0
@@ -71,9 +80,10 @@ class Pipeline:
         """Apply transactions. Raises TransientError, FencedError: then nothing after the last
         checkpoint counts, and the caller goes on from there."""
         affected = self._router.route(transactions.changes)
-        if not (affected.ids or affected.look_ups or affected.repairs):
+        if not affected:
             self._pass(transactions)
             return
+        self._trace(affected)
         need = Need(transactions.barrier, transactions.changes)
         found = self._fetcher.look_up(affected.look_ups, need, self._limits.fanout_documents)
         debts = self._owed(affected, found.deferred)
@@ -90,6 +100,8 @@ class Pipeline:
         self._write(self._fetcher.documents(slices[-1], need), last)
         self.known.debts.update(debts)
         self._unwritten = None
+        if debts and self.hindsight is not None:
+            self.hindsight.forget()  # what is put off is not among the documents that it noted
 
     def flush(self) -> None:
         """Move the checkpoint past transactions that touched nothing."""
@@ -157,6 +169,18 @@ class Pipeline:
         if time.monotonic() - self._written_at >= _CHECKPOINT_EVERY_S:
             self.flush()
 
+    def _trace(self, affected: Affected) -> None:
+        """Find what cascades did behind the log's back; owe a walk where nobody can say."""
+        if not affected.traces:
+            return
+        found = None
+        if self.hindsight is not None:
+            found = self.hindsight.documents(affected.traces, self._limits.fanout_documents)
+        if found is None:
+            affected.repairs.add("cascade")
+        else:
+            affected.ids |= found
+
     def _owed(
         self, affected: Affected, deferred: Mapping[str, frozenset[tuple[object, ...]]]
     ) -> dict[str, Debt]:
@@ -179,6 +203,8 @@ class Pipeline:
         if batch.reason is Reason.CHANGE:
             for touched in self.touched:
                 touched.update(fetched.documents, fetched.gone, fetched.failed)
+            if self.hindsight is not None:
+                self.hindsight.note(fetched.documents, fetched.gone, fetched.failed)
         quarantine: dict[str, str | None] = dict(fetched.failed)
         for document_id in self.known.quarantine & (fetched.documents.keys() | fetched.gone):
             quarantine[document_id] = None

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, assert_never
 
-from projector.cascade import Hidden
+from projector.cascade import Hidden, Trace
 from projector.model import MISSING, Change, Kind, Row, RowsChange, TableChange, TableName, Watch
 from projector.projection import Plan
 from projector.projection.routes import LookUp, Route
@@ -21,11 +21,16 @@ Values = tuple[Any, ...]
 
 @dataclass(slots=True)
 class Affected:
-    """What changes touch: `ids`, `look_ups` to make (values by name), `repairs` (reasons)."""
+    """What changes touch: `ids`, `look_ups` to make (values by name), `traces` to follow (values by
+    trace), `repairs` (reasons)."""
 
     ids: set[str] = field(default_factory=set)
     look_ups: dict[str, set[Values]] = field(default_factory=dict)
+    traces: dict[Trace, set[Values]] = field(default_factory=dict)
     repairs: set[str] = field(default_factory=set)
+
+    def __bool__(self) -> bool:
+        return bool(self.ids or self.look_ups or self.traces or self.repairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,15 +86,28 @@ class Router:
         return affected
 
     def _cascade(self, hidden: Hidden, change: RowsChange, affected: Affected) -> None:
-        """Owe a walk where the log hides what a change of a parent did to other rows."""
-        if change.kind is Kind.DELETE and hidden.on_delete:
-            affected.repairs.add("cascade")
-        if change.kind is Kind.UPDATE and hidden.on_update:
-            columns = self._columns[change.table]
-            places = [columns.index(name) for name in hidden.columns]
-            for before, after in zip(change.before, change.after, strict=True):
-                if any(after[i] is not MISSING and before[i] != after[i] for i in places):
+        """Trace what a change of a parent did to other rows without a word in the log."""
+        place = {name: index for index, name in enumerate(self._columns[change.table])}
+        match change.kind:
+            case Kind.INSERT:
+                return
+            case Kind.DELETE:
+                traces, rows = hidden.on_delete, list(change.before)
+            case Kind.UPDATE:
+                keys = [place[name] for name in hidden.key_columns]
+                traces = hidden.on_update
+                rows = [
+                    before
+                    for before, after in zip(change.before, change.after, strict=True)
+                    if any(after[i] is not MISSING and before[i] != after[i] for i in keys)
+                ]
+        for trace in traces:
+            for row in rows:
+                values = tuple(row[place[name]] for name in trace.columns)
+                if MISSING in values:
                     affected.repairs.add("cascade")
+                elif None not in values:  # nothing refers to NULL
+                    affected.traces.setdefault(trace, set()).add(values)
 
     def _rows(self, step: _Step, change: RowsChange, affected: Affected) -> None:
         first = [*change.before[:1], *change.after[:1]]

@@ -36,10 +36,12 @@ class Projector:
             **settings,
         }
         self.process: subprocess.Popen[bytes] | None = None
+        self._before = 0  # events logged by those started before
         self._log = tempfile.NamedTemporaryFile(prefix="projector-", suffix=".log")  # noqa: SIM115
 
     def start(self, *options: str) -> Self:
         """Start `projector run` with options."""
+        self._before = len(self.events())
         self.process = subprocess.Popen(
             [sys.executable, "-m", "projector", "run", *options],
             cwd=ROOT,
@@ -95,7 +97,12 @@ class Projector:
     def http_port(self) -> int:
         """The port that it listens on, as logged."""
         found = wait_for(
-            lambda: [e["port"] for e in self.events() if e.get("event") == "listening"], self
+            lambda: [
+                event["port"]
+                for event in self.events()[self._before :]
+                if event.get("event") == "listening"
+            ],
+            self,
         )
         return int(found[0])
 

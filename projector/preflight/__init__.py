@@ -158,11 +158,10 @@ def _mysql(settings: Settings, plans: Sequence[Plan]) -> list[Check]:
         checks += [access.time_zone(asker, facts)]
         checks += [_encryption(settings, asker, settings.mysql.parsed_url, "mysql.tls")]
         found = {name: look(asker, name) for name in names}
-        scrubs = settings.reconcile.scrub_interval_s > 0
         for plan in plans:
             mine = {watch.table: found[watch.table] for watch in plan.watches(schema)}
             checks += _fits(plan, schema, found, asker)
-            checks += fit.shape(plan, schema, mine, facts, scrubs)
+            checks += fit.shape(plan, schema, mine, facts)
         if settings.mysql.read_url is not None:
             checks += _guarded(
                 "mysql.read_url", _READ, lambda: _read(settings, plans, asker, facts, names)

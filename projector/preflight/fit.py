@@ -65,7 +65,7 @@ def tables(plan: Plan, schema: str, found: Found) -> list[Check]:
     return [ok(name, f"{count} columns of {len(found)} tables are there"), *problems]
 
 
-def shape(plan: Plan, schema: str, found: Found, facts: Facts, scrubs: bool) -> list[Check]:
+def shape(plan: Plan, schema: str, found: Found, facts: Facts) -> list[Check]:
     """Test keys, indexes, engines and cascades of tables that are there."""
     roles = [(node, found[plan.table_name(node, schema)]) for node in plan.all_nodes()]
     there = [(node, table) for node, table in roles if table is not None]
@@ -76,7 +76,7 @@ def shape(plan: Plan, schema: str, found: Found, facts: Facts, scrubs: bool) -> 
             or [ok(f"{plan.name}.indexes", "every look-up and join has an index")]
         ),
         _engines(plan, found),
-        _cascades(plan, found, facts, scrubs),
+        _cascades(plan, found, facts),
     ]
 
 
@@ -212,18 +212,16 @@ def hides_cascades(facts: Facts) -> bool:
     return facts.is_on("innodb_native_foreign_keys", "OFF")
 
 
-def _cascades(plan: Plan, found: Found, facts: Facts, scrubs: bool) -> Check:
+def _cascades(plan: Plan, found: Found, facts: Facts) -> Check:
     name = f"{plan.name}.cascades"
     keys = [f"{t.name}.{key}" for t, f in found.items() if f is not None for key in f.cascades]
     if not keys:
         return ok(name, "no foreign key changes rows by itself")
     if not hides_cascades(facts):
         return ok(name, f"the log shows what {len(keys)} foreign keys change by themselves")
-    found_by = "the background scrub" if scrubs else "`projector verify --repair` alone"
-    return warning(
+    return ok(
         name,
-        f"rows that these foreign keys change are not in the log, and are found by {found_by}: "
+        "what these foreign keys change is not in the log, and is looked up in a snapshot kept a"
+        " little behind the tail (while catching up, a walk over all documents): "
         + ", ".join(keys),
-        "Delete the child rows in the same transaction, run `projector resync` after deleting"
-        " parents, or use MySQL 9.6 or later.",
     )

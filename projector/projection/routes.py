@@ -81,13 +81,20 @@ def _route(node: Node, root: Node, named: dict[str, LookUp]) -> Route:
     return Route(node, columns, _look_up(node.parent, others, root, named), by_key)
 
 
-def _look_up(
-    start: Node, columns: Sequence[sa.Column[Any]], root: Node, named: dict[str, LookUp]
-) -> LookUp:
+def ids_statement(start: Node, root: Node) -> tuple[sa.Select[Any], list[Any]]:
+    """Write the query for the ids of documents in which chosen rows of `start` stand, in order;
+    give it with the columns of the ids."""
     source, key = (root.source, list(root.key)) if start is root else from_root(start)
     statement = sa.select(*key).distinct().select_from(source).where(keys_mark()).order_by(*key)
     if any(column.table is not root.source for column in key):  # read from a row that may hang free
         statement = statement.where(*(column.is_not(None) for column in key))
+    return statement, list(key)
+
+
+def _look_up(
+    start: Node, columns: Sequence[sa.Column[Any]], root: Node, named: dict[str, LookUp]
+) -> LookUp:
+    statement, key = ids_statement(start, root)
     names = tuple(c.name for c in columns)
     steps = [node.source.description for node in start.path()]
     look_up = LookUp(
@@ -96,7 +103,7 @@ def _look_up(
         columns=names,
         sql=compile_sql(statement),
         column_names=tuple(spelled(c) for c in columns),
-        id_names=tuple(spelled(c) for c in key),  # type: ignore[arg-type]
+        id_names=tuple(spelled(c) for c in key),
     )
     return _named(look_up, named)
 

@@ -98,6 +98,12 @@ def spelled(column: sa.Column[Any]) -> str:
     return str(column.compile(dialect=_DIALECT))
 
 
+def spelled_at(node: Node, name: str) -> str:
+    """Write a column of a node as in a compiled query, also one that the projection leaves out."""
+    column: Any = sa.column(name, _selectable=node.source)
+    return str(column.compile(dialect=_DIALECT))
+
+
 def levels(projection: Projection, root: Node) -> Level:
     """Plan all queries of a projection."""
     fields = list(projection.fields)

@@ -50,7 +50,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=20_000, help="tickets")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--flavour", default="mysql", choices=[f.value for f in Flavour])
-    parser.add_argument("--short", action="store_true", help="one run of a few scenarios, that may fail")
+    parser.add_argument(
+        "--short", action="store_true", help="one run of a few scenarios, that may fail"
+    )
     parser.add_argument("--out", type=Path, default=Path("build/bench"))
     options = parser.parse_args()
     if options.short:

@@ -2,10 +2,11 @@
 
 from typing import Any
 
-from projector.cascade import ForeignKey, foreign_keys, hidden
-from projector.model import Kind, RowsChange, TableName
+from projector.cascade import ForeignKey, Hidden, foreign_keys, hidden, with_parents
+from projector.daemon import merged
+from projector.model import MISSING, Kind, RowsChange, TableName
 from projector.projection import Plan
-from projector.route import Router
+from projector.route import Affected, Router
 from schema.projection import tickets
 
 PLAN = Plan(tickets)
@@ -72,15 +73,51 @@ def test_only_what_stands_in_unknown_documents_matters() -> None:
     assert NAMES["ticket_comments"] not in found
 
 
-def test_hidden_changes_owe_a_walk() -> None:
+def _routed(hidden_by: dict[TableName, Hidden], change: RowsChange) -> Affected:
+    watches = merged(with_parents(PLAN.watches("h"), hidden_by))
+    return Router(PLAN, "h", watches, hidden_by).route([change])
+
+
+def test_hidden_changes_are_traced() -> None:
     """A delete of the parent, and an update of what others refer to; nothing else."""
     keys = _keys("10.11.1-MariaDB", "tickets", "ticket_comments", "ticket_attachments")
-    router = Router(PLAN, "h", PLAN.watches("h"), hidden(keys, PLAN, "h"))
+    found = hidden(keys, PLAN, "h")
     delete = RowsChange(NAMES["users"], Kind.DELETE, [(4,)], [], 1)
     update = RowsChange(NAMES["users"], Kind.UPDATE, [(4,)], [(4,)], 1)
     moved = RowsChange(NAMES["tickets"], Kind.UPDATE, [(4,)], [(5,)], 1)
     same = RowsChange(NAMES["tickets"], Kind.UPDATE, [(4,)], [(4,)], 1)
-    assert router.route([delete]).repairs == {"cascade"}
-    assert not router.route([update]).repairs
-    assert router.route([moved]).repairs == {"cascade"}
-    assert not router.route([same]).repairs
+    [(trace, values)] = _routed(found, delete).traces.items()
+    assert values == {(4,)}
+    assert trace.query(values, 9).endswith("tickets.assignee_id IN (4) ORDER BY tickets.id LIMIT 9")
+    assert not _routed(found, update).traces
+    assert _routed(found, moved).traces
+    assert not _routed(found, same).traces
+
+
+def test_a_row_image_without_the_key_owes_a_walk() -> None:
+    """What is not in the log cannot be traced."""
+    keys = [
+        ForeignKey(NAMES["tickets"], ("assignee_id",), NAMES["users"], ("email",), "SET NULL", "")
+    ]
+    found = hidden(keys, PLAN, "h")
+    affected = _routed(found, RowsChange(NAMES["users"], Kind.DELETE, [(4, MISSING)], [], 1))
+    assert affected.repairs == {"cascade"}
+    assert not affected.traces
+
+
+def test_a_chain_is_traced_through_the_tables_between() -> None:
+    """Also through one that no document reads; beyond the limit only whether it goes on."""
+    team, member = TableName("h", "teams"), TableName("h", "members")
+    keys = [
+        ForeignKey(team, ("boss",), team, ("id",), "CASCADE", ""),
+        ForeignKey(member, ("team_id",), team, ("id",), "CASCADE", ""),
+        ForeignKey(NAMES["tickets"], ("assignee_id",), member, ("id",), "SET NULL", ""),
+    ]
+    traces = hidden(keys, PLAN, "h")[team].on_delete
+    first = traces[0].query({(4,)}, 9)
+    assert (
+        "(tickets.assignee_id) IN (SELECT `h`.`members`.`id` FROM `h`.`members`"
+        " WHERE `h`.`members`.`team_id` IN (4))"
+    ) in first
+    assert [trace.is_end for trace in traces].count(True) == 2
+    assert len(traces) == 5
