@@ -38,7 +38,7 @@ from projector.reconcile import BACKGROUND
 from projector.settings import Settings
 
 _IDLE_WAIT_S = 0.5
-_WALKING_WAIT_S = 0.005  # between chunks, so that a change at the head of the log is seen at once
+_WALKING_WAIT_S = 0.05  # a chunk that has been read wakes the loop
 _REQUESTS_EVERY_S = 0.5
 _BACKOFF_MAX_S = 5.0
 _REDIS_EVERY_S = 10.0
@@ -154,7 +154,7 @@ class Daemon:
         lanes = [
             Lane(
                 plan, sink, self._parts.engine, self._settings, self._watches, keys,
-                self._is_ending, self._parts.source.current,
+                self._is_ending, self._parts.source.current, self._parts.source.wake,
             )
             for plan, sink in zip(self._parts.plans, self._parts.sinks, strict=True)
         ]  # fmt: skip

@@ -156,7 +156,7 @@ class Inquiry:
         watches: list[Watch] = self.plan.watches(self._settings.mysql.parsed_url.database or "")
         lane = Lane(
             self.plan, self.sink, self._engine(), self._settings, watches, [], lambda: False,
-            lambda: checkpoint.position,
+            lambda: checkpoint.position, lambda: None,
         )  # fmt: skip
         try:
             lane.open(checkpoint)

@@ -16,12 +16,12 @@ import structlog
 from sqlalchemy.engine import Engine
 
 from projector import metrics
-from projector.barrier import Barrier, choose
+from projector.barrier import Barrier, Need, choose
 from projector.cascade import ForeignKey, hidden
 from projector.database import Connection
 from projector.debt import ALL, REQUESTED, Debt, full, ids_debt
 from projector.errors import OperatorError
-from projector.fetch import Fetcher
+from projector.fetch import Fetched, Fetcher
 from projector.hindsight import Hindsight
 from projector.model import Batch, Checkpoint, Reason, TableName, Watch
 from projector.pipeline import Known, Limits, Pipeline
@@ -32,7 +32,7 @@ from projector.reconcile import Differences, Reader, Walker
 from projector.route import Router
 from projector.settings import Settings
 
-_READERS = 2  # threads that read chunks
+_READERS = 2  # threads that read chunks, and as many that read for the tail
 
 # Until these walks are done, documents that exist in the database may be missing in the hash.
 BUILDS = frozenset({"initial_build", "position_lost", "hash_changed"})
@@ -53,6 +53,7 @@ class Lane:
         keys: Sequence[ForeignKey],
         is_stopping: Callable[[], bool],
         log_end: Callable[[], Position],
+        wake: Callable[[], None],
     ) -> None:
         self.plan = plan
         self.sink = sink
@@ -62,8 +63,10 @@ class Lane:
         self._foreign_keys = keys
         self._is_stopping = is_stopping
         self._log_end = log_end
+        self._wake = wake
         self._schema = settings.mysql.parsed_url.database or ""
         self._executor = ThreadPoolExecutor(_READERS, thread_name_prefix="walk")
+        self._ahead = ThreadPoolExecutor(_READERS, thread_name_prefix="fetch")
         self._local = threading.local()
         self._fetchers: list[Fetcher] = []
         self._walker: Walker | None = None
@@ -104,7 +107,10 @@ class Lane:
             hindsight = Hindsight(
                 fetcher, lambda: Connection(self._engine), self._log_end, self._executor
             )
-        self._pipeline = Pipeline(self.plan, router, fetcher, self.sink, limits, known, hindsight)
+        self._pipeline = Pipeline(
+            self.plan, router, fetcher, self.sink, limits, known, hindsight,
+            lambda ids, need: self._ahead.submit(self._read, barrier, ids, need),
+        )  # fmt: skip
         reader = Reader(
             self.sink,
             lambda: self._thread_fetcher(barrier),
@@ -116,6 +122,7 @@ class Lane:
             self._executor,
             self._settings.reconcile.scrub_interval_s,
             self._report,
+            self._wake,
         )
         self._check_fingerprint()
 
@@ -182,7 +189,8 @@ class Lane:
             self._walker.close()
         if self._pipeline is not None and self._pipeline.hindsight is not None:
             self._pipeline.hindsight.forget()
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        for executor in (self._executor, self._ahead):
+            executor.shutdown(wait=False, cancel_futures=True)
         for fetcher in self._fetchers:
             fetcher.close()
 
@@ -220,6 +228,9 @@ class Lane:
         fetcher = Fetcher(self.plan, Connection(self._engine), barrier, self._is_stopping)
         self._fetchers.append(fetcher)
         return fetcher
+
+    def _read(self, barrier: Barrier, ids: Sequence[str], need: Need) -> Fetched:
+        return self._thread_fetcher(barrier).documents(ids, need)
 
     def _thread_fetcher(self, barrier: Barrier) -> Fetcher:
         """Each thread reads over a connection of its own."""

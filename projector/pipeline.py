@@ -8,7 +8,9 @@ act. Holds what is known of the side records: debts and quarantine.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
@@ -25,6 +27,9 @@ from projector.projection import Plan
 from projector.route import Affected, Router
 
 _CHECKPOINT_EVERY_S = 1.0  # how often a checkpoint alone is written, at most
+_AHEAD = 2  # slices of a step that are read while one is written
+
+ReadAhead = Callable[[Sequence[str], Need], Future[Fetched]]
 
 
 @dataclass(slots=True)
@@ -57,6 +62,7 @@ class Pipeline:
         limits: Limits,
         known: Known,
         hindsight: Hindsight | None = None,
+        read_ahead: ReadAhead | None = None,
     ) -> None:
         self.plan = plan
         self._router = router
@@ -65,6 +71,7 @@ class Pipeline:
         self._limits = limits
         self.known = known
         self.hindsight = hindsight
+        self._read_ahead = read_ahead
         self.touched: list[set[str]] = []  # one a chunk being read: ids written meanwhile
         self._unwritten: Transactions | None = None  # passed, nothing of ours in them
         self._written_at = 0.0
@@ -89,19 +96,33 @@ class Pipeline:
         debts = self._owed(affected, found.deferred)
         ids = sorted(affected.ids | found.ids)
         slices = list(_sliced(ids, self._limits.batch_documents)) or [[]]
-        for part in slices[:-1]:
-            self._write(self._fetcher.documents(part, need), Batch({}, frozenset(), Reason.CHANGE))
+        parts = self._documents(slices, need)
+        for fetched in islice(parts, len(slices) - 1):
+            self._write(fetched, Batch({}, frozenset(), Reason.CHANGE))
         last = Batch(
             {}, frozenset(), Reason.CHANGE,
             position=transactions.position,
             committed_at=transactions.commit_times[-1] if transactions.commit_times else None,
             debts={key: debt.to_json() for key, debt in debts.items()},
         )  # fmt: skip
-        self._write(self._fetcher.documents(slices[-1], need), last)
+        self._write(next(parts), last)
         self.known.debts.update(debts)
         self._unwritten = None
         if debts and self.hindsight is not None:
             self.hindsight.forget()  # what is put off is not among the documents that it noted
+
+    def _documents(self, slices: Sequence[Sequence[str]], need: Need) -> Iterator[Fetched]:
+        """Read slices in order; where there are several, some while others are written. Walks are
+        settled between steps only, so that none is written with what was read before it."""
+        if len(slices) == 1 or self._read_ahead is None:
+            yield from (self._fetcher.documents(part, need) for part in slices)
+            return
+        remaining = iter(slices)
+        ahead = deque(self._read_ahead(part, need) for part in islice(remaining, _AHEAD))
+        while ahead:
+            fetched = ahead.popleft().result()
+            ahead.extend(self._read_ahead(part, need) for part in islice(remaining, 1))
+            yield fetched
 
     def flush(self) -> None:
         """Move the checkpoint past transactions that touched nothing."""

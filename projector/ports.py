@@ -43,6 +43,10 @@ class Source(Protocol):
         """
         ...
 
+    def wake(self) -> None:
+        """Let a `read` under way, or else the next one, return at once; for any thread."""
+        ...
+
     def close(self) -> None:
         """End the stream and free the connection; `start` may follow."""
         ...

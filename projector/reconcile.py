@@ -27,7 +27,7 @@ REFRESH = "refresh"  # of the search for what a filter no longer admits because 
 BACKGROUND = frozenset({SCRUB, REFRESH})  # nobody waits for these
 _CHUNK_TARGET_S = 0.25
 _AHEAD = 2  # chunks read ahead: one may be read while another is settled
-_SCAN_COUNT = 1000
+_SCAN_COUNT = 2000
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +131,14 @@ class Walker:
         executor: Executor,
         scrub_interval_s: float,
         on_differences: Callable[[Differences], None],
+        on_read: Callable[[], None],
     ) -> None:
         self._pipeline = pipeline
         self._reader = reader
         self._executor = executor
         self._scrub_interval_s = scrub_interval_s
         self._on_differences = on_differences
+        self._on_read = on_read  # called by a reader's thread: a chunk waits to be settled
         self._flights: deque[_Flight] = deque()
         self._cut_cursor: str | None = None
         self._is_cut = False  # the phase's last chunk has been cut
@@ -195,6 +197,7 @@ class Walker:
             flight = _Flight(key, debt.phase, debt.started_at, self._submit(debt, need))
             self._flights.append(flight)
             self._pipeline.touched.append(flight.touched)
+            flight.future.add_done_callback(lambda _: self._on_read())
 
     def _submit(self, debt: Debt, need: Need) -> Future[Chunk]:
         if debt.phase == "orphans":

@@ -73,6 +73,12 @@ class BinlogSource:
             raise TransientError("mysql", "the source has not been started")
         return self._run.queue.get(timeout_s)
 
+    def wake(self) -> None:
+        """Let a `read` under way return; see `ports.Source`."""
+        run = self._run
+        if run is not None:
+            run.queue.wake()
+
     def close(self) -> None:
         """End the stream and free the connections, at once."""
         run, self._run = self._run, None
@@ -89,6 +95,7 @@ class _Queue:
         self._rows = 0
         self._changed = threading.Condition()
         self._failure: Exception | None = None
+        self._is_woken = False
         self.is_closed = False
 
     def put(self, transactions: Transactions, rows: int) -> None:
@@ -104,7 +111,10 @@ class _Queue:
     def get(self, timeout_s: float) -> Transactions | None:
         """Take what is there, as one; wait for something at most so long."""
         with self._changed:
-            self._changed.wait_for(lambda: self._entries or self._failure, timeout_s)
+            self._changed.wait_for(
+                lambda: self._entries or self._failure or self._is_woken, timeout_s
+            )
+            self._is_woken = False
             if not self._entries:
                 if self._failure is not None:
                     raise self._failure
@@ -112,6 +122,12 @@ class _Queue:
             taken = self._take()
             self._changed.notify_all()
         return taken
+
+    def wake(self) -> None:
+        """Let a waiting `get` go."""
+        with self._changed:
+            self._is_woken = True
+            self._changed.notify_all()
 
     def fail(self, failure: Exception) -> None:
         """Nothing comes any more."""

@@ -169,7 +169,7 @@ class Process:
         taped_sink: Any = Taped(self.threads, self.sink)
         self.walker = Walker(
             self.pipeline, Reader(taped_sink, lambda: taped_fetcher, 2), self.threads,
-            1e-9 if world.has_scrub else 0.0, lambda _found: None,
+            1e-9 if world.has_scrub else 0.0, lambda _found: None, lambda: None,
         )  # fmt: skip
         self._read = checkpoint.position.offset  # transactions handed on
         self._pieces = 0  # of the next one
