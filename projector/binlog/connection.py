@@ -17,8 +17,9 @@ from typing import Any
 import pymysql
 from pymysql.constants import COMMAND
 
+from projector import database
 from projector.binlog.damage import DamagedEventError
-from projector.database import connect_arguments, meaning, translated
+from projector.database import meaning, translated
 from projector.errors import OperatorError, PositionLostError, ProjectorError, TransientError
 from projector.position import Flavour, GtidSet, MariadbGtids, Position
 from projector.settings import Mysql
@@ -47,11 +48,8 @@ class Server:
 
 def connect(settings: Mysql) -> pymysql.Connection[Any]:
     """Open a connection for questions. Raises TransientError or OperatorError."""
-    url = settings.parsed_url.set(drivername="mysql+pymysql")
-    _, arguments = url.get_dialect()().create_connect_args(url)
-    arguments.pop("client_flag", None)
     with translated():
-        return pymysql.connect(**{**arguments, **connect_arguments(settings), "autocommit": True})
+        return database.connect(settings.parsed_url, settings, autocommit=True)
 
 
 def ask(connection: pymysql.Connection[Any], sql: str, *values: object) -> Rows:
