@@ -12,7 +12,7 @@ from typing import cast
 
 from sqlalchemy import Alias, BinaryExpression, Column, FromClause, Integer, Table
 from sqlalchemy.sql import operators, visitors
-from sqlalchemy.sql.elements import BooleanClauseList, ClauseElement
+from sqlalchemy.sql.elements import BooleanClauseList, ClauseElement, _anonymous_label
 
 from projector.errors import ConfigurationError
 from projector.projection.declaration import (
@@ -141,7 +141,7 @@ def _table(source: FromClause) -> Table:
         raise ConfigurationError(
             f"{source} is not a table or an alias of one", "Join tables, not subqueries."
         )
-    if isinstance(source, Alias) and source.name.startswith("%("):  # SQLAlchemy numbers it later
+    if isinstance(source, Alias) and isinstance(source.name, _anonymous_label):  # numbered later
         raise ConfigurationError(
             f"an alias of {table.name} has no name", f'Give it one: {table.name}.alias("owner").'
         )

@@ -1,6 +1,7 @@
 """What can be declared, asked of both servers: each document as plain SQL says it is."""
 
 import json
+import uuid
 from collections.abc import Iterator
 from typing import Any
 
@@ -10,7 +11,7 @@ from sqlalchemy import func
 
 from projector.database import Connection, engine
 from projector.errors import ConfigurationError
-from projector.projection import Aggregate, Many, Plan, Projection
+from projector.projection import Aggregate, Join, Many, Plan, Projection
 from projector.settings import Mysql
 from tests.servers import DatabaseServer
 
@@ -145,3 +146,131 @@ def test_a_figure_over_no_rows_without_a_form_in_json_is_refused(stage: Stage) -
     figures = Aggregate(_LINES, _LINES.c.order_id == _ORDERS.c.id, [never])
     with pytest.raises(ConfigurationError, match="no rows of lines: the date 0000-00-00"):
         stage.documents(Projection("o", _ORDERS, [_ORDERS.c.id], collections=[figures]))
+
+
+def _plain(name: str, *columns: str, schema: str | None = None) -> sa.Table:
+    return sa.Table(
+        name, sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True),
+        *(sa.Column(column, sa.Integer) for column in columns), schema=schema,
+    )  # fmt: skip
+
+
+NAMES = [
+    "select", "Order", "two words", "100%", "%s", "%(a)s", "a`b", "``", "a:b", "a/b+c", "it's",
+    'a"b', "a.b", "/*x*/", "größe", "c0", "n", "ranked", ":id",
+]  # fmt: skip
+
+
+def test_names_of_every_kind_are_read_and_looked_up(stage: Stage) -> None:
+    """Reserved, capital, with spaces, per cents, backticks, quotes: in tables and columns."""
+    for name in NAMES:
+        quoted = "`" + name.replace("`", "``") + "`"
+        parent, child, key = (f"`{n}`" for n in (
+            name.replace("`", "``") + "_parent", name.replace("`", "``") + "_child", "key",
+        ))  # fmt: skip
+        stage.execute(
+            f"CREATE TABLE {parent} ({quoted} INT, id INT PRIMARY KEY, other INT)",
+            f"CREATE TABLE {quoted} (id INT PRIMARY KEY, {quoted} INT, {key} INT)",
+            f"CREATE TABLE {child} (id INT PRIMARY KEY, {quoted} INT)",
+            f"INSERT INTO {parent} VALUES (7, 1, 8)",
+            f"INSERT INTO {quoted} VALUES (1, 7, 3), (2, NULL, NULL)",
+            f"INSERT INTO {child} VALUES (4, 1), (5, 1)",
+        )
+        up = _plain(f"{name}_parent", name, "other")
+        root = _plain(name, name, "key")
+        down = _plain(f"{name}_child", name)
+        counted = down.alias(f"{name} again")
+        projection = Projection(
+            "o", root, [root.c.id, root.c[name].label("own"), up.c.other.label(name)],
+            joins=[Join(up, up.c[name] == root.c[name])],
+            collections=[
+                Many("rows", down, down.c[name] == root.c.id, value=down.c.id,
+                     order_by=[down.c.id.desc()], limit=1),
+                Aggregate(counted, counted.c[name] == root.c.id,
+                          [(func.count() * 2).label("twice")]),
+            ],
+        )  # fmt: skip
+        assert stage.documents(projection) == {
+            "1": {"id": 1, "own": 7, name: 8, "rows": [5], "twice": 4},
+            "2": {"id": 2, "own": None, name: None, "rows": [], "twice": 0},
+        }
+        plan = Plan(projection)
+        [by_parent] = [r.look_up for r in plan.routes if r.node.table is up and r.look_up]
+        assert stage.rows(by_parent.query([(7,)], (), 9)) == [("1",)]
+        for route in plan.routes:
+            if route.by_key is not None:
+                found = stage.rows(route.by_key.query([(1,), (4,)], (), 9))
+                assert found == [("1",)], route.by_key
+
+
+def test_look_ups_whose_names_collide_are_kept_apart(stage: Stage) -> None:
+    """A slash or plus in an alias or column gives two look-ups one name; one table hangs twice."""
+    stage.execute(
+        "CREATE TABLE o (id INT PRIMARY KEY, `a+b` INT, a INT, b INT)",
+        "CREATE TABLE p (id INT PRIMARY KEY, x INT, y INT, KEY (x), KEY (y))",
+        "INSERT INTO o VALUES (1, 5, 0, 0), (2, 0, 5, 6), (3, 0, 0, 0)",
+        "INSERT INTO p VALUES (5, 5, 6), (7, 0, 0)",
+    )
+    o, p = _plain("o", "a+b", "a", "b"), _plain("p", "x", "y")
+    one, two = p.alias("one"), p.alias("two")
+    plan = Plan(Projection(
+        "o", o, [o.c.id, one.c.x, two.c.y.label("y")],
+        joins=[Join(one, one.c.id == o.c["a+b"]),
+               Join(two, sa.and_(two.c.x == o.c.a, two.c.y == o.c.b))],
+    ))  # fmt: skip
+    by_role = {r.node.source.description: r.look_up for r in plan.routes if r.look_up}
+    assert by_role["one"].name == "o/a+b"
+    assert by_role["two"].name == "o/a+b#2"
+    assert stage.rows(plan.look_ups["o/a+b"].query([(5,)], (), 9)) == [("1",)]
+    assert stage.rows(plan.look_ups["o/a+b#2"].query([(5, 6)], (), 9)) == [("2",)]
+
+
+def test_tables_of_one_name_in_several_databases_are_kept_apart(
+    stage: Stage, database: DatabaseServer
+) -> None:
+    """Both joined without an alias: their look-ups have one name and lead elsewhere."""
+    other = f"other_{uuid.uuid4().hex[:8]}"
+    stage.execute(
+        f"CREATE DATABASE {other}",
+        "CREATE TABLE o (id INT PRIMARY KEY, n INT, m INT)",
+        "CREATE TABLE p (id INT PRIMARY KEY, q INT)",
+        f"CREATE TABLE {other}.p (id INT PRIMARY KEY, q INT)",
+        "INSERT INTO o VALUES (1, 5, 0), (2, 0, 5)",
+        "INSERT INTO p VALUES (5, 50)",
+        f"INSERT INTO {other}.p VALUES (5, 60)",
+    )
+    o, here, there = _plain("o", "n", "m"), _plain("p", "q"), _plain("p", "q", schema=other)
+    projection = Projection(
+        "o", o, [o.c.id, here.c.q, there.c.q.label("other_q")],
+        joins=[Join(here, here.c.id == o.c.n), Join(there, there.c.id == o.c.m)],
+    )  # fmt: skip
+    try:
+        assert stage.documents(projection) == {
+            "1": {"id": 1, "q": 50, "other_q": None},
+            "2": {"id": 2, "q": None, "other_q": 60},
+        }
+        plan = Plan(projection)
+        found = {
+            r.node.table.schema: stage.rows(r.by_key.query([(5,)], (), 9))
+            for r in plan.routes
+            if r.by_key is not None
+        }
+        assert found == {None: [("1",)], other: [("2",)]}
+    finally:
+        database.drop_database(other)
+
+
+def test_unnamed_aliases_of_one_table_are_refused(stage: Stage) -> None:
+    """SQLAlchemy numbers them by what was compiled before: no look-up could keep its name."""
+    stage.execute(*_ORDERS_DDL)
+    one, two = _LINES.alias(), _LINES.alias()
+    for collections in (
+        [Many("a", one, one.c.order_id == _ORDERS.c.id, value=one.c.id)],
+        [
+            Many("a", _LINES, _LINES.c.order_id == _ORDERS.c.id, value=_LINES.c.id),
+            Aggregate(two, two.c.order_id == _ORDERS.c.id, [func.count().label("n")]),
+        ],
+    ):
+        with pytest.raises(ConfigurationError, match=r"alias of lines has no name") as caught:
+            Plan(Projection("o", _ORDERS, [_ORDERS.c.id], collections=collections))
+        assert "alias(" in caught.value.remedy
