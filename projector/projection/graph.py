@@ -125,13 +125,16 @@ def joined_for(node: Node, read: Iterable[Node]) -> list[Node]:
     return ordered
 
 
-def determines_id(edge_columns: Sequence[Column[object]], root: Node) -> bool:
-    """Whether values of these columns of the root are, as they stand, the id of a document.
+def determines_id(pairs: Sequence[Pair], root: Node) -> bool:
+    """Whether the own values of an edge to the root are, as they stand, the id of a document.
 
-    Only whole numbers are: texts that the server calls equal (`a` = `A`) are different ids.
+    Only whole numbers are, and without zeros before them: texts that the server calls equal
+    (`a` = `A`, and `01` = 1) are different ids.
     """
-    return [c.key for c in edge_columns] == [c.key for c in root.key] and all(
-        isinstance(c.type, Integer) for c in edge_columns
+    return [other.key for _, other in pairs] == [c.key for c in root.key] and all(
+        isinstance(column.type, Integer) and not getattr(column.type, "zerofill", False)
+        for pair in pairs
+        for column in pair
     )
 
 

@@ -175,7 +175,7 @@ def from_root(node: Node, read: Collection[Node] = ()) -> tuple[sa.FromClause, l
     joined = joined_for(node, read)
     bare = (
         top.declared is not None
-        and determines_id([other for _, other in top.pairs], root)
+        and determines_id(top.pairs, root)
         and root not in read
         and not any(other.parent is root for other in joined if other is not top)
         and not _reads_parent(top)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 from sqlalchemy import func
+from sqlalchemy.dialects import mysql
 
 from projector.database import Connection, engine
 from projector.errors import ConfigurationError
@@ -274,3 +275,30 @@ def test_unnamed_aliases_of_one_table_are_refused(stage: Stage) -> None:
         with pytest.raises(ConfigurationError, match=r"alias of lines has no name") as caught:
             Plan(Projection("o", _ORDERS, [_ORDERS.c.id], collections=collections))
         assert "alias(" in caught.value.remedy
+
+
+def test_a_number_that_a_text_refers_to_is_compared_by_the_server(stage: Stage) -> None:
+    """To the server '01' is 1, and 'x' is 0: neither is a document's id as it stands."""
+    stage.execute(
+        "CREATE TABLE o (id INT PRIMARY KEY)",
+        "CREATE TABLE p (id INT PRIMARY KEY, o VARCHAR(9), z INT(4) ZEROFILL, KEY (o))",
+        "INSERT INTO o VALUES (0), (1)",
+        "INSERT INTO p VALUES (5, '1', 1), (6, '01', NULL), (7, 'x', 0), (8, NULL, NULL)",
+    )
+    o = _plain("o")
+    p = sa.Table(
+        "p", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("o", sa.String(9)), sa.Column("z", mysql.INTEGER(4, zerofill=True)),
+    )  # fmt: skip
+    filled = p.alias("filled")
+    projection = Projection(
+        "o", o, [o.c.id],
+        collections=[Many("p", p, p.c.o == o.c.id, value=p.c.id),
+                     Many("filled", filled, filled.c.z == o.c.id, value=filled.c.id)],
+    )  # fmt: skip
+    assert stage.documents(projection) == {
+        "0": {"id": 0, "p": [7], "filled": [7]}, "1": {"id": 1, "p": [5, 6], "filled": [5]},
+    }  # fmt: skip
+    [route] = [r for r in Plan(projection).routes if r.node.source is p]
+    assert route.look_up is not None
+    assert stage.rows(route.look_up.query([("x",), ("01",)], (), 9)) == [("0",), ("1",)]
