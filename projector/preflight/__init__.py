@@ -161,8 +161,10 @@ def _mysql(settings: Settings, plans: Sequence[Plan]) -> list[Check]:
         scrubs = settings.reconcile.scrub_interval_s > 0
         for plan in plans:
             mine = {watch.table: found[watch.table] for watch in plan.watches(schema)}
-            checks += _fits(plan, schema, found, asker)
-            checks += fit.shape(plan, schema, mine, facts, scrubs)
+            fits = _fits(plan, schema, found, asker)
+            checks += fits + fit.shape(plan, schema, mine, facts, scrubs)
+            if not any(check.status == "failed" for check in fits):
+                checks += projection.indexes(plan, asker)
         if settings.mysql.read_url is not None:
             checks += _guarded(
                 "mysql.read_url", _READ, lambda: _read(settings, plans, asker, facts, names)

@@ -56,11 +56,6 @@ class TableFacts:
     indexes: Sequence[Index]
     cascades: Sequence[str]
 
-    def is_led_by(self, names: Sequence[str]) -> bool:
-        """Say whether an index begins with one of these columns."""
-        wanted = {name.lower() for name in names}
-        return any(index.columns and index.columns[0] in wanted for index in self.indexes)
-
     def is_unique_by(self, names: Sequence[str]) -> bool:
         """Say whether values of these columns belong to at most one row."""
         wanted = {name.lower() for name in names}
