@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from projector.indexes import quoted
 from projector.model import TableName
-from projector.preflight.asking import Asker, Refusal, quoted, text_of
+from projector.preflight.asking import Asker, Refusal, text_of
 from projector.projection.keys import literal
 
 _CONSTRAINT = re.compile(
