@@ -1,8 +1,9 @@
 """Writes the module of a projection for a table that exists, from the server's catalog.
 
 The root with all its columns, foreign keys followed to-one, the tables that refer to the root as
-collections. What it prints runs as printed; whoever takes it strikes out what is not wanted. Never
-guesses: where no foreign key is declared, nothing is joined.
+collections, those that refer to these nested in them. What it prints runs as printed; whoever takes
+it strikes out what is not wanted. Never guesses: where no foreign key is declared, nothing is
+joined.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ from projector.errors import OperatorError
 from projector.settings import Mysql
 
 _DEPTH = 3  # tables followed one after the other, from the root
+_NESTED = 2  # lists in each other: each one is a query, and a wide schema has no end of them
 _OWN_NAMES = {"documents", "metadata", "sa", "mysql", "Join", "Many", "Projection"}
 
 
@@ -53,6 +55,7 @@ class _Role:
     on: str = ""
     hidden: set[str] = field(default_factory=set)  # columns that say what another one says
     joins: list[_Role] = field(default_factory=list)
+    lists: list[_Role] = field(default_factory=list)
 
 
 def module(url: URL, settings: Mysql, table: str) -> str:
@@ -87,31 +90,35 @@ class _Writer:
         self._variables: dict[tuple[str | None, str], str] = {}
         self._aliases: list[str] = []
         self._plain: set[str] = set()  # tables that stand somewhere without an alias
+        self._referring: dict[str | None, list[tuple[str, list[_ForeignKey]]]] = {}
         root = self._table(schema, name)
         if not root.key:
             raise OperatorError(f"{name} has no primary key", "Give it one: it names documents.")
         self._root = self._role(root, name)
         self._follow(self._root, self._root, _DEPTH)
-        self._collections = list(self._children())
+        self._nest(self._root, [root], _NESTED)
 
     def _table(self, schema: str | None, name: str) -> _Table:
         if (schema, name) not in self._tables:
             columns = self._inspector.get_columns(name, schema)
-            is_json = self._json_columns(schema, name)
+            own = self._own_types(schema, name)
             self._tables[schema, name] = _Table(
                 schema, name,
-                {c["name"]: "mysql.JSON()" if c["name"] in is_json else _type(c["type"])
-                 for c in columns},
+                {c["name"]: own.get(c["name"]) or _type(c["type"]) for c in columns},
                 tuple(self._inspector.get_pk_constraint(name, schema)["constrained_columns"]),
                 tuple(_foreign_key(k) for k in self._inspector.get_foreign_keys(name, schema)),
             )  # fmt: skip
         return self._tables[schema, name]
 
-    def _json_columns(self, schema: str | None, name: str) -> set[str]:
-        """MariaDB's JSON is a text with a check."""
+    def _own_types(self, schema: str | None, name: str) -> dict[str, str]:
+        """MariaDB's types that SQLAlchemy does not see: JSON is a text with a check."""
         parts = [part.replace("`", "``") for part in (schema, name) if part]
         said = self._connection.exec_driver_sql(f"SHOW CREATE TABLE `{'`.`'.join(parts)}`")
-        return set(re.findall(r"json_valid\(`(.+?)`\)", str(said.one()[1])))
+        definition = str(said.one()[1])
+        json = re.findall(r"json_valid\(`((?:[^`]|``)+)`\)", definition)
+        addresses = re.findall(r"^  `((?:[^`]|``)+)` inet[46]\b", definition, re.MULTILINE)
+        types = [(json, "mysql.JSON()"), (addresses, "sa.String(45)")]
+        return {column.replace("``", "`"): kind for columns, kind in types for column in columns}
 
     def _role(self, table: _Table, name: str) -> _Role:
         """Let a table stand by itself the first time, by an alias from then on."""
@@ -154,19 +161,35 @@ class _Writer:
             if referred.name != base.table.name:
                 self._follow(role, top, depth - 1)
 
-    def _children(self) -> Iterator[_Role]:
-        root = self._root.table
-        keys = self._inspector.get_multi_foreign_keys(root.schema)
-        for (schema, name), found in sorted(keys.items(), key=lambda item: item[0][1]):
-            to_root = [k for k in map(_foreign_key, found) if k.table == root.name]
-            for key in to_root:
-                table = self._table(schema, name)
-                own = name if len(to_root) == 1 else f"{name}_by_{'_'.join(key.columns)}"
-                role = self._role(table, own)
-                role.on = _on(role.source, key.columns, self._root.source, key.referred)
+    def _nest(self, base: _Role, path: list[_Table], depth: int) -> None:
+        """Hang on `base` what refers to it. `path`: the tables of it and around it, of which but
+        the root may stand in a list once more."""
+        if not depth or not base.table.key:
+            return
+        own = base.table
+        for name, keys in self._foreign_keys(own.schema):
+            to_base = [k for k in keys if (k.schema, k.table) == (own.schema, own.name)]
+            for key in to_base:
+                table = self._table(own.schema, name)
+                if table in path and base is not self._root:
+                    continue
+                told_apart = name if len(to_base) == 1 else f"{name}_by_{'_'.join(key.columns)}"
+                role = self._role(table, told_apart)
+                role.on = _on(role.source, key.columns, base.source, key.referred)
                 role.hidden = set(key.columns)
                 self._follow(role, role, 1, skip=key)
-                yield role
+                base.lists.append(role)
+                if table not in path:
+                    self._nest(role, [*path, table], depth - 1)
+
+    def _foreign_keys(self, schema: str | None) -> list[tuple[str, list[_ForeignKey]]]:
+        """Give the foreign keys of a database's tables, by the table that has them."""
+        if schema not in self._referring:
+            found = self._inspector.get_multi_foreign_keys(schema)
+            self._referring[schema] = sorted(
+                (name, [_foreign_key(key) for key in keys]) for (_, name), keys in found.items()
+            )
+        return self._referring[schema]
 
     def text(self) -> str:
         """Give the module."""
@@ -178,9 +201,11 @@ class _Writer:
             "documents = Projection(",
             f"    name={name!r},",
             f"    root={root.source},",
-            *_list("joins", [_join(j) for j in root.joins], "    "),
+            *_list("joins", [_join(j, " " * 8) for j in root.joins], "    "),
             *_list("fields", own, "    "),
-            *_list("collections", [t for c in self._collections for t in _many(c, taken)], "    "),
+            *_list(
+                "collections", [t for c in root.lists for t in _many(c, taken, " " * 8)], "    "
+            ),
             ")",
         ]
         head = [
@@ -198,8 +223,8 @@ class _Writer:
         return "\n".join([*head, *tables, "", *aliases, *body, ""])
 
     def _imports(self) -> list[str]:
-        has_joins = self._root.joins or any(c.joins for c in self._collections)
-        wanted = [("Join", has_joins), ("Many", self._collections), ("Projection", True)]
+        has_joins = any(role.joins for role in _all(self._root))
+        wanted = [("Join", has_joins), ("Many", self._root.lists), ("Projection", True)]
         return [name for name, is_used in wanted if is_used]
 
     def _declared(self, key: tuple[str | None, str]) -> Iterator[str]:
@@ -249,8 +274,14 @@ def _on(own: str, columns: Sequence[str], other: str, referred: Sequence[str]) -
     return pairs[0] if len(pairs) == 1 else f"sa.and_({', '.join(pairs)})"
 
 
-def _join(role: _Role) -> str:
-    return f"        Join({role.source}, {role.on}),"
+def _all(role: _Role) -> Iterator[_Role]:
+    yield role
+    for below in role.lists:
+        yield from _all(below)
+
+
+def _join(role: _Role, indent: str) -> str:
+    return f"{indent}Join({role.source}, {role.on}),"
 
 
 def _fields(role: _Role, taken: set[str], indent: str) -> list[str]:
@@ -268,16 +299,20 @@ def _fields(role: _Role, taken: set[str], indent: str) -> list[str]:
     return found
 
 
-def _many(role: _Role, taken: set[str]) -> Iterator[str]:
+def _many(role: _Role, taken: set[str], indent: str) -> Iterator[str]:
     name = next(n for n in (role.name, f"{role.name}_rows", role.source) if n not in taken)
     taken.add(name)
-    yield "        Many("
-    yield f"            {name!r},"
-    yield f"            {role.source},"
-    yield f"            on={role.on},"
-    yield from _list("joins", [f"        {_join(join)}" for join in role.joins], "            ")
-    yield from _list("fields", _fields(role, set(), " " * 16), "            ")
-    yield "        ),"
+    inner, deeper = indent + " " * 4, indent + " " * 8
+    own: set[str] = set()
+    yield f"{indent}Many("
+    yield f"{inner}{name!r},"
+    yield f"{inner}{role.source},"
+    yield f"{inner}on={role.on},"
+    yield from _list("joins", [_join(join, deeper) for join in role.joins], inner)
+    yield from _list("fields", _fields(role, own, deeper), inner)
+    lists = [line for below in role.lists for line in _many(below, own, deeper)]
+    yield from _list("collections", lists, inner)
+    yield f"{indent}),"
 
 
 def _list(name: str, lines: Sequence[str], indent: str) -> list[str]:

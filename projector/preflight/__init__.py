@@ -160,8 +160,10 @@ def _mysql(settings: Settings, plans: Sequence[Plan]) -> list[Check]:
         found = {name: look(asker, name) for name in names}
         for plan in plans:
             mine = {watch.table: found[watch.table] for watch in plan.watches(schema)}
-            checks += _fits(plan, schema, found, asker)
-            checks += fit.shape(plan, schema, mine, facts)
+            fits = _fits(plan, schema, found, asker)
+            checks += fits + fit.shape(plan, schema, mine, facts)
+            if not any(check.status == "failed" for check in fits):
+                checks += projection.indexes(plan, asker)
         if settings.mysql.read_url is not None:
             checks += _guarded(
                 "mysql.read_url", _READ, lambda: _read(settings, plans, asker, facts, names)

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 
 from sqlalchemy.engine import URL
 
+from projector.indexes import quoted
 from projector.model import TableName
 from projector.position import Flavour
 from projector.preflight import log
-from projector.preflight.asking import Asker, Facts, Refusal, quoted, text_of
+from projector.preflight.asking import Asker, Facts, Refusal, text_of
 from projector.preflight.check import Check, failed, ok, skipped, warning
 
 _NO_SUCH_TABLE = 1146

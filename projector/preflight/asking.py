@@ -111,8 +111,3 @@ def text_of(value: Any) -> str:
     if isinstance(value, bytes | bytearray):
         return value.decode("utf-8", "replace")
     return "" if value is None else str(value)
-
-
-def quoted(name: str) -> str:
-    """Write an identifier for the server."""
-    return f"`{name.replace('`', '``')}`"

@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from projector.indexes import quoted
 from projector.model import TableName
-from projector.preflight.asking import Asker, Refusal, quoted, text_of
+from projector.preflight.asking import Asker, Refusal, text_of
 from projector.projection.keys import literal
 
 _CONSTRAINT = re.compile(
@@ -55,11 +56,6 @@ class TableFacts:
     columns: Mapping[str, ColumnFacts]
     indexes: Sequence[Index]
     cascades: Sequence[str]
-
-    def is_led_by(self, names: Sequence[str]) -> bool:
-        """Say whether an index begins with one of these columns."""
-        wanted = {name.lower() for name in names}
-        return any(index.columns and index.columns[0] in wanted for index in self.indexes)
 
     def is_unique_by(self, names: Sequence[str]) -> bool:
         """Say whether values of these columns belong to at most one row."""

@@ -1,4 +1,4 @@
-"""Whether a projection fits the tables that the server has: columns, types, keys, indexes.
+"""Whether a projection fits the tables that the server has: columns, types, keys.
 
 The families of types are those that `projection.encoding` writes as JSON without looking: a text
 where a number is declared would make a document that is no JSON.
@@ -14,11 +14,11 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
 from projector.model import TableName
-from projector.preflight.asking import Facts, quoted
+from projector.preflight.asking import Facts
 from projector.preflight.catalog import ColumnFacts, TableFacts
 from projector.preflight.check import Check, failed, ok, warning
 from projector.projection import Plan
-from projector.projection.graph import Node, determines_id
+from projector.projection.graph import Node
 
 Found = Mapping[TableName, TableFacts | None]
 
@@ -66,15 +66,11 @@ def tables(plan: Plan, schema: str, found: Found) -> list[Check]:
 
 
 def shape(plan: Plan, schema: str, found: Found, facts: Facts) -> list[Check]:
-    """Test keys, indexes, engines and cascades of tables that are there."""
+    """Test keys, engines and cascades of tables that are there."""
     roles = [(node, found[plan.table_name(node, schema)]) for node in plan.all_nodes()]
     there = [(node, table) for node, table in roles if table is not None]
     return [
         *(list(_keys(plan, there)) or [ok(f"{plan.name}.keys", "every key is unique")]),
-        *(
-            list(_indexes(plan, schema, there))
-            or [ok(f"{plan.name}.indexes", "every look-up and join has an index")]
-        ),
         _engines(plan, found),
         _cascades(plan, found, facts),
     ]
@@ -159,33 +155,6 @@ def _keys(plan: Plan, there: list[tuple[Node, TableFacts]]) -> Iterator[Check]:
                 f"{node.table.name} is joined to-one by ({', '.join(own)}), which is not unique:"
                 " which of several rows a document shows is left to chance",
                 "Join by a unique key, or declare a collection (Many).",
-            )
-
-
-def _indexes(plan: Plan, schema: str, there: list[tuple[Node, TableFacts]]) -> Iterator[Check]:
-    """Test that each join can be followed by an index in both directions."""
-    wanted: dict[tuple[TableName, tuple[str, ...]], TableFacts] = {}
-    facts_by_node = {id(node): facts for node, facts in there}
-    for node, facts in there:
-        if node.parent is None:
-            continue
-        own = tuple(column.name for column, _ in node.pairs)
-        wanted[plan.table_name(node, schema), own] = facts
-        above = [column for _, column in node.pairs]
-        parent = facts_by_node.get(id(node.parent))
-        is_id = node.parent.parent is None and determines_id(above, plan.root)
-        if parent is not None and not is_id:
-            names = tuple(column.name for column in above)
-            wanted[plan.table_name(node.parent, schema), names] = parent
-    for (table, columns), facts in wanted.items():
-        if not facts.is_led_by(columns):
-            spelled = ", ".join(map(quoted, columns))
-            index = quoted(f"ix_{table.name}_{columns[0]}")
-            yield warning(
-                f"{plan.name}.indexes",
-                f"no index of {table} begins with {' or '.join(columns)}: each change along this"
-                f" join reads the whole table (about {facts.rows} rows)",
-                f"CREATE INDEX {index} ON {quoted(table.schema)}.{quoted(table.name)} ({spelled});",
             )
 
 

@@ -9,6 +9,7 @@ from projector.binlog.connection import connect, identify
 from projector.binlog.start import check as check_start
 from projector.errors import PositionLostError
 from projector.fetch import Fetcher
+from projector.indexes import explained, role
 from projector.position import Flavour, Position
 from projector.preflight.asking import Asker, Refusal
 from projector.preflight.check import Check, failed, ok, warning
@@ -23,7 +24,7 @@ _SAMPLE = 200  # documents made to learn their size
 def queries(plan: Plan, asker: Asker) -> Check:
     """Have the server parse every query and look-up, for no document."""
     name = f"{plan.name}.queries"
-    statements = {level.node.table.name: level.query([]) for level in plan.levels}
+    statements = {role(level.node): level.query([]) for level in plan.levels}
     statements |= {found.name: found.query([], (), 1) for found in plan.look_ups.values()}
     statements[f"{plan.root.table.name} ids"] = plan.ids_among([])
     for title, sql in statements.items():
@@ -35,6 +36,16 @@ def queries(plan: Plan, asker: Asker) -> Check:
                 "Mend the projection; or the privileges, where access is denied.",
             )
     return ok(name, f"the server takes all {len(statements)} queries")
+
+
+def indexes(plan: Plan, asker: Asker) -> list[Check]:
+    """Test that every query and look-up has the indexes that it seeks by."""
+    name = f"{plan.name}.indexes"
+    found = dict.fromkeys(m for e in explained(plan, asker.connection) for m in e.missing)
+    return [
+        warning(name, f"{missing.detail}, at each change along this join", missing.fix)
+        for missing in found
+    ] or [ok(name, "every look-up and join has an index")]
 
 
 def masks(plan: Plan) -> list[Check]:

@@ -55,7 +55,9 @@ class Many:
 class Aggregate:
     """Figures over the rows of `table` that belong to a row of the enclosing table.
 
-    Each of `fields` is a labelled aggregate function; without rows a count is 0, the rest null.
+    Each of `fields` is a labelled aggregate function or an expression around some; without rows it
+    is what SQL gives over none: a count 0, a sum null, `coalesce(sum(…), 0)` 0. Columns of the
+    enclosing table are NULL there.
     """
 
     table: FromClause

@@ -12,7 +12,7 @@ from typing import cast
 
 from sqlalchemy import Alias, BinaryExpression, Column, FromClause, Integer, Table
 from sqlalchemy.sql import operators, visitors
-from sqlalchemy.sql.elements import BooleanClauseList, ClauseElement
+from sqlalchemy.sql.elements import BooleanClauseList, ClauseElement, _anonymous_label
 
 from projector.errors import ConfigurationError
 from projector.projection.declaration import (
@@ -125,13 +125,16 @@ def joined_for(node: Node, read: Iterable[Node]) -> list[Node]:
     return ordered
 
 
-def determines_id(edge_columns: Sequence[Column[object]], root: Node) -> bool:
-    """Whether values of these columns of the root are, as they stand, the id of a document.
+def determines_id(pairs: Sequence[Pair], root: Node) -> bool:
+    """Whether the own values of an edge to the root are, as they stand, the id of a document.
 
-    Only whole numbers are: texts that the server calls equal (`a` = `A`) are different ids.
+    Only whole numbers are, and without zeros before them: texts that the server calls equal
+    (`a` = `A`, and `01` = 1) are different ids.
     """
-    return [c.key for c in edge_columns] == [c.key for c in root.key] and all(
-        isinstance(c.type, Integer) for c in edge_columns
+    return [other.key for _, other in pairs] == [c.key for c in root.key] and all(
+        isinstance(column.type, Integer) and not getattr(column.type, "zerofill", False)
+        for pair in pairs
+        for column in pair
     )
 
 
@@ -141,7 +144,7 @@ def _table(source: FromClause) -> Table:
         raise ConfigurationError(
             f"{source} is not a table or an alias of one", "Join tables, not subqueries."
         )
-    if isinstance(source, Alias) and source.name.startswith("%("):  # SQLAlchemy numbers it later
+    if isinstance(source, Alias) and isinstance(source.name, _anonymous_label):  # numbered later
         raise ConfigurationError(
             f"an alias of {table.name} has no name", f'Give it one: {table.name}.alias("owner").'
         )

@@ -74,7 +74,7 @@ def _route(node: Node, root: Node, named: dict[str, LookUp]) -> Route:
     by_key = _look_up(node, node.key, root, named) if node.key else None
     own_by_parent = {other.key: own for own, other in node.pairs}
     others = [other for _, other in node.pairs]
-    if node.parent is root and determines_id(others, root):
+    if node.parent is root and determines_id(node.pairs, root):
         columns = tuple(own_by_parent[c.key].name for c in root.key)
         return Route(node, columns, None, by_key)
     columns = tuple(own.name for own, _ in node.pairs)

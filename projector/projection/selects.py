@@ -40,6 +40,7 @@ from projector.projection.keys import KeyCodec, among
 
 _KEYS = "/*keys*/TRUE"  # stands for the predicate in a compiled query
 _DIALECT = mysql.dialect(paramstyle="named")  # named: a % in a query stays a single one
+_NULL_OVER_NOTHING = {"sum", "min", "max", "avg", "group_concat"}
 
 Rows = Sequence[Sequence[Raw]]
 Statement = Any  # a sa.Select, whatever its columns' types
@@ -63,7 +64,8 @@ class Level:
     encode: Callable[[Sequence[Raw]], bytes]
     before: bytes
     after: bytes
-    empty: bytes
+    empty: bytes  # without rows, unless one whose keys are all NULL (`nothing`) says otherwise
+    nothing: RowKey
     is_object: bool
     signature: str
     children: tuple[Level, ...] = field(default=())
@@ -123,7 +125,7 @@ def levels(projection: Projection, root: Node) -> Level:
         node=root, sql=compile_sql(statement), key_names=tuple(spelled(c) for c in root.key),
         key_width=width, parent=key, own=key,
         encode=row_encoder(names, [encoder_for(f) for f in fields], width),
-        before=b"", after=b"", empty=b"", is_object=True,
+        before=b"", after=b"", empty=b"", nothing=None, is_object=True,
         signature=_signature(fields), children=children,
     )  # fmt: skip
 
@@ -179,7 +181,7 @@ def from_root(node: Node, read: Collection[Node] = ()) -> tuple[sa.FromClause, l
     joined = joined_for(node, read)
     bare = (
         top.declared is not None
-        and determines_id([other for _, other in top.pairs], root)
+        and determines_id(top.pairs, root)
         and root not in read
         and not any(other.parent is root for other in joined if other is not top)
         and not _reads_parent(top)
@@ -228,7 +230,9 @@ def _level(node: Node, width: int) -> Level:
     statement = sa.select(*_labelled(columns)).select_from(source).where(keys_mark())
     for _, condition in conditions:
         statement = statement.where(condition)
-    statement = _arranged(statement, declared, node, keys, len(columns))
+    arranged: Statement = _arranged(statement, declared, node, keys, len(columns))
+    if isinstance(declared, Aggregate) and not all(map(_is_known_over_nothing, fields)):
+        arranged = sa.union_all(arranged, _over_nothing(source, keys, fields))
     first = len(keys) + len(own_key)
     names, encoders = [name_of(f) for f in fields], [encoder_for(f) for f in fields]
     before, after, empty, is_object = _brackets(declared, names)
@@ -237,10 +241,11 @@ def _level(node: Node, width: int) -> Level:
     plain = isinstance(declared, Many) and declared.value is not None
     encode = value_encoder(encoders[0], first) if plain else row_encoder(names, encoders, first)
     return Level(
-        node=node, sql=compile_sql(statement),
+        node=node, sql=compile_sql(arranged),
         key_names=tuple(spelled(c) for c in root_key), key_width=width,  # type: ignore[arg-type]
         parent=_key_reader(0, len(keys)), own=_key_reader(0, first), encode=encode,
-        before=before, after=after, empty=empty, is_object=is_object,
+        before=before, after=after, empty=empty,
+        nothing=_key_reader(0, len(keys))((None,) * len(keys)), is_object=is_object,
         signature=_signature(fields), children=children,
     )  # fmt: skip
 
@@ -268,6 +273,22 @@ def _brackets(declared: Many | Aggregate, names: Sequence[str]) -> tuple[bytes, 
         return b",", b"", b"," + b",".join(nothing), False
     label = b",%b:[" % text(declared.name.encode())
     return label, b"]", label + b"]", declared.value is None
+
+
+def _is_known_over_nothing(expression: Expression) -> bool:
+    function = _bare(expression)
+    return isinstance(function, functions.count) or (
+        isinstance(function, functions.FunctionElement)
+        and getattr(function, "name", "") in _NULL_OVER_NOTHING
+    )
+
+
+def _over_nothing(
+    source: sa.FromClause, keys: Sequence[Expression], fields: Sequence[Expression]
+) -> Statement:
+    """Ask for the one row that figures over no rows give. Its keys are NULL, of the keys' types."""
+    columns = [*map(sa.func.max, keys), *fields]
+    return sa.select(*_labelled(columns)).select_from(source).where(sa.false())
 
 
 def _bare(expression: Expression) -> Expression:
@@ -336,6 +357,11 @@ def _grouped(
         try:
             fragment = encode(row)
         except ValueError as error:
+            if parent(row) == level.nothing:
+                raise ConfigurationError(
+                    f"figures over no rows of {level.node.source.description}: {error}",
+                    "Give them another value over no rows.",
+                ) from None
             failed[root_key(row)] = str(error)
             continue
         for groups, empty in below:
@@ -344,4 +370,5 @@ def _grouped(
             b"{%b}" % fragment if level.is_object else fragment
         )
     before, after = level.before, level.after
-    return {key: before + b",".join(found) + after for key, found in lists.items()}, level.empty
+    groups = {key: before + b",".join(found) + after for key, found in lists.items()}
+    return groups, groups.pop(level.nothing, level.empty)

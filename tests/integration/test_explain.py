@@ -1,5 +1,6 @@
 """`projector explain`: queries with their plans, missing indexes, what a row touches."""
 
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,9 +59,89 @@ def test_a_missing_index_is_named(helpdesk: tuple[Projector, Any]) -> None:
         cursor.execute("ALTER TABLE tickets DROP KEY ix_tickets_assignee_id")
     warned = {q["name"]: q["warnings"] for q in _report(daemon)["queries"] if q["warnings"]}
     assert set(warned) == {"tickets/ticket_comments", "tickets/assignee_id"}
-    assert "(ticket_id)" in warned["tickets/ticket_comments"][0]
-    assert "(assignee_id)" in warned["tickets/assignee_id"][0]
-    assert "warning: ticket_comments is read whole" in daemon.run("explain").stdout
+    assert "(`ticket_id`)" in warned["tickets/ticket_comments"][0]
+    assert "(`assignee_id`)" in warned["tickets/assignee_id"][0]
+    text = daemon.run("explain").stdout
+    assert ".ticket_comments is read whole" in text
+    assert "warning: " in text
+
+
+def test_check_and_explain_judge_alike(database: DatabaseServer, fresh_database: str) -> None:
+    """In empty tables, where plans say nothing, and in filled ones; and each remedy helps."""
+    database.load_sql((TESTS / "helpdesk.sql").read_text("utf-8"), fresh_database)
+    connection = database.connect(fresh_database)
+    url = f"{database.url(fresh_database)}"
+    daemon = Projector(url, "redis://127.0.0.1:1/1")
+    with contextlib.closing(connection), connection.cursor() as cursor:
+        cursor.execute("ALTER TABLE ticket_comments DROP FOREIGN KEY fk_ticket_comments_ticket_id")
+        cursor.execute("ALTER TABLE ticket_comments DROP KEY ix_ticket_comments_ticket_id")
+        cursor.execute("ALTER TABLE users DROP FOREIGN KEY fk_users_department_id")
+        cursor.execute("SHOW INDEX FROM users WHERE Column_name = 'department_id'")
+        for row in cursor.fetchall():
+            cursor.execute(f"ALTER TABLE users DROP KEY `{row[2]}`")
+        for is_filled in (False, True):
+            if is_filled:
+                seed(connection, 100)
+            checked, explained = _judged(daemon)
+            assert checked == explained
+            assert len(checked) == 2
+        for fix in {f"CREATE {warning.partition('. CREATE ')[2]}" for warning in explained}:
+            cursor.execute(fix)
+    assert _judged(daemon) == (set(), set())
+    daemon.__exit__(None)
+
+
+def _judged(daemon: Projector) -> tuple[set[str], set[str]]:
+    """What is missing by `check` and by `explain`: the place and the remedy."""
+    found = json.loads(daemon.run("check", "--json").stdout)
+    checked = {
+        f"{c['detail'].partition(' (about')[0]}. {c['fix']}"
+        for c in found
+        if c["name"] == "tickets.indexes" and c["status"] != "ok"
+    }
+    warned = [w for q in _report(daemon)["queries"] for w in q["warnings"]]
+    explained = {
+        f"{w.partition(' (about')[0]}. CREATE {w.partition('. CREATE ')[2]}" for w in warned
+    }
+    return checked, explained
+
+
+def test_an_index_that_cannot_serve_is_named(
+    database: DatabaseServer, fresh_database: str, tmp_path: Path
+) -> None:
+    """A number is sought in an index of texts."""
+    (tmp_path / "mixed.py").write_text(MIXED, "utf-8")
+    daemon = Projector(
+        database.url(fresh_database), "redis://127.0.0.1:1/1",
+        PROJECTOR_PROJECTION="mixed:documents", PYTHONPATH=str(tmp_path),
+    )  # fmt: skip
+    with database.connect(fresh_database) as connection, connection.cursor() as cursor:
+        cursor.execute("CREATE TABLE o (id INT PRIMARY KEY)")
+        cursor.execute("CREATE TABLE p (id INT PRIMARY KEY, o VARCHAR(9), x INT, KEY (o))")
+        cursor.execute("INSERT INTO o VALUES (1), (2), (3), (4)")
+        cursor.execute("INSERT INTO p SELECT id + 9, id, 1 FROM o")
+        cursor.execute(
+            "INSERT INTO p SELECT a.id * 100 + b.id * 10 + c.id, a.id, 1 FROM p a, p b, p c"
+        )
+        connection.commit()
+    found = json.loads(daemon.run("check", "--json").stdout)
+    [said] = [c for c in found if c["name"] == "o.indexes"]
+    assert said["status"] == "warning"
+    assert "the index on o cannot serve" in said["detail"]
+    assert "same type" in said["fix"]
+    assert "the index on o cannot serve" in daemon.run("explain").stdout
+    daemon.__exit__(None)
+
+
+MIXED = """
+import sqlalchemy as sa
+from projector.projection import Many, Projection
+m = sa.MetaData()
+o = sa.Table("o", m, sa.Column("id", sa.Integer, primary_key=True))
+p = sa.Table("p", m, sa.Column("id", sa.Integer, primary_key=True), sa.Column("o", sa.String(9)))
+documents = Projection("o", o, [o.c.id],
+    collections=[Many("p", p, p.c.o == o.c.id, value=p.c.id)])
+"""
 
 
 def test_what_a_row_touches_is_what_the_database_says(helpdesk: tuple[Projector, Any]) -> None:

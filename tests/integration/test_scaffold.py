@@ -60,6 +60,7 @@ def test_a_ticket_is_scaffolded_whole(
         made = Scaffolded(database.url(fresh_database), fresh_redis.url(db=1), "tickets", tmp_path)
         with contextlib.closing(made):
             documents = made.documents(redis, "tickets")
+        nested = _attachments_by_comment(connection)
         with connection.cursor() as cursor:
             cursor.execute(
                 "SELECT t.id, t.title, s.name, o.name, u.full_name, t.custom_fields,"
@@ -81,6 +82,22 @@ def test_a_ticket_is_scaffolded_whole(
         assert document["custom_fields"] == (None if custom is None else json.loads(custom))
     assert any(isinstance(d["custom_fields"], dict) for d in documents.values())
     assert any(d["ticket_tags"] and "tag_name" in d["ticket_tags"][0] for d in documents.values())
+    shown = {c["id"]: c for d in documents.values() for c in d["ticket_comments"]}
+    assert any(nested.values())
+    assert {key: [a["id"] for a in c["ticket_attachments"]] for key, c in shown.items()} == nested
+
+
+def _attachments_by_comment(connection: Any) -> dict[int, list[int]]:
+    """For comments without attachments, too."""
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT id FROM ticket_comments")
+        found: dict[int, list[int]] = {key: [] for (key,) in cursor.fetchall()}
+        cursor.execute(
+            "SELECT comment_id, id FROM ticket_attachments WHERE comment_id IS NOT NULL ORDER BY id"
+        )
+        for comment, attachment in cursor.fetchall():
+            found[comment].append(attachment)
+    return found
 
 
 def test_every_table_of_the_helpdesk_can_be_scaffolded(
@@ -135,12 +152,51 @@ def test_keys_of_every_kind_are_scaffolded(
         assert document["strange name"] is None
         assert "class" not in document
         assert document["order_lines"] == [
-            {"line_no": 1, "sku": "a", "quantity": 3, "is_removed": False}
+            {
+                "line_no": 1,
+                "sku": "a",
+                "quantity": 3,
+                "is_removed": False,
+                "shipments": [{"id": 9, "carrier": "post"}],
+            }
         ]
         lines = Scaffolded(url, redis_url, f"{fresh_database}.order_lines", tmp_path)
         with contextlib.closing(lines):
             [document] = lines.documents(redis, "order_lines").values()
         assert document["shipments"] == [{"id": 9, "carrier": "post"}]
+
+
+def test_mariadbs_own_types_are_scaffolded(
+    mariadb11: DatabaseServer, fresh_redis: RedisServer, tmp_path: Path
+) -> None:
+    """Keys that SQLAlchemy knows (UUID) and does not (INET6, INET4)."""
+    name = "scaffolded_native"
+    mariadb11.drop_database(name)
+    mariadb11.create_database(name)
+    mariadb11.load_sql(
+        "CREATE TABLE hosts (ip INET6 PRIMARY KEY, old INET4);"
+        "CREATE TABLE visits (id UUID PRIMARY KEY, ip INET6,"
+        " FOREIGN KEY (ip) REFERENCES hosts (ip));"
+        "INSERT INTO hosts VALUES ('::1', '10.0.0.1');"
+        "INSERT INTO visits VALUES ('a0eebc99-9c0b-4ef8-8b6d-6bb9bd380a11', '::1');",
+        name,
+    )
+    url, redis_url = mariadb11.url(name), fresh_redis.url(db=1)
+    with fresh_redis.client(db=1) as redis:
+        hosts = Scaffolded(url, redis_url, "hosts", tmp_path)
+        with contextlib.closing(hosts):
+            assert hosts.documents(redis, "hosts") == {
+                "::1": {
+                    "ip": "::1",
+                    "old": "10.0.0.1",
+                    "visits": [{"id": "a0eebc99-9c0b-4ef8-8b6d-6bb9bd380a11"}],
+                }
+            }
+        visits = Scaffolded(url, redis_url, "visits", tmp_path)
+        with contextlib.closing(visits):
+            [document] = visits.documents(redis, "visits").values()
+    assert document["ip_old"] == "10.0.0.1"
+    mariadb11.drop_database(name)
 
 
 def test_the_example_of_the_manual_is_a_projection() -> None:
