@@ -10,7 +10,7 @@ SEEDS ?= 30
 GAMES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-faults gameday demo dev bench bench-short bench-reader constraints clean
+.PHONY: help setup check format test test-faults gameday demo dev bench bench-short bench-reader constraints audit clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -72,6 +72,11 @@ constraints:  ## resolve the newest versions into constraints.txt
 	{ sed -n '/^#/p' constraints.txt; \
 	  build/resolve/bin/python -m pip freeze --exclude projector --exclude setuptools; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
+
+audit:  ## security advisories for the versions in constraints.txt; status 69: the service was not reached
+	$(PYTHON) -m venv --clear build/audit
+	build/audit/bin/python -m pip install --quiet 'pip-audit>=2.9'
+	build/audit/bin/python tests/audit.py
 
 clean:  ## remove what the other targets made, but for the fetched servers
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info

@@ -238,7 +238,7 @@ class Daemon:
         if self._settings.mysql.on_position_lost == "stop":
             raise OperatorError(
                 f"the binlog cannot be read on from the checkpoint: {error}",
-                "Run `projector run --resync` with PROJECTOR_MYSQL__ON_POSITION_LOST=resync.",
+                "Run it once with PROJECTOR_MYSQL__ON_POSITION_LOST=resync.",
             ) from error
         log.warning("position_lost", error=str(error))
         fresh = self._parts.source.current()

@@ -3,7 +3,9 @@
 Always cheap and never waits for a server: what reads it gets an answer also when MySQL and Redis
 are dead. Health and metrics never disagree, because each number has one home: `Health` alone
 writes the gauges lag, state, is_leader, mysql_up, redis_up, checkpoint_timestamp, resync_running
-and resync_progress; all other numbers it reads from `metrics`. Every event is a log line too.
+and resync_progress; all other numbers it reads from `metrics`. Every event is a log line too,
+written by the thread that told it, never under the lock: standard error may be a pipe that nobody
+reads, and the probes must answer all the same.
 
 Lag is the age of the oldest committed change not yet applied, by the server's clock, so that a
 skewed clock here does not show in it:
@@ -143,6 +145,7 @@ class Health:
         self._pending: float | None = None
         self._head_at: float | None = None  # our clock; None: the last word was not "nothing more"
         self._events: deque[Event] = deque(maxlen=_EVENTS)
+        self._unlogged: list[tuple[str, str, dict[str, Any]]] = []
         self._samples: deque[Sample] = deque(maxlen=_HISTORY)
         self._rates = Rates()
         self._sampled = clock()
@@ -156,16 +159,8 @@ class Health:
     def update(self, **changes: Unpack[Changes]) -> None:
         """Take what is new. A change of state or of a peer becomes an event."""
         with self._lock:
-            before = self._state
-            self._state = now = replace(before, **changes)
-            if "resync" in changes:
-                self._show_resync(now.resync)
-            if now.mysql_up is not before.mysql_up:
-                self._show_peer("MySQL", metrics.mysql_up, before.mysql_up, now.mysql_up)
-            if now.redis_up is not before.redis_up:
-                self._show_peer("Redis", metrics.redis_up, before.redis_up, now.redis_up)
-            if now.state is not before.state:
-                self._enter(before.state, now.state)
+            self._take(changes)
+        self._write_log()
 
     def progress(self) -> None:
         """The loop has gone round: also while it waits for a dead server, as long as it retries."""
@@ -197,7 +192,8 @@ class Health:
                 self._state = replace(self._state, committed_at=commit_time)
                 metrics.checkpoint_timestamp.set(commit_time)
             if is_head and self._state.state is State.CATCHING_UP:
-                self.update(state=State.LEADING)
+                self._take({"state": State.LEADING})
+        self._write_log()
 
     def failed(self, kind: str, message: str) -> None:
         """Count an error that was handled and keep it as the last one."""
@@ -210,12 +206,9 @@ class Health:
 
     def event(self, text: str, level: str = "info", **facts: Any) -> None:
         """Log something worth telling and keep it for the status page."""
-        details = "".join(f", {name} {value}" for name, value in facts.items())
-        told = f"{facts['kind']}: {facts['message']}" if text == "error" else text + details
         with self._lock:
-            number = self._events[-1].number + 1 if self._events else 1
-            self._events.append(Event(number, time.time(), redact(told), level))
-        getattr(_log, level)(text, **facts)
+            self._note(text, level, **facts)
+        self._write_log()
 
     def snapshot(self) -> HealthState:
         """Give health as it is now."""
@@ -247,7 +240,7 @@ class Health:
             return max(0.0, lag)
 
     def sample(self) -> None:
-        """Keep the numbers of this second; called sooner, it does nothing."""
+        """Keep the numbers of this second; called sooner, it does nothing. May write to the log."""
         with self._lock:
             now = self._clock()
             elapsed = now - self._sampled
@@ -258,7 +251,8 @@ class Health:
             number = self._samples[-1].number + 1 if self._samples else 1
             self._samples.append(Sample(number, time.time(), lag, *self._rates.since(elapsed)))
             if behind is not None and behind > _BEHIND_S and self._state.state is State.LEADING:
-                self.update(state=State.CATCHING_UP)
+                self._take({"state": State.CATCHING_UP})
+        self._write_log()
 
     def samples(self, after: int = 0) -> list[Sample]:
         """Give the samples of the last ten minutes with a number above `after`."""
@@ -275,20 +269,46 @@ class Health:
         with self._lock:
             return self._rates.latency()
 
+    def _take(self, changes: Changes) -> None:
+        before = self._state
+        self._state = now = replace(before, **changes)
+        if "resync" in changes:
+            self._show_resync(now.resync)
+        if now.mysql_up is not before.mysql_up:
+            self._show_peer("MySQL", metrics.mysql_up, before.mysql_up, now.mysql_up)
+        if now.redis_up is not before.redis_up:
+            self._show_peer("Redis", metrics.redis_up, before.redis_up, now.redis_up)
+        if now.state is not before.state:
+            self._enter(before.state, now.state)
+
+    def _note(self, text: str, level: str = "info", **facts: Any) -> None:
+        """Keep an event; `_write_log` logs it once the lock is free."""
+        details = "".join(f", {name} {value}" for name, value in facts.items())
+        told = f"{facts['kind']}: {facts['message']}" if text == "error" else text + details
+        number = self._events[-1].number + 1 if self._events else 1
+        self._events.append(Event(number, time.time(), redact(told), level))
+        self._unlogged.append((level, text, facts))
+
+    def _write_log(self) -> None:
+        with self._lock:
+            noted, self._unlogged = self._unlogged, []
+        for level, text, facts in noted:
+            getattr(_log, level)(text, **facts)
+
     def _enter(self, before: State, now: State) -> None:
         if not now.leads:  # what was known of the log is of no use to the next term
             self._applied_until = self._pending = self._head_at = None
         self._state = replace(self._state, since=time.time())
         metrics.state.state(now)
         metrics.is_leader.set(now.leads)
-        self.event(f"{now.replace('_', ' ')}, was {before.replace('_', ' ')}")
+        self._note(f"{now.replace('_', ' ')}, was {before.replace('_', ' ')}")
 
     def _show_peer(self, name: str, gauge: Any, before: bool | None, now: bool | None) -> None:
         gauge.set(bool(now))
         if now is False:
-            self.event(f"{name} does not answer", level="warning")
+            self._note(f"{name} does not answer", level="warning")
         elif before is False:
-            self.event(f"{name} answers again")
+            self._note(f"{name} answers again")
 
     def _show_resync(self, resync: Resync | None) -> None:
         metrics.resync_running.set(resync is not None)

@@ -94,6 +94,8 @@ class Server:
         self._health = health
         self._listener: _Listener | None = None
         self._thread: threading.Thread | None = None
+        self._sampler: threading.Thread | None = None
+        self._stopped = threading.Event()
 
     def start(self) -> None:
         """Listen. Raises ConfigurationError when the address cannot be had."""
@@ -103,9 +105,14 @@ class Server:
             target=self._listener.serve_forever, args=(_TICK_S,), name="http", daemon=True
         )
         self._thread.start()
+        self._sampler = threading.Thread(target=self._keep_sampling, name="samples", daemon=True)
+        self._sampler.start()
 
     def stop(self) -> None:
         """Stop listening; requests under way are not waited for."""
+        self._stopped.set()
+        if self._sampler is not None:
+            self._sampler.join(_TICK_S)  # not longer: it may wait for the log
         if self._listener is not None and self._thread is not None:
             self._listener.shutdown()
             self._thread.join()
@@ -116,6 +123,11 @@ class Server:
     def port(self) -> int:
         """The port listened on; the configured one before `start`."""
         return self._listener.server_port if self._listener else self._settings.port
+
+    def _keep_sampling(self) -> None:
+        """Beside the listener, because a sample may write to a log that nobody reads."""
+        while not self._stopped.wait(_TICK_S):
+            self._health.sample()
 
 
 def _listen(settings: Http, health: Health) -> _Listener:
@@ -135,7 +147,7 @@ def _listen(settings: Http, health: Health) -> _Listener:
 
 
 class _Listener(ThreadingHTTPServer):
-    """Bounds requests in number and in time, and keeps the samples coming."""
+    """Bounds requests in number and in time."""
 
     daemon_threads = True
     block_on_close = False
@@ -173,8 +185,7 @@ class _Listener(ThreadingHTTPServer):
         super().shutdown_request(request)
 
     def service_actions(self) -> None:
-        """Take a sample, and end requests that dawdle: their threads then see a closed socket."""
-        self.health.sample()
+        """End requests that dawdle: their threads then see a closed socket."""
         with self._open_lock:
             for request, since in self._open.items():
                 if time.monotonic() - since > _REQUEST_TIMEOUT_S:

@@ -201,8 +201,8 @@ class Lane:
         if self._settings.reconcile.on_projection_change == "stop":
             raise OperatorError(
                 f"the documents of {self.plan.name} were made by another projection",
-                "Run `projector run --resync`, or set "
-                "PROJECTOR_RECONCILE__ON_PROJECTION_CHANGE=resync.",
+                "Set PROJECTOR_RECONCILE__ON_PROJECTION_CHANGE=resync for one run, or go back to"
+                " the other projection.",
             )
         known.checkpoint = self.first(known.checkpoint.position, "projection_changed")
         known.debts[ALL] = Debt.from_json(known.checkpoint.debts[ALL])

@@ -1,6 +1,7 @@
 """The main job: what is committed stands in Redis, complete, whatever happens meanwhile."""
 
 import contextlib
+import os
 import random
 import time
 from collections.abc import Iterator
@@ -117,6 +118,34 @@ def test_sigterm_ends_cleanly_within_two_seconds(world: World) -> None:
     world.execute("UPDATE tickets SET title = 'while down'")
     world.daemon.start()
     world.check()
+
+
+def test_an_idle_daemon_costs_next_to_nothing(world: World) -> None:
+    """Ten seconds of nothing: at most the clock asked of the database; of Redis the lease, requests
+    and memory; under one percent of a core."""
+    world.daemon.start()
+    world.settle()
+    time.sleep(2)  # what follows a start: the first background chunks
+    world.redis.config_resetstat()
+    before = _selects(world), _cpu_s(world.daemon)
+    time.sleep(10)
+    after = _selects(world), _cpu_s(world.daemon)
+    asked = {name.removeprefix("cmdstat_") for name in world.redis.info("commandstats")}
+    assert after[0] - before[0] <= 1
+    assert after[1] - before[1] < 0.1
+    assert asked <= {"config|resetstat", "evalsha", "get", "pexpire", "hmget", "hlen", "hgetall",
+                     "info"}  # fmt: skip
+    assert world.redis.info("stats")["total_commands_processed"] < 100
+
+
+def _selects(world: World) -> int:
+    return int(world.database.execute("SHOW GLOBAL STATUS LIKE 'Com_select'")[0][1])
+
+
+def _cpu_s(daemon: Projector) -> float:
+    assert daemon.process is not None
+    fields = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def test_until_current_stops_by_itself(world: World) -> None:

@@ -169,6 +169,8 @@ def test_a_changed_projection_rebuilds_or_stops(world: World) -> None:  # noqa: 
     world.daemon.start()
     assert world.daemon.wait(20) == 3
     assert "another projection" in world.daemon.log()
+    world.daemon.start("--resync")  # no way round it
+    assert world.daemon.wait(20) == 3
     world.daemon.environment["PROJECTOR_RECONCILE__ON_PROJECTION_CHANGE"] = "resync"
     world.daemon.start()
     name = "fingerprint"

@@ -1,8 +1,9 @@
 """`make bench`: the projector beside a plain baseline and the floor, in one run on the same data.
 
 Private servers. Rates are compared within the run, for machines differ and are noisy. Options:
-`--size` tickets, `--runs`, `--flavour`, `--short` (for CI: fails when a ratio to the floor falls),
-`--out` folder for bench.json and bench.png (the picture only where matplotlib is installed).
+`--size` tickets, `--runs`, `--flavour`, `--only` some scenarios, `--short` (for CI: fails when a
+ratio to the floor falls), `--out` folder for bench.json and bench.png (the picture only where
+matplotlib is installed).
 """
 
 import argparse
@@ -32,7 +33,7 @@ LEAST = {"backlog": 0.35, "build": 0.4}
 def main() -> int:
     """Run the scenarios, print, write, judge."""
     options = _options()
-    names = ["build", "backlog", "latency"] if options.short else list(SCENARIOS)
+    names = ["build", "backlog", "latency"] if options.short else options.only or list(SCENARIOS)
     results: dict[str, list[dict[str, float]]] = {name: [] for name in names}
     for number in range(options.runs):
         with Bench.open(Flavour(options.flavour), options.size) as bench:
@@ -50,6 +51,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--size", type=int, default=20_000, help="tickets")
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--flavour", default="mysql", choices=[f.value for f in Flavour])
+    parser.add_argument("--only", nargs="+", choices=list(SCENARIOS), help="some scenarios")
     parser.add_argument(
         "--short", action="store_true", help="one run of a few scenarios, that may fail"
     )

@@ -1,6 +1,7 @@
 """What is measured: each scenario gives figures by name; rates are per second."""
 
 import contextlib
+import statistics
 import subprocess
 import sys
 import threading
@@ -25,6 +26,7 @@ from tests.servers import DatabaseServer, Flavour, start_database, start_redis
 
 HELPDESK = (Path(__file__).parent.parent / "helpdesk.sql").read_text("utf-8")
 _WRITERS = 4
+_LOAD_RATE, _LOAD_S = 300, 20.0
 Figures = dict[str, float]
 
 
@@ -302,21 +304,63 @@ def idle(bench: Bench) -> Figures:
 
 
 def cost(bench: Bench) -> Figures:
-    """What a change costs the database, at 50 changes a second."""
+    """What 300 transactions a second cost the servers, without a daemon and with it."""
+    bench.until_current_s()
+    without = _load(bench)
     bench.follow()
-    before = bench.questions(), bench.cpu_s(bench.database.pid)
-    count = 250
-    began = time.perf_counter()
-    for number in range(count):
-        pause = began + number / 50 - time.perf_counter()
-        time.sleep(max(0.0, pause))
-        with bench.connection.cursor() as cursor:
-            cursor.execute(f"UPDATE tickets SET title = 'c {number}' WHERE id = {number + 1}")
+    time.sleep(2)
+    assert bench.daemon.process is not None
+    before = bench.cpu_s(bench.daemon.process.pid)
+    beside = _load(bench)
+    used = bench.cpu_s(bench.daemon.process.pid) - before
     await_checkpoint(bench.redis, bench.connection, bench.daemon)
-    queries = bench.questions() - before[0] - count
-    cpu = bench.cpu_s(bench.database.pid) - before[1]
     bench.daemon.stop()
-    return {"statements a change": queries / count, "CPU ms a change": cpu * 1000 / count}
+    figures = {"daemon CPU %": used / _LOAD_S * 100}
+    for name, figure in without.items():
+        figures |= {f"{name} without": figure, f"{name} with": beside[name]}
+    more = beside["statements/s"] - without["statements/s"]
+    return figures | {"statements a change": more / _LOAD_RATE}
+
+
+def _load(bench: Bench) -> Figures:
+    """Single-row updates at a steady rate; give what the servers did meanwhile."""
+    redis_cpu_s = _redis_cpu_s(bench)
+    cpu_s, questions = bench.cpu_s(bench.database.pid), bench.questions()
+    began = time.perf_counter()
+    for number in range(round(_LOAD_RATE * _LOAD_S)):
+        time.sleep(max(0.0, began + number / _LOAD_RATE - time.perf_counter()))
+        with bench.connection.cursor() as cursor:
+            ticket = number % bench.size + 1
+            cursor.execute(f"UPDATE tickets SET title = 'c {began} {number}' WHERE id = {ticket}")
+    took = time.perf_counter() - began
+    return {
+        "transactions/s": _LOAD_RATE * _LOAD_S / took,
+        "statements/s": (bench.questions() - questions - 1) / took,
+        "server CPU %": (bench.cpu_s(bench.database.pid) - cpu_s) / took * 100,
+        "Redis CPU %": (_redis_cpu_s(bench) - redis_cpu_s) / took * 100,
+    }
+
+
+def _redis_cpu_s(bench: Bench) -> float:
+    used = bench.redis.info("cpu")
+    return float(used["used_cpu_user"] + used["used_cpu_sys"])
+
+
+def memory(bench: Bench) -> Figures:
+    """What a document takes in Redis, over all tickets."""
+    bench.redis.flushall()
+    empty = bench.redis.info("memory")["used_memory"]
+    bench.until_current_s()
+    used = bench.redis.info("memory")["used_memory"] - empty
+    document_sizes = [len(document) for document in bench.redis.hvals("tickets")]
+    hash_size = bench.redis.memory_usage("tickets", samples=0)
+    return {
+        "documents": len(document_sizes),
+        "mean document bytes": statistics.mean(document_sizes),
+        "largest document bytes": max(document_sizes),
+        "MEMORY USAGE a document": hash_size / len(document_sizes),
+        "used_memory a document": used / len(document_sizes),
+    }
 
 
 def fan_out(bench: Bench) -> Figures:
@@ -340,7 +384,7 @@ def fan_out(bench: Bench) -> Figures:
 SCENARIOS: dict[str, Callable[[Bench], Figures]] = {
     "build": build, "backlog": backlog, "hot": hot, "compressed": compressed, "large": large,
     "comments": comments, "verify": verify, "latency": latency, "idle": idle, "cost": cost,
-    "fan_out": fan_out,
+    "memory": memory, "fan_out": fan_out,
 }  # fmt: skip
 
 __all__ = ["SCENARIOS", "Bench", "Plan"]

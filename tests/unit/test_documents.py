@@ -76,6 +76,17 @@ def test_every_metric_named_exists(text: str) -> None:
     assert named <= known, named - known
 
 
+def test_the_runbook_explains_every_kind_of_error_and_every_recovery() -> None:
+    """Labels that the daemon gives out stand in the runbook in backquotes."""
+    code = "".join(path.read_text("utf-8") for path in sorted((ROOT / "projector").glob("*.py")))
+    kinds = set(re.findall(r'\.failed\("(\w+)"', code))
+    recoveries = set(re.findall(r'recoveries\.labels\("(\w+)"\)', code))
+    recoveries |= set(re.findall(r'(?:reason = |\.first\(.*, )"(\w+)"', code)) - {"initial_build"}
+    assert len(kinds) >= 3
+    assert len(recoveries) >= 3
+    assert {name for name in kinds | recoveries if f"`{name}`" not in RUNBOOK} == set()
+
+
 def _names(family: Any) -> set[str]:
     kinds = {"", "_total", "_bucket", "_sum", "_count", "_seconds"}
     return {family.name + kind for kind in kinds}

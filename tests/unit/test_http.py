@@ -1,15 +1,20 @@
 """HTTP: what each address answers, and that it always answers."""
 
+import fcntl
 import http.client
 import json
+import os
 import re
 import socket
+import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -97,6 +102,57 @@ def test_livez_fails_when_the_loop_stands_still(health: Health) -> None:
     server.stop()
     assert response.status == 503
     assert "has not gone round" in json.loads(body)["why"]
+
+
+@pytest.fixture
+def log_pipe() -> Iterator[int]:
+    """The reading end of a pipe that is the log."""
+    reader, writer = os.pipe()
+    with os.fdopen(writer, "w", encoding="utf-8") as pipe, os.fdopen(reader, "rb"):
+        structlog.configure(logger_factory=lambda *_: structlog.WriteLogger(pipe))
+        yield reader
+        structlog.reset_defaults()
+
+
+def test_probes_answer_while_nobody_reads_the_log(
+    log_pipe: int, server: Server, health: Health
+) -> None:
+    """The log is a full pipe: the loop and the samples wait for it, no answer does."""
+    health.update(state=State.LEADING)
+    enough = threading.Event()
+    teller = threading.Thread(target=_tell_until, args=(health, enough))
+    teller.start()
+    while not (before := _unread_bytes(log_pipe)) or _grows_beyond(before, log_pipe):
+        pass
+    is_stuck = teller.is_alive()
+    health.applied(0.0, False, 60.0)  # a minute behind: the next sample tells, and waits too
+    deadline = time.monotonic() + 5
+    while health.snapshot().state is State.LEADING and time.monotonic() < deadline:
+        time.sleep(0.01)
+    answers = [ask(server, path)[0].status for path in ("/livez", "/metrics", "/status.json")]
+    enough.set()
+    while teller.is_alive():
+        os.read(log_pipe, 65536)
+        teller.join(0.01)
+    server.stop()
+    assert is_stuck
+    assert health.snapshot().state is State.CATCHING_UP
+    assert answers == [200, 200, 200]
+
+
+def _tell_until(health: Health, enough: threading.Event) -> None:
+    while not enough.is_set():
+        health.update(mysql_up=False)
+        health.update(mysql_up=True)
+
+
+def _unread_bytes(reader: int) -> int:
+    return int.from_bytes(fcntl.ioctl(reader, termios.FIONREAD, bytes(4)), sys.byteorder)
+
+
+def _grows_beyond(before: int, reader: int) -> bool:
+    time.sleep(0.2)
+    return _unread_bytes(reader) > before
 
 
 def test_status_gives_samples_after_a_number(server: Server, health: Health) -> None:
