@@ -8,14 +8,14 @@ the ones found.
 Never answers from a snapshot that may hold the change: one is used only once the tail has passed
 the log's end as it was when the snapshot was open already. A transaction stands in the log before
 it can be seen, so everything beyond that end is unseen in the snapshot (InnoDB's two-phase commit:
-prepare, write the log, commit). Never knows half of what has changed: when something is put off
-instead of written, or too much changes, the snapshot is dropped.
+prepare, write the log, commit). Never knows half of what has changed: look-ups that were put off
+since are put off once more; after other walks, or when too much changes, the snapshot is dropped.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
 
@@ -34,19 +34,21 @@ _RENEW_S = 0.5  # while the log moves: the younger, the fewer documents have cha
 _IDLE_RENEW_S = 30.0
 _CATCH_UP_S = 10.0  # an open snapshot keeps the server from tidying up; no longer, when behind
 _TOUCHED_MAX = 20_000  # documents changed since it was opened
+_FOUND_MAX = 50_000  # documents of one kind of a cascade
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class View:
-    """A snapshot. `end`: of the log when it was open already; `touched`: written since it was
-    asked for."""
+    """A snapshot. `end`: of the log when it was open already; `touched`: documents written since it
+    was asked for; `deferred`: look-ups put off since."""
 
     asked_at: float
     end: Future[Position]
     connection: Connection
     touched: set[str] = field(default_factory=set)
+    deferred: set[tuple[str, frozenset[Values]]] = field(default_factory=set)
 
     @property
     def age_s(self) -> float:
@@ -56,6 +58,14 @@ class View:
     def close(self) -> None:
         """Drop it, at once or as soon as it is open."""
         self.end.add_done_callback(lambda _: self.connection.close())
+
+
+@dataclass(frozen=True, slots=True)
+class Hung:
+    """What may have hung on rows that are gone: documents, and look-ups that find others."""
+
+    ids: set[str]
+    deferred: Sequence[tuple[str, frozenset[Values]]]
 
 
 class Hindsight:
@@ -102,10 +112,16 @@ class Hindsight:
                 if len(view.touched) > _TOUCHED_MAX:
                     self.forget()
 
-    def documents(self, traces: Mapping[Trace, set[Values]], limit: int) -> set[str] | None:
-        """Give the documents in which rows stood, and those changed meanwhile; None when it cannot
-        be said, or when there are more than `limit`."""
-        found = self._found(traces, limit) if self._view is not None else None
+    def defer(self, deferred: Mapping[str, frozenset[Values]]) -> None:
+        """Remember look-ups that were put off: their documents are not among those written."""
+        for view in (self._view, self._coming):
+            if view is not None:
+                view.deferred.update(deferred.items())
+
+    def find(self, traces: Mapping[Trace, set[Values]]) -> Hung | None:
+        """Give the documents in which rows stood, and what changed meanwhile; None when nobody can
+        say."""
+        found = self._found(traces) if self._view is not None else None
         metrics.cascades.labels("walk" if found is None else "snapshot").inc()
         return found
 
@@ -116,15 +132,16 @@ class Hindsight:
                 view.close()
         self._view = self._coming = None
 
-    def _found(self, traces: Mapping[Trace, set[Values]], limit: int) -> set[str] | None:
+    def _found(self, traces: Mapping[Trace, set[Values]]) -> Hung | None:
         assert self._view is not None
+        view = self._view
         try:
-            found = self._fetcher.traced(self._view.connection, traces, limit)
+            found = self._fetcher.traced(view.connection, traces, _FOUND_MAX)
         except (TransientError, OperatorError, ServerError) as error:  # altered table, killed
             log.info("snapshot_lost", error=str(error))
             self.forget()
             return None
-        return None if found is None else found | self._view.touched
+        return None if found is None else Hung(found | view.touched, tuple(view.deferred))
 
     def _arrive(self, position: Position) -> None:
         """Take the coming snapshot into use, once the tail has passed it."""

@@ -16,7 +16,7 @@ from itertools import islice
 
 from projector import metrics
 from projector.barrier import Need
-from projector.debt import REQUESTED, Debt, full, route_debt
+from projector.debt import REQUESTED, Debt, full, ids_debt, route_debt
 from projector.errors import DocumentRefusedError
 from projector.fetch import Fetched, Fetcher
 from projector.hindsight import Hindsight
@@ -90,10 +90,10 @@ class Pipeline:
         if not affected:
             self._pass(transactions)
             return
-        self._trace(affected)
+        owed = self._trace(affected)
         need = Need(transactions.barrier, transactions.changes)
         found = self._fetcher.look_up(affected.look_ups, need, self._limits.fanout_documents)
-        debts = self._owed(affected, found.deferred)
+        debts = self._owed(affected, found.deferred, owed)
         ids = sorted(affected.ids | found.ids)
         slices = list(_sliced(ids, self._limits.batch_documents)) or [[]]
         parts = self._documents(slices, need)
@@ -108,8 +108,10 @@ class Pipeline:
         self._write(next(parts), last)
         self.known.debts.update(debts)
         self._unwritten = None
-        if debts and self.hindsight is not None:
-            self.hindsight.forget()  # what is put off is not among the documents that it noted
+        if self.hindsight is not None:
+            self.hindsight.defer(found.deferred)
+            if affected.repairs:
+                self.hindsight.forget()  # what else a walk will find, nobody knows
 
     def _documents(self, slices: Sequence[Sequence[str]], need: Need) -> Iterator[Fetched]:
         """Read slices in order; where there are several, some while others are written. Walks are
@@ -190,22 +192,29 @@ class Pipeline:
         if time.monotonic() - self._written_at >= _CHECKPOINT_EVERY_S:
             self.flush()
 
-    def _trace(self, affected: Affected) -> None:
-        """Find what cascades did behind the log's back; owe a walk where nobody can say."""
+    def _trace(self, affected: Affected) -> dict[str, Debt]:
+        """Find what cascades did behind the log's back; give what is owed for it. Owes a walk over
+        everything where nobody can say."""
         if not affected.traces:
-            return
-        found = None
-        if self.hindsight is not None:
-            found = self.hindsight.documents(affected.traces, self._limits.fanout_documents)
-        if found is None:
+            return {}
+        hung = self.hindsight.find(affected.traces) if self.hindsight is not None else None
+        if hung is None:
             affected.repairs.add("cascade")
+            return {}
+        debts = dict(route_debt(name, values) for name, values in hung.deferred)
+        if len(hung.ids) <= self._limits.fanout_documents:
+            affected.ids |= hung.ids
         else:
-            affected.ids |= found
+            debts |= [ids_debt(hung.ids, "cascade")]
+        return debts
 
     def _owed(
-        self, affected: Affected, deferred: Mapping[str, frozenset[tuple[object, ...]]]
+        self,
+        affected: Affected,
+        deferred: Mapping[str, frozenset[tuple[object, ...]]],
+        owed: Mapping[str, Debt],
     ) -> dict[str, Debt]:
-        debts = dict(route_debt(name, values) for name, values in deferred.items())
+        debts = {**owed, **dict(route_debt(name, values) for name, values in deferred.items())}
         if affected.repairs:
             debts["all"] = full(reason="+".join(sorted(affected.repairs)))
         return {key: self._again(key, debt) for key, debt in debts.items()}

@@ -20,7 +20,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from tests.benchmarks.scenarios import SCENARIOS, Bench
+from tests.benchmarks.scenarios import SCENARIOS
+from tests.benchmarks.stage import Bench
 from tests.servers import Flavour
 
 console = Console(highlight=False)
