@@ -41,6 +41,7 @@ def main() -> int:
             for name in names:
                 console.print(f"run {number + 1}/{options.runs}: {name}", style="dim")
                 results[name].append(SCENARIOS[name](bench))
+                console.print(_line(results[name][-1]), style="dim")
     figures = {name: _medians(found) for name, found in results.items() if found}
     _show(figures)
     _write(figures, options)
@@ -65,6 +66,10 @@ def _options() -> argparse.Namespace:
 
 def _medians(runs: list[dict[str, float]]) -> dict[str, float]:
     return {key: statistics.median(run[key] for run in runs if key in run) for key in runs[0]}
+
+
+def _line(found: dict[str, float]) -> str:
+    return "  " + ", ".join(f"{key} {value:,.5g}" for key, value in found.items())
 
 
 def _show(figures: Figures) -> None:
