@@ -16,7 +16,7 @@ from itertools import islice
 
 from projector import metrics
 from projector.barrier import Need
-from projector.debt import REQUESTED, Debt, full, ids_debt, route_debt
+from projector.debt import ALL, REQUESTED, Debt, full, ids_debt, route_debt
 from projector.errors import DocumentRefusedError
 from projector.fetch import Fetched, Fetcher
 from projector.hindsight import Hindsight
@@ -28,6 +28,8 @@ from projector.route import Affected, Router
 
 _CHECKPOINT_EVERY_S = 1.0  # how often a checkpoint alone is written, at most
 _AHEAD = 2  # slices of a step that are read while one is written
+
+_ROUTES_MAX = 16  # look-ups put off; more are worked off as one walk over everything
 
 ReadAhead = Callable[[Sequence[str], Need], Future[Fetched]]
 
@@ -103,10 +105,10 @@ class Pipeline:
             {}, frozenset(), Reason.CHANGE,
             position=transactions.position,
             committed_at=transactions.commit_times[-1] if transactions.commit_times else None,
-            debts={key: debt.to_json() for key, debt in debts.items()},
+            debts={key: debt.to_json() if debt else None for key, debt in debts.items()},
         )  # fmt: skip
         self._write(next(parts), last)
-        self.known.debts.update(debts)
+        self._know(debts)
         self._unwritten = None
         if self.hindsight is not None:
             self.hindsight.defer(found.deferred)
@@ -178,6 +180,9 @@ class Pipeline:
             resync=progress,
         )  # fmt: skip
         self._write(fetched, batch)
+        self._know(debts)
+
+    def _know(self, debts: Mapping[str, Debt | None]) -> None:
         for key, debt in debts.items():
             if debt is None:
                 self.known.debts.pop(key, None)
@@ -213,11 +218,25 @@ class Pipeline:
         affected: Affected,
         deferred: Mapping[str, frozenset[tuple[object, ...]]],
         owed: Mapping[str, Debt],
-    ) -> dict[str, Debt]:
+    ) -> dict[str, Debt | None]:
+        """Give what is recorded as owed, and what is struck off because a wider debt covers it."""
         debts = {**owed, **dict(route_debt(name, values) for name, values in deferred.items())}
+        struck: set[str] = set()
+        if debts and not affected.repairs and self._is_flooded(debts):
+            affected.repairs.add("fanout")
         if affected.repairs:
-            debts["all"] = full(reason="+".join(sorted(affected.repairs)))
-        return {key: self._again(key, debt) for key, debt in debts.items()}
+            debts = {ALL: full(reason="+".join(sorted(affected.repairs)))}
+            struck = {key for key, debt in self.known.debts.items() if debt.scope == "route"}
+        return {key: self._again(key, debt) for key, debt in debts.items()} | dict.fromkeys(struck)
+
+    def _is_flooded(self, debts: Mapping[str, Debt]) -> bool:
+        """Whether one walk over everything is less work than all that is put off, or is under way
+        and goes round once more: look-ups alone could keep a build from ever coming to an end."""
+        known = self.known.debts
+        if ALL in known and known[ALL].reason != REQUESTED:
+            return True
+        routes = {key for key, debt in known.items() if debt.scope == "route"}
+        return len(routes | debts.keys()) > _ROUTES_MAX
 
     def _again(self, key: str, debt: Debt) -> Debt:
         """A walk asked for again while under way ends its round and then does another: begun

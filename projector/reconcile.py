@@ -282,7 +282,9 @@ def _following(debt: Debt) -> Debt | None:
     if debt.scope == "all" and debt.phase == "write":
         return replace(debt, phase="orphans", cursor=None)
     if debt.again:
-        return replace(debt, phase="write", cursor=None, again=False, done=0)
+        # Every document is there by now: a further round is no build any more.
+        reason = "another_round" if debt.scope == "all" else debt.reason
+        return replace(debt, phase="write", cursor=None, again=False, done=0, reason=reason)
     return None
 
 

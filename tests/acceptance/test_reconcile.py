@@ -157,6 +157,44 @@ def test_a_wide_fan_out_is_put_off_and_done(world: World) -> None:  # noqa: F811
     world.check()
 
 
+def test_a_build_ends_while_wide_changes_go_on(world: World) -> None:  # noqa: F811
+    """More is put off than can be worked off: the build is not kept waiting, and takes it along."""
+    world.execute(
+        "INSERT INTO tickets (title, status_id, priority_id, department_id, requester_id)"
+        " SELECT t.title, t.status_id, t.priority_id, t.department_id, t.requester_id"
+        " FROM tickets t JOIN (SELECT id FROM tickets LIMIT 20) many"
+    )
+    world.daemon.environment["PROJECTOR_FANOUT_MAX_DOCUMENTS"] = "20"
+    world.daemon.environment["PROJECTOR_RECONCILE__CHUNK_DOCUMENTS"] = "100"
+    stopped = threading.Event()
+
+    def rename() -> None:
+        connection = world.database.connect(world.name)
+        number = 0
+        while not stopped.wait(0.002):
+            number += 1
+            with connection.cursor() as cursor:
+                for table in ("ticket_statuses", "ticket_priorities", "tags"):
+                    chosen = number % 50 + 1
+                    cursor.execute(f"UPDATE {table} SET name = '{number}' WHERE id = {chosen}")
+                    chosen = number % 4 + 1
+                    cursor.execute(f"UPDATE {table} SET name = '- {number}' WHERE id = {chosen}")
+        connection.close()
+
+    renaming = threading.Thread(target=rename)
+    renaming.start()
+    try:
+        world.daemon.start()
+        count = world.one("SELECT COUNT(*) FROM tickets")
+        wait_for(lambda: world.redis.hlen("tickets") == count, world.daemon)
+        debts = world.redis.hkeys("{tickets}:debts")
+    finally:
+        stopped.set()
+        renaming.join()
+    assert len(debts) <= 17
+    world.check()
+
+
 def test_a_changed_projection_rebuilds_or_stops(world: World) -> None:  # noqa: F811
     """The fingerprint beside the checkpoint tells; the setting decides."""
     world.daemon.start()
