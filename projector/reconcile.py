@@ -75,7 +75,10 @@ class Reader:
         self.size = min(chunk_documents, 200)
 
     def cut(self, debt: Debt, cursor: str | None, need: Need) -> tuple[list[str], str | None]:
-        """Give the next ids of a walk's writing phase, and the cursor after them."""
+        """Give the next ids of a walk, and the cursor after them."""
+        if debt.phase == "orphans":
+            following, ids = self._sink.scan(int(cursor or 0), _SCAN_COUNT)
+            return ids, str(following) if following else None
         size = self.size  # once: readers adapt it meanwhile, and a shorter answer means the end
         match debt.scope:
             case "all":
@@ -106,14 +109,13 @@ class Reader:
             time.monotonic() - started,
         )  # fmt: skip
 
-    def scan(self, cursor: str | None, need: Need) -> Chunk:
-        """Look through a part of the store for ids that the database does not have."""
+    def orphans(self, ids: list[str], cursor: str | None, need: Need) -> Chunk:
+        """Find those among the store's ids that the database does not have."""
         started = time.monotonic()
-        following, ids = self._sink.scan(int(cursor or 0), _SCAN_COUNT)
         orphan = frozenset(ids) - self._fetcher().existing(ids, need)
         return Chunk(
-            Fetched({}, orphan, {}), Differences(orphan=orphan), len(ids),
-            str(following) if following else None, time.monotonic() - started,
+            Fetched({}, orphan, {}), Differences(orphan=orphan), len(ids), cursor,
+            time.monotonic() - started,
         )  # fmt: skip
 
     def _adapt(self, seconds: float) -> None:
@@ -192,7 +194,7 @@ class Walker:
         if not self._flights:
             self._cut_cursor, self._is_cut = debt.cursor, False
         need = Need(self._pipeline.position)
-        ahead = 1 if key == SCRUB or debt.phase == "orphans" else _AHEAD
+        ahead = 1 if key == SCRUB else _AHEAD
         while len(self._flights) < ahead and not self._is_cut:
             flight = _Flight(key, debt.phase, debt.started_at, self._submit(debt, need))
             self._flights.append(flight)
@@ -200,12 +202,10 @@ class Walker:
             flight.future.add_done_callback(lambda _: self._on_read())
 
     def _submit(self, debt: Debt, need: Need) -> Future[Chunk]:
-        if debt.phase == "orphans":
-            self._is_cut = True
-            return self._executor.submit(self._reader.scan, self._cut_cursor, need)
         ids, cursor = self._reader.cut(debt, self._cut_cursor, need)
         self._cut_cursor, self._is_cut = cursor, cursor is None
-        return self._executor.submit(self._reader.read, ids, cursor, need)
+        read = self._reader.orphans if debt.phase == "orphans" else self._reader.read
+        return self._executor.submit(read, ids, cursor, need)
 
     def _next(self) -> str | None:
         """Choose: certain ids first, then fan-outs, then the whole, then the scrub."""

@@ -22,7 +22,7 @@ from projector.settings import Redis as RedisSettings
 from projector.sink_redis.act import Keys, arguments, parts
 from projector.sink_redis.client import RedisInfo, Server
 from projector.sink_redis.lease import Claim
-from projector.sink_redis.scripts import APPLY, LOAD
+from projector.sink_redis.scripts import APPLY, LOAD, SCAN
 
 __all__ = ["RedisInfo", "RedisSink"]
 
@@ -181,8 +181,8 @@ class RedisSink:
 
     def scan(self, cursor: int, count: int) -> tuple[int, list[str]]:
         """Give some ids and the cursor to go on with; 0 when all were given."""
-        following, found = self._server.scan(self._keys.hash, cursor, count)
-        return following, [_text(key) for key in found]
+        following, found = self._server.script(SCAN, [self._keys.hash], [cursor, count])
+        return int(following), [_text(key) for key in found]
 
     def count(self) -> int:
         """Give the number of documents."""

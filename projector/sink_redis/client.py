@@ -97,11 +97,6 @@ class Server:
         found = self._run(lambda client: client.hgetall(key))
         return {k.decode(): v.decode() for k, v in found.items()}
 
-    def scan(self, key: str, cursor: int, count: int) -> tuple[int, list[bytes]]:
-        """HSCAN, the fields alone (NOVALUES is newer than the versions supported)."""
-        following, found = self._run(lambda client: client.hscan(key, cursor=cursor, count=count))
-        return int(following), list(found)
-
     def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Run a script by its name; by its text where the server has forgotten it."""
 

@@ -96,3 +96,12 @@ for entry = value + 1, #ARGV, 2 do
 end
 return {'ok', expected, found, removed, size}
 """)
+
+# KEYS: hash. ARGV: cursor, count. HSCAN without the values (NOVALUES is newer than Redis 7.2): a
+# walk over a million documents would fetch them all once more. Gives: cursor, fields.
+SCAN = _script("""
+local found = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
+local fields = {}
+for place = 1, #found[2], 2 do fields[#fields + 1] = found[2][place] end
+return {found[1], fields}
+""")
