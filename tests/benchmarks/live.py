@@ -246,7 +246,7 @@ def killed_build(bench: Bench) -> Figures:
         bench.daemon.kill()
         bench.daemon.start()
         wait_for(lambda: bench.redis.hlen("tickets") > bench.size * 0.97, bench.daemon, 900)
-        wait_for(lambda: not bench.redis.hexists("{tickets}:debts", "all"), bench.daemon, 900)
+        wait_for(lambda: not _is_building(bench), bench.daemon, 900)
         took = time.perf_counter() - began
     finally:
         stopped.set()
@@ -262,6 +262,11 @@ def killed_build(bench: Bench) -> Figures:
         "documents/s": bench.size / took, "rss MB": peak, "vanished": 0, "differences": 0,
         "transactions/s": workload.stats["transactions"] / took,
     }  # fmt: skip
+
+
+def _is_building(bench: Bench) -> bool:
+    # Under so many wide changes one round follows another, but the build is over.
+    return b'"initial_build"' in (bench.redis.hget("{tickets}:debts", "all") or b"")
 
 
 def _compare(bench: Bench, ids: list[str]) -> None:
