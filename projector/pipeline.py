@@ -230,12 +230,8 @@ class Pipeline:
         return {key: self._again(key, debt) for key, debt in debts.items()} | dict.fromkeys(struck)
 
     def _is_flooded(self, debts: Mapping[str, Debt]) -> bool:
-        """Whether one walk over everything is less work than all that is put off, or is under way
-        and goes round once more: look-ups alone could keep a build from ever coming to an end."""
-        known = self.known.debts
-        if ALL in known and known[ALL].reason != REQUESTED:
-            return True
-        routes = {key for key, debt in known.items() if debt.scope == "route"}
+        """Whether so much is put off that one walk over everything is less work."""
+        routes = {key for key, debt in self.known.debts.items() if debt.scope == "route"}
         return len(routes | debts.keys()) > _ROUTES_MAX
 
     def _again(self, key: str, debt: Debt) -> Debt:

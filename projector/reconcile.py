@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from projector import metrics
 from projector.barrier import Need
-from projector.debt import ALL, Debt
+from projector.debt import ALL, REQUESTED, Debt
 from projector.fetch import Fetched, Fetcher
 from projector.model import Reason
 from projector.pipeline import Pipeline
@@ -208,10 +208,17 @@ class Walker:
         return self._executor.submit(read, ids, cursor, need)
 
     def _next(self) -> str | None:
-        """Choose: certain ids first, then fan-outs, then the whole, then the scrub."""
+        """Choose: certain ids first; then the whole where it is owed for cause, for a build must
+        not wait while one wide change follows another; then those, what was asked for, the scrub.
+        """
         debts = self._pipeline.known.debts
-        order = {"ids": 0, "route": 1, "all": 2}
-        keys = sorted((k for k in debts if k != SCRUB), key=lambda k: order[debts[k].scope])
+
+        def order(key: str) -> int:
+            if debts[key].scope == "all":
+                return 3 if debts[key].reason in {REQUESTED, REFRESH} else 1
+            return 0 if debts[key].scope == "ids" else 2
+
+        keys = sorted((key for key in debts if key != SCRUB), key=order)
         if keys:
             return keys[0]
         if self._refresh_s and time.monotonic() >= self._refresh_at:
