@@ -158,11 +158,11 @@ class TcpProxy:
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, counter: str
     ) -> None:
-        """Move bytes one way until the end of the stream."""
+        """Move bytes one way until the end of the stream; who receives them finds them counted."""
         while data := await reader.read(_CHUNK_BYTES):
             if self._delay_s:
                 await asyncio.sleep(self._delay_s)
             await self._flowing.wait()
+            setattr(self, counter, getattr(self, counter) + len(data))
             writer.write(data)
             await writer.drain()
-            setattr(self, counter, getattr(self, counter) + len(data))
