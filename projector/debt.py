@@ -23,6 +23,7 @@ class Debt:
     `scope`: `all` documents, certain `ids`, or those of a look-up (`route`: `name`, `values`).
     `phase`: `write` goes through the database's ids, `orphans` through the store's. `cursor`: the
     last id (or scan cursor) done, None before the first chunk. `again`: one more round is owed.
+    `onto_empty`: the hash was empty when the walk began, so that no orphan can stand in it.
     """
 
     scope: Literal["all", "ids", "route"]
@@ -33,6 +34,7 @@ class Debt:
     phase: Literal["write", "orphans"] = "write"
     cursor: str | None = None
     again: bool = False
+    onto_empty: bool = False
     done: int = 0
     total: int = 0
     written: int = 0

@@ -130,10 +130,11 @@ class Lane:
         """Write a checkpoint with everything owed: the start of a build."""
         metrics.recoveries.labels(reason).inc()
         log.info("resync_needed", projection=self.plan.name, reason=reason)
+        debt = replace(self._full(reason), onto_empty=self.sink.count() == 0)
         batch = Batch(
             {}, frozenset(), Reason.RESYNC, position=position,
             fingerprint=self.plan.fingerprint, committed_at=time.time(),
-            debts={ALL: self._full(reason).to_json()},
+            debts={ALL: debt.to_json()},
         )  # fmt: skip
         return self.sink.apply(batch).checkpoint
 

@@ -286,12 +286,14 @@ def _standing(found: Differences, touched: set[str]) -> Differences:
 
 def _following(debt: Debt) -> Debt | None:
     """What is owed after a phase: orphans after writing everything, one more round if asked."""
-    if debt.scope == "all" and debt.phase == "write":
+    if debt.scope == "all" and debt.phase == "write" and not debt.onto_empty:
         return replace(debt, phase="orphans", cursor=None)
     if debt.again:
         # Every document is there by now: a further round is no build any more.
         reason = "another_round" if debt.scope == "all" else debt.reason
-        return replace(debt, phase="write", cursor=None, again=False, done=0, reason=reason)
+        return replace(
+            debt, phase="write", cursor=None, again=False, onto_empty=False, done=0, reason=reason
+        )
     return None
 
 

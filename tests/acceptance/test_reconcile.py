@@ -123,6 +123,21 @@ def test_a_build_goes_on_where_it_was_killed(world: World) -> None:  # noqa: F81
     world.check()
 
 
+@pytest.mark.parametrize(("left", "phase"), [({}, b"write"), ({"999999": "of old"}, b"orphans")])
+def test_a_build_looks_for_orphans_where_documents_stood(
+    world: World,  # noqa: F811
+    left: dict[str, str],
+    phase: bytes,
+) -> None:
+    """A first build removes what another program left in the hash; an empty hash is only filled."""
+    for field, value in left.items():
+        world.redis.hset("tickets", field, value)
+    world.daemon.start()
+    world.settle()
+    assert world.redis.hget("{tickets}:resync", "phase") == phase
+    world.check()
+
+
 def test_a_resync_asked_for_twice_runs_once_and_can_be_cancelled(
     world: World,  # noqa: F811
 ) -> None:

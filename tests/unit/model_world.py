@@ -154,9 +154,10 @@ class Process:
         assert self.sink.acquire()
         checkpoint = self.sink.load()
         if checkpoint is None:
+            debt = replace(full("initial_build"), onto_empty=self.sink.count() == 0)
             first = Batch(
                 {}, frozenset(), Reason.RESYNC, position=position(world.database.committed),
-                fingerprint="f", debts={ALL: full("initial_build").to_json()},
+                fingerprint="f", debts={ALL: debt.to_json()},
             )  # fmt: skip
             checkpoint = self.sink.apply(first).checkpoint
         debts = {key: Debt.from_json(text) for key, text in checkpoint.debts.items()}
