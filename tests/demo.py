@@ -181,7 +181,7 @@ def _show(flavour: Flavour, stack: contextlib.ExitStack, keep: bool) -> Demo:
     _prepare(database)
     redis_server.client(1).flushdb()
     demo = Demo(database, redis_server)
-    stack.enter_context(demo.daemon)
+    stack.push(demo.daemon.__exit__)
     demo.build()
     scenes(demo)
     if not keep:

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from projector.position import GtidSet, MariadbGtids, Position, file_number
+from tests.servers.process import launch
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -41,8 +42,9 @@ class Projector:
 
     def start(self, *options: str) -> Self:
         """Start `projector run` with options."""
+        assert self.process is None or self.process.poll() is not None, "still running"
         self._before = len(self.events())
-        self.process = subprocess.Popen(
+        self.process = launch(
             [sys.executable, "-m", "projector", "run", *options],
             cwd=ROOT,
             env=self.environment,

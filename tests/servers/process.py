@@ -16,11 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import IO, Protocol
+from typing import Any, Protocol
 
 from tests.servers.cache import locked
 from tests.servers.flavours import ServerUnavailable
@@ -40,6 +40,14 @@ os.execv(sys.argv[2], sys.argv[2:])
 _SPAWNER = ThreadPoolExecutor(1, thread_name_prefix="servers")
 
 _PREFIX = "projector-servers-"
+
+
+def launch(command: Sequence[str], **options: Any) -> subprocess.Popen[bytes]:
+    """Start a program in a session of its own that ends, at the latest, when we do."""
+    launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())]
+    return _SPAWNER.submit(
+        subprocess.Popen, [*launcher, *command], start_new_session=True, **options
+    ).result()
 
 
 class Running(Protocol):
@@ -70,7 +78,13 @@ class Process:
         if self.running:
             return
         with open(self.folder / "log", "ab") as log:
-            self._popen = _SPAWNER.submit(self._spawn, log).result()
+            self._popen = launch(
+                self.command,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+            )
 
     def terminate(self) -> None:
         """SIGTERM, and SIGKILL after 20 s."""
@@ -114,17 +128,6 @@ class Process:
     def _signal(self, number: signal.Signals) -> None:
         if self._popen is not None and self._popen.poll() is None:
             self._popen.send_signal(number)
-
-    def _spawn(self, log: IO[bytes]) -> subprocess.Popen[bytes]:
-        launcher = [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(os.getpid())]
-        return subprocess.Popen(
-            launcher + self.command,
-            cwd=self.folder,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
 
 
 def wait_until_ready(
