@@ -115,7 +115,8 @@ class Projector:
             with urllib.request.urlopen(url, timeout=5) as answer:
                 return answer.status, answer.read()
         except urllib.error.HTTPError as error:
-            return error.code, error.read()
+            with error:
+                return error.code, error.read()
 
     def __enter__(self) -> Self:
         return self if self.process is not None else self.start()

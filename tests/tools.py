@@ -150,8 +150,9 @@ def _pip(package: str, *options: str) -> Callable[[Path], None]:
 
 
 def _unpacked(package: str, unpack: Callable[[Path], None]) -> Path:
-    """The folder that holds the package; built beside its final name, once, by one process."""
-    folder = cache_folder() / f"tool-{package}"
+    """The folder that holds the package for this Python; built beside its final name, once, by one
+    process."""
+    folder = cache_folder() / f"tool-{package}-{sys.implementation.cache_tag}"
     with locked("tools"):
         if not folder.is_dir():
             _say(f"fetching {package} into {folder.parent} (nothing is installed)")

@@ -176,7 +176,7 @@ def translated() -> Iterator[None]:
             ) from error
         if "certificate" in str(error).lower():
             raise OperatorError(
-                "no TLS with Redis: the server's certificate is refused",
+                f"no TLS with Redis: {_said(error)}",
                 "Check PROJECTOR_REDIS__CA and the host name in PROJECTOR_REDIS__URL.",
             ) from error
         if denied := next((e for e in _chain(error) if isinstance(e, _DENIED)), None):

@@ -166,9 +166,8 @@ def test_the_dockerfiles_steps_make_a_program_that_runs(tmp_path: Path) -> None:
     first = (DEPLOY / "Dockerfile").read_text().split("\nFROM ")[1].replace("\\\n", "")
     steps = [line[4:] for line in first.splitlines() if line.startswith("RUN ")]
     script = "\n".join(["set -e", f"cd {context}", *steps])
-    script = script.replace("/opt/projector", str(target)).replace(
-        "python -m venv", f"{sys.executable} -m venv"
-    )
+    script = re.sub(r"(?<!/)\bpython -", f"{sys.executable} -", script)
+    script = script.replace("/opt/projector", str(target))
     _must("sh", "-c", script)
     assert _must(target / "bin" / "projector", "--version").startswith("projector ")
     service = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["tables"]
