@@ -98,12 +98,18 @@ def _from_prometheus(name: str) -> tuple[str, ...]:
 def _extract_prometheus(folder: Path) -> None:
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise ToolUnavailable("promtool: install prometheus (there is no apt here to fetch it)")
+    _extract("prometheus", folder)
+    if not (folder / "usr" / "bin" / "promtool").exists():
+        _extract("promtool", folder)  # after Debian 13 in a package of its own
+
+
+def _extract(package: str, folder: Path) -> None:
     try:
-        _call(["apt-get", "-qq", "download", "prometheus"], folder)
+        _call(["apt-get", "-qq", "download", package], folder)
     except ToolUnavailable:  # no lists yet, or older ones than the mirror
         _call(["apt-get", "-qq", "update"], folder)
-        _call(["apt-get", "-qq", "download", "prometheus"], folder)
-    (archive,) = folder.glob("prometheus_*.deb")
+        _call(["apt-get", "-qq", "download", package], folder)
+    (archive,) = folder.glob(f"{package}_*.deb")
     _call(["dpkg-deb", "--extract", str(archive), str(folder)], folder)
     archive.unlink()
 

@@ -106,6 +106,11 @@ def certify(folder: Path) -> None:
     now = datetime.datetime.now(datetime.UTC)
     day = datetime.timedelta(days=1)
     ca_key = ec.generate_private_key(ec.SECP256R1())
+    signs = x509.KeyUsage(
+        digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False,
+        key_encipherment=False, data_encipherment=False, key_agreement=False,
+        encipher_only=False, decipher_only=False,
+    )  # fmt: skip
     signed_with = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sink test CA")])
     for name, key in [
@@ -124,7 +129,8 @@ def certify(folder: Path) -> None:
             .not_valid_after(now + day)
             .add_extension(x509.BasicConstraints(ca=name == "ca", path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
-            .add_extension(signed_with, critical=False)  # Python 3.13 and later insist on it
+            .add_extension(signed_with, critical=False)  # Python 3.13 and later insist on these
+            .add_extension(signs, critical=True)
             .sign(ca_key, hashes.SHA256())
         )
         (folder / f"{name}.crt").write_bytes(made.public_bytes(serialization.Encoding.PEM))
