@@ -106,11 +106,6 @@ def certify(folder: Path) -> None:
     now = datetime.datetime.now(datetime.UTC)
     day = datetime.timedelta(days=1)
     ca_key = ec.generate_private_key(ec.SECP256R1())
-    signs = x509.KeyUsage(
-        digital_signature=True, key_cert_sign=True, crl_sign=True, content_commitment=False,
-        key_encipherment=False, data_encipherment=False, key_agreement=False,
-        encipher_only=False, decipher_only=False,
-    )  # fmt: skip
     signed_with = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
     ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "sink test CA")])
     for name, key in [
@@ -119,6 +114,11 @@ def certify(folder: Path) -> None:
         ("client", ec.generate_private_key(ec.SECP256R1())),
     ]:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
+        usage = x509.KeyUsage(
+            digital_signature=True, key_cert_sign=name == "ca", crl_sign=name == "ca",
+            content_commitment=False, key_encipherment=False, data_encipherment=False,
+            key_agreement=False, encipher_only=False, decipher_only=False,
+        )  # fmt: skip
         made = (
             x509.CertificateBuilder()
             .subject_name(ca_name if name == "ca" else subject)
@@ -130,7 +130,7 @@ def certify(folder: Path) -> None:
             .add_extension(x509.BasicConstraints(ca=name == "ca", path_length=None), critical=True)
             .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
             .add_extension(signed_with, critical=False)  # Python 3.13 and later insist on these
-            .add_extension(signs, critical=True)
+            .add_extension(usage, critical=True)
             .sign(ca_key, hashes.SHA256())
         )
         (folder / f"{name}.crt").write_bytes(made.public_bytes(serialization.Encoding.PEM))
