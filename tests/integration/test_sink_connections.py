@@ -131,6 +131,9 @@ def certify(folder: Path) -> None:
             .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
             .add_extension(signed_with, critical=False)  # Python 3.13 and later insist on these
             .add_extension(usage, critical=True)
+            .add_extension(
+                x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False
+            )
             .sign(ca_key, hashes.SHA256())
         )
         (folder / f"{name}.crt").write_bytes(made.public_bytes(serialization.Encoding.PEM))
