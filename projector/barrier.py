@@ -8,17 +8,21 @@ a test of their results. Never reads first and asks later: position and rows sha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from projector.database import RawRows
 from projector.errors import OperatorError
-from projector.model import Change, RowsChange, TableName
+from projector.model import MISSING, Change, RowsChange, TableName
 from projector.position import Flavour, GtidSet, Position, file_number
 from projector.projection.keys import among
 
 _WAIT_S = 1.0  # limit of one wait on the server; the caller asks again as long as it likes
+_HEAD_BYTES = 1 << 16  # what a file begins with: its description and the list of GTIDs
+_FIRST_EVENT = 4  # where a position stands that has been carried over into the next file
+
+KeyByTable = Mapping[TableName, tuple[tuple[int, str], ...]]  # place in a watched row, and name
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,8 +36,9 @@ class Need:
 class Barrier(Protocol):
     """A way to wait."""
 
-    def opening(self, need: Need) -> list[str]:
-        """Give the statements that wait and open a snapshot."""
+    def opening(self, need: Need, before: Sequence[RawRows] = ()) -> list[str]:
+        """Give the statements that wait and open a snapshot; `before`: results of the attempt that
+        did not reach it."""
         ...
 
     def reached(self, need: Need, results: Sequence[RawRows]) -> bool:
@@ -48,7 +53,7 @@ class MysqlGtid:
     been applied, 1 on timeout.
     """
 
-    def opening(self, need: Need) -> list[str]:
+    def opening(self, need: Need, before: Sequence[RawRows] = ()) -> list[str]:
         """Wait, then open the snapshot."""
         return [
             f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{need.position.gtids}', {_WAIT_S})",
@@ -66,28 +71,55 @@ class MariadbSnapshot:
     `START TRANSACTION WITH CONSISTENT SNAPSHOT` fixes `Binlog_snapshot_file` and `_position` under
     the same lock as the snapshot (MariaDB Knowledge Base, "Enhancements for START TRANSACTION WITH
     CONSISTENT SNAPSHOT"). `@@gtid_binlog_pos` is no barrier: it moves before rows are visible.
+
+    One place says too much: the beginning of a file. The transaction that fills a file has it
+    rotated before it becomes visible itself (MYSQL_BIN_LOG::open in sql/log.cc moves the place), so
+    there the changed rows are locked as well.
     """
 
-    def opening(self, need: Need) -> list[str]:
-        """Open the snapshot and ask where it stands."""
+    def __init__(self, key_by_table: KeyByTable) -> None:
+        self._key_by_table = key_by_table
+
+    def opening(self, need: Need, before: Sequence[RawRows] = ()) -> list[str]:
+        """Open the snapshot and ask where it stands; after a doubtful place, lock first."""
+        locking = self._locking(need) if before and _is_fresh(need, _place(before)) else []
         return [
+            *locking,
             "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
             "SHOW STATUS LIKE 'binlog_snapshot_%'",
         ]
 
     def reached(self, need: Need, results: Sequence[RawRows]) -> bool:
         """Compare places in the log of the same server."""
-        status = {(name or b"").lower(): value or b"" for name, value in results[1]}
-        file = status[b"binlog_snapshot_file"].decode()
-        offset = int(status[b"binlog_snapshot_position"] or 0)
-        needed = need.position
-        return not file or (file_number(file), offset) >= (file_number(needed.file), needed.offset)
+        place, needed = _place(results), need.position
+        if place is not None and place < (file_number(needed.file), needed.offset):
+            return False
+        was_locked = len(results) > 2  # more than the snapshot and its place
+        return was_locked or not _is_fresh(need, place) or not self._locking(need)
+
+    def _locking(self, need: Need) -> list[str]:
+        return _locks(need, self._key_by_table, "LOCK IN SHARE MODE")
+
+
+def _place(results: Sequence[RawRows]) -> tuple[int, int] | None:
+    """Where MariaDB says that the snapshot stands; None: it writes no log."""
+    status = {(name or b"").lower(): value or b"" for name, value in results[-1]}
+    file = status[b"binlog_snapshot_file"].decode()
+    return (file_number(file), int(status[b"binlog_snapshot_position"] or 0)) if file else None
+
+
+def _is_fresh(need: Need, place: tuple[int, int] | None) -> bool:
+    """Whether a snapshot may stand at the very beginning of a file that follows the change."""
+    if place is None or place[1] >= _HEAD_BYTES:
+        return False
+    needed = need.position
+    return place[0] > file_number(needed.file) or needed.offset <= _FIRST_EVENT
 
 
 class MariadbReplica:
     """`MASTER_GTID_WAIT` on a replica of MariaDB: 0 when applied, -1 on timeout."""
 
-    def opening(self, need: Need) -> list[str]:
+    def opening(self, need: Need, before: Sequence[RawRows] = ()) -> list[str]:
         """Wait, then open the snapshot."""
         return [
             f"SELECT MASTER_GTID_WAIT('{need.position.gtids}', {_WAIT_S})",
@@ -107,18 +139,12 @@ class LockedRows:
     needs a primary key on each watched table.
     """
 
-    def __init__(self, key_by_table: dict[TableName, tuple[tuple[int, str], ...]]) -> None:
+    def __init__(self, key_by_table: KeyByTable) -> None:
         self._key_by_table = key_by_table
 
-    def opening(self, need: Need) -> list[str]:
+    def opening(self, need: Need, before: Sequence[RawRows] = ()) -> list[str]:
         """Lock (each statement commits by itself), then open the snapshot."""
-        locking = []
-        for change in need.changes:
-            if not isinstance(change, RowsChange) or not self._key_by_table.get(change.table):
-                continue
-            key = self._key_by_table[change.table]
-            rows = {tuple(row[i] for i, _ in key) for row in (change.after or change.before)}
-            locking.append(_lock(change.table, [name for _, name in key], rows))
+        locking = _locks(need, self._key_by_table, "FOR SHARE")
         return [*locking, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"]
 
     def reached(self, need: Need, results: Sequence[RawRows]) -> bool:
@@ -126,21 +152,35 @@ class LockedRows:
         return True
 
 
+def _locks(need: Need, key_by_table: KeyByTable, how: str) -> list[str]:
+    locking = []
+    for change in need.changes:
+        if not isinstance(change, RowsChange) or not key_by_table.get(change.table):
+            continue
+        key = key_by_table[change.table]
+        images = [*change.before, *change.after]
+        rows = {tuple(row[i] for i, _ in key) for row in images}
+        rows = {values for values in rows if MISSING not in values}  # the other image has it
+        if rows:
+            locking.append(_lock(change.table, [name for _, name in key], rows) + how)
+    return locking
+
+
 def _lock(table: TableName, names: Sequence[str], rows: set[tuple[Any, ...]]) -> str:
     columns = [f"`{name.replace('`', '``')}`" for name in names]
     spelled = ".".join(f"`{part.replace('`', '``')}`" for part in table)
-    return f"SELECT COUNT(*) FROM {spelled} WHERE {among(columns, rows)} FOR SHARE"
+    return f"SELECT COUNT(*) FROM {spelled} WHERE {among(columns, rows)} "
 
 
 def choose(
     position: Position,
-    key_by_table: dict[TableName, tuple[tuple[int, str], ...]],
+    key_by_table: KeyByTable,
     *,
     is_replica: bool,
 ) -> Barrier:
     """Choose by the log's server and by where documents are read. Raises OperatorError."""
     if position.flavour is Flavour.MARIADB:
-        return MariadbReplica() if is_replica else MariadbSnapshot()
+        return MariadbReplica() if is_replica else MariadbSnapshot(key_by_table)
     if isinstance(position.gtids, GtidSet):
         return MysqlGtid()
     if is_replica:

@@ -73,8 +73,11 @@ class Fetcher:
     def keep_snapshot(self, connection: Connection, need: Need) -> None:
         """Open a snapshot at or beyond what is needed, on a connection that keeps it for `traced`.
         For any thread."""
-        opening = self._barrier.opening(need)
-        while not self._barrier.reached(need, connection.query_raw(*opening)):
+        results: list[RawRows] = []
+        while True:
+            results = connection.query_raw(*self._barrier.opening(need, results))
+            if self._barrier.reached(need, results):
+                break
             if self._is_stopping():
                 raise TransientError("mysql", "stopped while waiting for a commit to show")
         connection.query("SAVEPOINT hindsight")
@@ -145,11 +148,13 @@ class Fetcher:
 
     def _snapshot(self, queries: Sequence[str], need: Need) -> list[RawRows]:
         """Run queries in one snapshot at or beyond what is needed, in one round trip."""
-        opening = self._barrier.opening(need)
+        said: list[RawRows] = []
         with metrics.stage.labels("fetch").time():
             while True:
+                opening = self._barrier.opening(need, said)
                 results = self._connection.query_raw(*opening, *queries, _CLOSING)
-                if self._barrier.reached(need, results):
+                said = results[: len(opening)]
+                if self._barrier.reached(need, said):
                     return results[len(opening) : -1]
                 metrics.barrier_waits.inc()
                 if self._is_stopping():

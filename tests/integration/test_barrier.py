@@ -31,18 +31,22 @@ ROUNDS = 4
 class NoBarrier:
     """What most programs do: read at once."""
 
-    def opening(self, need: Need) -> list[str]:
+    def opening(self, need: Need, before: Sequence[Rows] = ()) -> list[str]:
         return ["START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"]
 
     def reached(self, need: Need, results: Sequence[Rows]) -> bool:
         return True
 
 
-@pytest.fixture(scope="module", params=["mariadb", "mariadb11", "mysql", "mysql-without-gtid"])
+@pytest.fixture(
+    scope="module",
+    params=["mariadb", "mariadb-rotating", "mariadb11", "mysql", "mysql-without-gtid"],
+)
 def server(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
-    """Each kind of server that has a barrier of its own."""
-    flavour, _, without = request.param.partition("-")
-    with start_database(Flavour(flavour), gtid=not without) as found:
+    """Each kind of server that has a barrier of its own; one whose commits each end a log file."""
+    flavour, _, how = request.param.partition("-")
+    options = ["--max-binlog-size=4096"] if how == "rotating" else []
+    with start_database(Flavour(flavour), gtid=how != "without-gtid", options=options) as found:
         found.create_database("helpdesk")
         found.load_sql(HELPDESK, "helpdesk")
         with contextlib.closing(found.connect("helpdesk")) as connection:
@@ -112,7 +116,10 @@ def test_a_document_is_never_read_before_its_change_is_visible(server: DatabaseS
                 server.execute(statement)
             writer = threading.Thread(
                 target=server.execute,
-                args=(f"UPDATE helpdesk.tickets SET title = 'n{number}' WHERE id = {ticket}",),
+                args=(
+                    f"UPDATE helpdesk.tickets SET title = 'n{number}',"
+                    f" description = REPEAT('x', 5000 + {number}) WHERE id = {ticket}",
+                ),
             )
             writer.start()
             change = _read_change(source)
