@@ -21,10 +21,12 @@ from projector.position import file_number
 from projector.settings import Mysql
 
 _CLOCK_INTERVAL_S: Final = 60.0
+_SHOWS_KEYS: Final = "show_gipk_in_create_table_and_information_schema"
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES: Final = {"n": "\n", "r": "\r", "0": "\0", "t": "\t", "Z": "\x1a"}
 _COLUMNS: Final = (
-    "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, CHARACTER_SET_NAME, DATETIME_PRECISION"
+    "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, CHARACTER_SET_NAME, DATETIME_PRECISION,"
+    " COALESCE(GENERATION_EXPRESSION = 'ROW END', 0)"
     " FROM information_schema.COLUMNS"
     " WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s ORDER BY ORDINAL_POSITION"
 )
@@ -50,9 +52,14 @@ class Catalog:
         self._connection: pymysql.Connection[Any] | None = None
         self._columns: dict[TableName, tuple[ColumnInfo, ...]] = {}
         self._known_at: dict[TableName, tuple[int, int]] = {}
+        self._begun_at = (0, 0)
         self._indirect: frozenset[str] | None = None
         self._clock_read_at = 0.0
         self.clock_offset_s = 0.0
+
+    def begin(self) -> None:
+        """Note where the log ends: readers before this one may have known what it says by then."""
+        self._begun_at = self._log_end()
 
     def columns(self, table: TableName) -> tuple[ColumnInfo, ...]:
         """Give a table's columns in the order of their ordinals; none where there is no table."""
@@ -60,13 +67,13 @@ class Catalog:
         if known is None:
             known = tuple(_column(row) for row in self._ask(_COLUMNS, table.schema, table.name))
             # Asked after the columns: whatever they show was logged before this place.
-            file, offset, _ = log_end(self._connected())
-            self._columns[table], self._known_at[table] = known, (file_number(file), offset)
+            self._columns[table], self._known_at[table] = known, self._log_end()
         return known
 
     def was_early(self, table: TableName, file: str, offset: int) -> bool:
-        """Say whether what is known of a table is younger than this place in the log."""
-        return self._known_at.get(table, (0, 0)) >= (file_number(file), offset)
+        """Say whether what is known of a table, here or to a reader before, may be younger than
+        this place in the log."""
+        return self._known_at.get(table, self._begun_at) >= (file_number(file), offset)
 
     def forget(self, table: TableName) -> None:
         """Read the table's definition again when it is next needed."""
@@ -106,19 +113,28 @@ class Catalog:
             self.close()
             return ask(self._connected(), sql, *values)
 
+    def _log_end(self) -> tuple[int, int]:
+        file, offset, _ = log_end(self._connected())
+        return file_number(file), offset
+
     def _connected(self) -> pymysql.Connection[Any]:
         if self._connection is None:
             self._connection = connect(self._settings)
+            # A generated invisible key is a column in the log, wherever the server hides it.
+            if ask(self._connection, f"SHOW VARIABLES LIKE '{_SHOWS_KEYS}'"):
+                ask(self._connection, f"SET SESSION {_SHOWS_KEYS} = ON")
         return self._connection
 
 
 def _column(row: Sequence[Any]) -> ColumnInfo:
-    name, type_name, full_type, charset, fraction = row
+    name, type_name, full_type, charset, fraction, ends_row = row
     lowered = str(type_name).lower()
     members = _members(str(full_type)) if lowered in {"enum", "set"} else ()
     unsigned = any(word in str(full_type).lower() for word in ("unsigned", "zerofill"))
     unsigned = unsigned and not members
-    return ColumnInfo(str(name), lowered, unsigned, charset, members, int(fraction or 0))
+    return ColumnInfo(
+        str(name), lowered, unsigned, charset, members, int(fraction or 0), bool(ends_row)
+    )
 
 
 def _members(full_type: str) -> tuple[str, ...]:

@@ -192,6 +192,7 @@ class _Run:
         self._failure: Exception | None = None
         try:
             self.catalog.read_clock(now=True)
+            self.catalog.begin()
             self._wire = Wire(settings, server, position)
         except BaseException:
             self.catalog.close()

@@ -82,7 +82,8 @@ _SIGNEDNESS, _COLUMN_NAME = 1, 4
 class ColumnInfo:
     """What the catalog knows of a column.
 
-    `type_name` is DATA_TYPE in lower case, `fraction` DATETIME_PRECISION.
+    `type_name` is DATA_TYPE in lower case, `fraction` DATETIME_PRECISION. `ends_row`: a row of a
+    system-versioned table (MariaDB) is deleted by an update of this column.
     """
 
     name: str
@@ -91,6 +92,7 @@ class ColumnInfo:
     charset: str | None
     members: tuple[str, ...]
     fraction: int = 0
+    ends_row: bool = False
 
 
 @dataclass(frozen=True, slots=True)

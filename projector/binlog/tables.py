@@ -88,7 +88,9 @@ class Tables:
         ordinals = {name.lower(): i for i, name in enumerate(names)}
         try:
             columns = tuple(ordinals[name.lower()] for name in watch.columns)
-            compared = tuple(sorted(ordinals[name.lower()] for name in watch.read))
+            read = {ordinals[name.lower()] for name in watch.read}
         except KeyError:
             return None
-        return _Found(columns, compared, infos)
+        # Of a system-versioned table's columns the catalog may hide those that end a row.
+        ends = {i for i, info in enumerate(infos) if info is None or info.ends_row}
+        return _Found(columns, tuple(sorted(read | ends)), infos)

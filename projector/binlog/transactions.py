@@ -262,7 +262,7 @@ class Assembler:
         self._prepared[xid] = _Prepared(self._named(), changes, self._tail_rows)
         self._settle()
         self._progress.hold(xid)
-        self._tail_rows, self._gno = 0, 0
+        self._tail_rows, self._tag, self._gno = 0, "", 0
         self._take_end(buf, at, end)
         self._count -= 1
         self._times.pop()
@@ -377,7 +377,7 @@ class Assembler:
         """Forget a transaction that has begun and not ended."""
         del self._changes[self._tail :]
         self._is_open = self._holds = False
-        self._tail_rows = self._gno = 0
+        self._tail_rows, self._tag, self._gno = 0, "", 0
         self._said.clear()
 
 

@@ -225,6 +225,22 @@ def test_a_backlog_behind_a_definition_is_not_read_by_the_newer_one(
     assert inserted(log.changes)[-1] == (2, 2)
 
 
+def test_a_restart_before_a_definition_tells_what_was_read_by_the_newer_one(
+    server: DatabaseServer, schema: str
+) -> None:
+    """Rows read by a definition that the log comes to only after a restart are mended."""
+    run(server, schema, "ALTER TABLE t DROP COLUMN b, ADD COLUMN x INT NOT NULL DEFAULT 9 FIRST")
+    start = BinlogSource(settings(server)).current()
+    insert = "INSERT INTO t (a) VALUES " + ",".join(["(7)"] * 1500)
+    run(server, schema, insert, insert, "ALTER TABLE t DROP COLUMN x")
+    with reading(server, watch(schema), start=start) as log:
+        position = log.read_until(lambda log: bool(inserted(log.changes))).position
+    assert inserted(log.changes)[0] == (9, 1), "the newer definition was not used"
+    with reading(server, watch(schema), start=position) as log:
+        log.read_to_end()
+    assert TableChange(TableName(schema, "t"), "alter") in log.changes
+
+
 def test_changes_logged_as_statements_are_told(server: DatabaseServer, schema: str) -> None:
     """A session with another binlog_format cannot change rows unnoticed, not even by a view."""
     run(server, schema, "INSERT INTO t (a) VALUES (1)", "CREATE VIEW v AS SELECT id, a FROM t",

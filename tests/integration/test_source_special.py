@@ -13,7 +13,7 @@ from projector.binlog import BinlogSource
 from projector.errors import OperatorError, PositionLostError
 from projector.position import GtidSet
 from tests.fix_servers import missing
-from tests.integration.source_reading import inserted, reading, settings, watch
+from tests.integration.source_reading import inserted, net, reading, settings, watch
 from tests.servers import DatabaseServer, Flavour, ServerUnavailable, start_database
 
 pytestmark = pytest.mark.server
@@ -77,6 +77,65 @@ def test_tagged_transactions_are_read_and_kept_in_the_position(
     with reading(mysql, watch(schema), start=position) as log:
         log.read_to_end()
     assert [row[1] for row in inserted(log.changes)] == [4]
+
+
+def test_a_tag_ends_with_the_prepare_that_it_names(
+    mysql: DatabaseServer, table_on_mysql: str
+) -> None:
+    """Transactions after an XA PREPARE under a tagged GTID are counted under their own names."""
+    schema = table_on_mysql
+    with reading(mysql, watch(schema)) as log:
+        with mysql.connect(schema) as connection, connection.cursor() as cursor:
+            cursor.execute("SET SESSION gtid_next = 'AUTOMATIC:green'")
+            for statement in ("START", "INSERT INTO t (a) VALUES (1)", "END", "PREPARE"):
+                cursor.execute(f"XA {statement} 't'" if " " not in statement else statement)
+        mysql.execute("INSERT INTO t (a) VALUES (2)", database=schema)
+        mysql.execute("XA COMMIT 't'")
+        position = log.read_to_end().position
+    assert [row[1] for row in inserted(log.changes)] == [2, 1]
+    assert position.gtids == GtidSet.parse(mysql.execute("SELECT @@global.gtid_executed")[0][0])
+
+
+def test_a_generated_invisible_key_counts_as_a_column(
+    mysql: DatabaseServer, table_on_mysql: str
+) -> None:
+    """Rows come right where the server hides a key that the log has (show_gipk_… OFF)."""
+    hidden = "show_gipk_in_create_table_and_information_schema"
+    mysql.execute(f"SET GLOBAL {hidden} = OFF")
+    try:
+        with mysql.connect(table_on_mysql) as connection, connection.cursor() as cursor:
+            cursor.execute("SET SESSION sql_generate_invisible_primary_key = ON")
+            cursor.execute("CREATE TABLE g (a BIGINT UNSIGNED, b BIGINT UNSIGNED)")
+            with reading(mysql, watch(table_on_mysql, "g", ("a", "b"))) as log:
+                cursor.execute("INSERT INTO g (a, b) VALUES (7, 8)")
+                log.read_to_end()
+    finally:
+        mysql.execute(f"SET GLOBAL {hidden} = ON")
+    assert inserted(log.changes) == [(7, 8)]
+
+
+_EXPLICIT = (
+    "ALTER TABLE t ADD COLUMN began TIMESTAMP(6) GENERATED ALWAYS AS ROW START,"
+    " ADD COLUMN ended TIMESTAMP(6) GENERATED ALWAYS AS ROW END,"
+    " ADD PERIOD FOR SYSTEM_TIME(began, ended), ADD SYSTEM VERSIONING"
+)
+
+
+@pytest.mark.parametrize("metadata", ["NO_LOG", "FULL"])
+@pytest.mark.parametrize("versioning", ["ALTER TABLE t ADD SYSTEM VERSIONING", _EXPLICIT])
+@pytest.mark.parametrize("private", [Flavour.MARIADB], indirect=True)
+def test_a_deleted_row_of_a_versioned_table_comes(
+    private: DatabaseServer, schema: str, versioning: str, metadata: str
+) -> None:
+    """MariaDB logs it as an update of the column that ends the row, which no document reads."""
+    private.execute(f"SET GLOBAL binlog_row_metadata = {metadata}")
+    private.execute(versioning, database=schema)
+    private.execute("INSERT INTO t (a) VALUES (1), (2)", database=schema)
+    with reading(private, watch(schema)) as log:
+        private.execute("DELETE FROM t WHERE a = 2", database=schema)
+        log.read_to_end()
+    private.execute("SET GLOBAL binlog_row_metadata = NO_LOG")
+    assert net(log.changes) == [("update", [(2, 2)], [(2, 2)])]
 
 
 @pytest.mark.parametrize(
