@@ -58,6 +58,7 @@ _TOKENS: Final = (
     re.compile(_TOKEN.format(r"\\", r"|\\."), re.DOTALL),
     re.compile(_TOKEN.format("", ""), re.DOTALL),  # NO_BACKSLASH_ESCAPES
 )
+_DEFINES: Final = re.compile(rb"\b(?:CREATE|ALTER|DROP|RENAME)\b", re.IGNORECASE)
 _HARMLESS: Final = frozenset(
     "BEGIN COMMIT ROLLBACK SAVEPOINT RELEASE SET GRANT REVOKE FLUSH ANALYZE CHECK OPTIMIZE XA START"
     " INSTALL UNINSTALL RESET PURGE KILL SHOW USE LOCK UNLOCK CHANGE STOP BINLOG HELP EXPLAIN"
@@ -73,6 +74,11 @@ _BEFORE_KIND: Final = frozenset(
     " ALGORITHM UNDEFINED MERGE TEMPTABLE DEFINER SQL SECURITY INVOKER CURRENT_USER LOOSE NOWAIT"
     " WAIT".split()
 )
+_WAITS: Final = frozenset({"WAIT", "NOWAIT"})
+_TRADES: Final = frozenset({"RENAME", "EXCHANGE", "CONVERT"})  # places with another table
+_BEFORE_TABLE: Final = frozenset(
+    "TRUNCATE TABLE TABLES EXISTS TO FROM INTO UPDATE LIKE WITH JOIN".split()
+)
 _KINDS: Final = frozenset("TABLE TABLES DATABASE SCHEMA INDEX".split()) | _CODE | _ELSEWHERE
 
 
@@ -84,15 +90,21 @@ class _Token(NamedTuple):
 
 def effects(text: bytes, schema: str, watched: Watched) -> list[Effect]:
     """Say what a statement did to watched tables beside the rows that the log spells out."""
+    found: dict[Effect, None] = {}
     try:
         sql = text.decode("utf-8")
     except UnicodeDecodeError:
-        return _raw_mentions(text, watched)
-    found: dict[Effect, None] = {}
+        sql = text.decode("latin-1")
+        found = dict.fromkeys(_raw_mentions(text, watched))
     for tokens in _readings(sql):
         for effect in _Statement(tokens, schema, watched).effects():
             found[effect] = None
     return list(found)
+
+
+def defines(text: bytes) -> bool:
+    """Say whether a statement may define something, whatever stands before its first word."""
+    return _DEFINES.search(text) is not None
 
 
 def opens_transaction(text: bytes) -> bool:
@@ -130,11 +142,28 @@ def _tokens(pattern: re.Pattern[str], sql: str) -> list[_Token]:
     return tokens
 
 
+def _proper(tokens: Sequence[_Token]) -> Sequence[_Token]:
+    """Leave out what MariaDB takes before a statement and carries out all the same, SET STATEMENT
+    ... FOR and ANALYZE, and the dot of `.t` for `t`."""
+    words = [token.word for token in tokens]
+    if words[:2] == ["SET", "STATEMENT"] and "FOR" in words:
+        return _proper(tokens[words.index("FOR") + 1 :])
+    changed = {"INSERT", "REPLACE", "UPDATE", "DELETE", "WITH"} & set(words[1:5])  # FORMAT = JSON
+    if words[:1] == ["ANALYZE"] and changed:
+        first = next(i for i, word in enumerate(words) if word in changed)
+        return _proper(tokens[first:])
+    return [
+        token
+        for i, token in enumerate(tokens)
+        if token.mark != "." or (i and tokens[i - 1].name and words[i - 1] not in _BEFORE_TABLE)
+    ]
+
+
 class _Statement:
     """One reading of one statement."""
 
     def __init__(self, tokens: Sequence[_Token], schema: str, watched: Watched) -> None:
-        self._tokens, self._schema, self._watched = tokens, schema, watched
+        self._tokens, self._schema, self._watched = _proper(tokens), schema, watched
 
     def effects(self) -> list[Effect]:
         verb = self._word(0)
@@ -150,7 +179,8 @@ class _Statement:
         if verb == "TRUNCATE":
             found = [Effect(t, "truncate") for t in self._named()]
         elif kind in {"DATABASE", "SCHEMA"}:
-            found = self._whole_schema(at) if verb == "DROP" else []
+            goes = verb == "DROP" or (verb == "CREATE" and self._word(1) == "OR")
+            found = self._whole_schema(at) if goes else []
         elif kind == "INDEX":
             found = [Effect(t, None) for t in self._named()]
         elif kind in _ELSEWHERE or kind in _CODE or self._is_temporary(at):
@@ -196,12 +226,14 @@ class _Statement:
     def _alter(self, at: int) -> list[Effect]:
         name = self._name_behind_exists(at)
         table = self._table_at(name) if name < len(self._tokens) else None
-        trades_places = any(token.word in {"RENAME", "EXCHANGE"} for token in self._tokens)
+        trades_places = any(token.word in _TRADES for token in self._tokens)
         others = [t for t in self._named(name + 1) if t != table] if trades_places else []
         found = [Effect(t, "rename", True) for t in others]
         if table is None:
             return found
         behind = name + (3 if self._mark(name + 1) == "." else 1)
+        while self._word(behind) in _WAITS or self._word(behind - 1) == "WAIT":
+            behind += 1
         actions = _actions(self._tokens[behind:])
         harm = [_action(action, self._watched.read[table]) for action in actions]
         reason = "alter" if any(h.changes_values for h in harm) else None
@@ -238,7 +270,7 @@ class _Statement:
         return self._watched.find(self._schema, self._tokens[i].name)
 
     def _name_behind_exists(self, at: int) -> int:
-        while self._word(at) in {"IF", "NOT", "EXISTS", "WAIT", "NOWAIT"} or (
+        while self._word(at) in {"IF", "NOT", "EXISTS"} | _WAITS or (
             self._word(at).isdecimal() and self._word(at - 1) == "WAIT"
         ):
             at += 1
@@ -261,7 +293,7 @@ _NO_COLUMNS: Final = frozenset(
 )
 _NO_HARM: Final = frozenset(
     "COMMENT AUTO_INCREMENT ENGINE ALGORITHM LOCK ENABLE DISABLE ROW_FORMAT KEY_BLOCK_SIZE FORCE"
-    " STATS_PERSISTENT STATS_AUTO_RECALC STATS_SAMPLE_PAGES NOWAIT WAIT ANALYZE WITHOUT".split()
+    " STATS_PERSISTENT STATS_AUTO_RECALC STATS_SAMPLE_PAGES ANALYZE WITHOUT".split()
 )
 
 

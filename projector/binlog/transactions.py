@@ -17,7 +17,7 @@ from projector.binlog.catalog import Catalog
 from projector.binlog.damage import DamagedEventError
 from projector.binlog.events import CHECKSUM_SIZE, HEADER_SIZE, Event, Gtid, header
 from projector.binlog.progress import Progress
-from projector.binlog.statements import Watched, effects, opens_transaction
+from projector.binlog.statements import Watched, defines, effects, opens_transaction
 from projector.binlog.tables import Tables, WatchedTable
 from projector.errors import UndecodableLogError
 from projector.model import Change, Kind, RowsChange, TableChange, TableName, Transactions, Watch
@@ -219,7 +219,7 @@ class Assembler:
 
     def _take_effects(self, schema: str, text: bytes, log_pos: int) -> None:
         """Tell what a statement did to watched tables."""
-        if text.lstrip()[:5].upper() in (b"CREAT", b"ALTER", b"DROP "):
+        if defines(text):
             self._catalog.forget_indirect()
         for table, said, moves_columns in effects(text, schema, self._watched):
             reason = said

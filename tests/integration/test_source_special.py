@@ -321,3 +321,55 @@ def test_more_than_the_queue_holds_may_come_with_the_first_bytes(
             cursor.execute(f"INSERT INTO t (a) SELECT 1 FROM {_thousand('x')}")
     with reading(private, watch(schema), start=start) as log:
         assert len(inserted(log.read_to_end().changes)) == 40_000
+
+
+@pytest.mark.parametrize("private", [Flavour.MARIADB], indirect=True)
+@pytest.mark.parametrize(
+    ("statement", "reason"),
+    [
+        ("SET STATEMENT max_statement_time = 100 FOR TRUNCATE TABLE t", "truncate"),
+        ("TRUNCATE TABLE .t", "truncate"),
+        ("ALTER TABLE t NOWAIT DROP COLUMN a", "alter"),
+        ("ALTER TABLE p CONVERT TABLE t TO PARTITION q VALUES LESS THAN (9)", "rename"),
+        ("CREATE OR REPLACE DATABASE special", "drop"),
+        ("SET STATEMENT binlog_format = STATEMENT FOR DELETE FROM t", "statement"),
+    ],
+)
+def test_what_only_mariadb_says_is_told(
+    private: DatabaseServer, schema: str, statement: str, reason: str
+) -> None:
+    """Spellings of its own for statements that leave no rows in the log."""
+    columns = "(id INT NOT NULL PRIMARY KEY AUTO_INCREMENT, a INT, b LONGTEXT)"
+    private.execute(
+        f"CREATE TABLE p {columns} PARTITION BY RANGE (id) (PARTITION o VALUES LESS THAN (1))",
+        database=schema,
+    )
+    private.execute("INSERT INTO t (a) VALUES (1)", database=schema)
+    with reading(private, watch(schema)) as log:
+        private.execute(statement, database=schema)
+        log.read_to_end()
+    assert [change.reason for change in log.changes] == [reason]  # type: ignore[union-attr]
+
+
+def test_a_view_made_behind_a_comment_or_renamed_is_known(
+    private: DatabaseServer, schema: str
+) -> None:
+    """A statement through it is told, however late the view came and whatever it is called."""
+    with (
+        reading(private, watch(schema)) as log,
+        private.connect(schema) as connection,
+        connection.cursor() as cursor,
+    ):
+        for statement in (
+            "CREATE TABLE other (id INT)", "SET SESSION binlog_format = 'STATEMENT'",
+            "INSERT INTO other VALUES (1)", "/* one */ CREATE VIEW v AS SELECT id, a FROM t",
+        ):  # fmt: skip
+            cursor.execute(statement)
+        log.read_to_end()
+        cursor.execute("UPDATE v SET a = 6")
+        log.read_to_end()
+        assert len(log.changes) == 1
+        cursor.execute("RENAME TABLE v TO w")
+        cursor.execute("UPDATE w SET a = 7")
+        log.read_to_end()
+    assert len(log.changes) == 2
