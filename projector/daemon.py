@@ -71,6 +71,7 @@ class Daemon:
         self._redis_asked_at = float("-inf")
         self._schema = settings.mysql.parsed_url.database or ""
         self._watches: list[Watch] = []
+        self._learned_at: Position | None = None
         self._is_redefined = False  # a watched table's definition changed: learn the keys anew,
         self._is_whole = True  # but not within a transaction, which the next term would meet again
 
@@ -169,6 +170,7 @@ class Daemon:
 
     def _learn(self) -> list[ForeignKey]:
         """Read the foreign keys; watch the tables of the projections and hidden keys' parents."""
+        self._learned_at = self._parts.source.current()
         connection = Connection(self._parts.engine)
         try:
             tables = {w.table for p in self._parts.plans for w in p.watches(self._schema)}
@@ -279,7 +281,7 @@ class Daemon:
             self._health.received(times[0])
         self._is_whole = transactions.position is not None
         if any(isinstance(change, TableChange) for change in transactions.changes):
-            self._is_redefined = True
+            self._is_redefined |= not self._is_learned(transactions.barrier)
         for lane in lanes:
             position = transactions.position
             if position is None or not lane.is_beyond(position):
@@ -296,6 +298,15 @@ class Daemon:
                 seconds=round(time.perf_counter() - began, 4),
             )
         self._health.applied(times[-1] if times else None, transactions.is_head, server_now)
+
+    def _is_learned(self, position: Position) -> bool:
+        """Whether this term's keys were read behind a place in the log. While a prepared
+        transaction holds the checkpoint back, each term meets the definitions after it again."""
+        assert self._learned_at is not None
+        try:
+            return self._learned_at.reaches(position)
+        except ValueError:  # another server behind the address since
+            return False
 
     def _attend(self, lanes: Sequence[Lane]) -> None:
         """Now and then: requests, tampering, checkpoints of idle times, figures."""

@@ -235,6 +235,29 @@ def test_truncate_and_renames_of_tables_are_followed(world: World) -> None:
     world.check()
 
 
+def test_a_definition_behind_a_pending_prepare_is_learned_once(world: World) -> None:
+    """A forgotten XA transaction, which may hold the checkpoint back, does not keep the daemon
+    starting over."""
+    world.daemon.start()
+    world.check()
+    with contextlib.closing(world.database.connect(world.name)) as other:
+        cursor = other.cursor()
+        cursor.execute("XA START 'pending'")
+        cursor.execute("UPDATE tags SET name = CONCAT(name, '?') ORDER BY id LIMIT 1")
+        cursor.execute("XA END 'pending'")
+        cursor.execute("XA PREPARE 'pending'")
+    world.execute("TRUNCATE TABLE ticket_watchers")
+    for number in range(30):
+        world.execute(f"UPDATE tickets SET title = 'n{number}' ORDER BY id LIMIT 1")
+        wanted = f'"title":"n{number}"'.encode()
+        ticket = world.one("SELECT MIN(id) FROM tickets")
+        wait_for(lambda w=wanted, t=ticket: w in world.redis.hget("tickets", t), world.daemon)
+    begun = [e for e in world.daemon.events() if e["event"] == "catching up, was standby"]
+    world.execute("XA COMMIT 'pending'")
+    world.check()
+    assert 1 <= len(begun) <= 2
+
+
 def test_flavours_are_what_they_say(database: DatabaseServer) -> None:
     """The suite runs on both."""
     version = database.execute("SELECT VERSION()")[0][0]
