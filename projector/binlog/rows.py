@@ -183,6 +183,9 @@ class RowsDecoder:
             1 << bit for bit, i in enumerate(held) if i in self._compared and self._map.nullable[i]
         ):
             raws.append(f"n & {nulls}")
+        if not set(self._compared) <= set(held):
+            # MariaDB 11 leaves generated columns out: nobody can tell that they are as before.
+            raws = ["p"]  # differs with each image
         names = [f"v{i}" if i in held else "MISSING" for i in self._columns]
         row = f"({', '.join(names)},)" if names else "()"
         raw = f"({', '.join(raws)},)" if len(raws) > 1 else "".join(raws) or "None"

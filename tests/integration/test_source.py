@@ -241,6 +241,20 @@ def test_a_restart_before_a_definition_tells_what_was_read_by_the_newer_one(
     assert TableChange(TableName(schema, "t"), "alter") in log.changes
 
 
+@pytest.mark.parametrize("how", ["VIRTUAL", "STORED"])
+def test_a_generated_column_that_changed_comes(
+    server: DatabaseServer, schema: str, how: str
+) -> None:
+    """An update is told where a document reads only what is generated, in the log or not."""
+    run(server, schema, f"ALTER TABLE t ADD COLUMN g INT AS (a + 1) {how}",
+        "INSERT INTO t (a) VALUES (1)")  # fmt: skip
+    with reading(server, watch(schema, columns=("id", "g"))) as log:
+        run(server, schema, "UPDATE t SET a = 5")
+        log.read_to_end()
+    [(_, before, after)] = net(log.changes)
+    assert [row[0] for row in before] == [row[0] for row in after] == [1]
+
+
 def test_changes_logged_as_statements_are_told(server: DatabaseServer, schema: str) -> None:
     """A session with another binlog_format cannot change rows unnoticed, not even by a view."""
     run(server, schema, "INSERT INTO t (a) VALUES (1)", "CREATE VIEW v AS SELECT id, a FROM t",
