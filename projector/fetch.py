@@ -6,6 +6,8 @@ to the position that is needed.
 
 from __future__ import annotations
 
+import math
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -40,7 +42,7 @@ class Found:
 class Fetcher:
     """Reads of one projection over one connection; for one thread at a time.
 
-    `is_stopping` ends a wait at the barrier with TransientError.
+    `is_stopping` ends a wait at the barrier with TransientError, as `patience_s` does.
     """
 
     def __init__(
@@ -49,7 +51,9 @@ class Fetcher:
         connection: Connection,
         barrier: Barrier,
         is_stopping: Callable[[], bool],
+        patience_s: float = math.inf,
     ) -> None:
+        self._patience_s = patience_s
         self._plan = plan
         self._connection = connection
         self._barrier = barrier
@@ -149,6 +153,7 @@ class Fetcher:
     def _snapshot(self, queries: Sequence[str], need: Need) -> list[RawRows]:
         """Run queries in one snapshot at or beyond what is needed, in one round trip."""
         said: list[RawRows] = []
+        started = time.monotonic()
         with metrics.stage.labels("fetch").time():
             while True:
                 opening = self._barrier.opening(need, said)
@@ -157,5 +162,5 @@ class Fetcher:
                 if self._barrier.reached(need, said):
                     return results[len(opening) : -1]
                 metrics.barrier_waits.inc()
-                if self._is_stopping():
+                if self._is_stopping() or time.monotonic() - started > self._patience_s:
                     raise TransientError("mysql", "stopped while waiting for a commit to show")

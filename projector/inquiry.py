@@ -6,6 +6,7 @@ nobody holds the lease and a repair is wanted.
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -20,6 +21,7 @@ from projector.errors import OperatorError
 from projector.fetch import Fetched, Fetcher
 from projector.lane import Lane
 from projector.model import Watch
+from projector.position import Position
 from projector.projection import Plan
 from projector.reconcile import BACKGROUND
 from projector.settings import Settings
@@ -63,16 +65,16 @@ class Inquiry:
 
     def document(self, document_id: str) -> tuple[bytes | None, Fetched]:
         """Give the stored document and what the database gives now."""
-        with self._fetcher() as (fetcher, need):
-            fetched = fetcher.documents([document_id], need)
+        with self._fetchers() as (fetcher, need):
+            fetched = fetcher().documents([document_id], need)
         return self.sink.read([document_id]).get(document_id), fetched
 
     @contextmanager
     def sides(self, current: Callable[[], Any]) -> Iterator[Sides]:
         """Give what `verify` compares."""
-        with self._fetcher() as (fetcher, _):
+        with self._fetchers() as (fetcher, _):
             yield Sides(
-                self.sink, fetcher, current, self.sink.holder() is not None,
+                self.sink, fetcher, self._position, current, self.sink.holder() is not None,
                 self._settings.reconcile.chunk_documents,
             )  # fmt: skip
 
@@ -131,19 +133,36 @@ class Inquiry:
         return checkpoint.debts if checkpoint is not None else {}
 
     @contextmanager
-    def _fetcher(self) -> Iterator[tuple[Fetcher, Need]]:
-        checkpoint = self.sink.load()
-        if checkpoint is None:
-            raise OperatorError("there is no checkpoint: nothing was built yet", "Run a daemon.")
-        barrier = choose(checkpoint.position, {}, is_replica=self._settings.mysql.reads_elsewhere)
-        deadline = time.monotonic() + self._settings.mysql.read_timeout_s
-        fetcher = Fetcher(
-            self.plan, Connection(self._engine()), barrier, lambda: time.monotonic() > deadline
-        )
+    def _fetchers(self) -> Iterator[tuple[Callable[[], Fetcher], Need]]:
+        """Give what gives each thread a fetcher of its own."""
+        position = self._position()
+        barrier = choose(position, {}, is_replica=self._settings.mysql.reads_elsewhere)
+        source = self._engine()
+        local = threading.local()
+        made: list[Fetcher] = []
+
+        def own() -> Fetcher:
+            if not hasattr(local, "fetcher"):
+                local.fetcher = Fetcher(
+                    self.plan, Connection(source), barrier, lambda: False,
+                    patience_s=self._settings.mysql.read_timeout_s,
+                )  # fmt: skip
+                made.append(local.fetcher)
+            fetcher: Fetcher = local.fetcher
+            return fetcher
+
         try:
-            yield fetcher, Need(checkpoint.position)
+            yield own, Need(position)
         finally:
-            fetcher.close()
+            for fetcher in made:
+                fetcher.close()
+
+    def _position(self) -> Position:
+        """Give the checkpoint's, and leave alone what the sink knows of it for its writes."""
+        fields = self.sink.checkpoint_fields()
+        if "position" not in fields:
+            raise OperatorError("there is no checkpoint: nothing was built yet", "Run a daemon.")
+        return Position.parse(fields["position"])
 
     def _engine(self) -> Engine:
         return engine(self._settings.mysql.parsed_read_url, self._settings.mysql)

@@ -48,7 +48,7 @@ def show_progress(console: Console, inquiry: Inquiry) -> None:
 def counting(console: Console, sides: Sides) -> Iterator[Callable[[int], None]]:
     """Give what to call with the number of documents compared."""
     with _bar(console) as bar:
-        task = bar.add_task("verify", total=sides.fetcher.count(), rate="")
+        task = bar.add_task("verify", total=sides.fetcher().count(), rate="")
         yield lambda done: bar.update(task, completed=done)
 
 

@@ -9,19 +9,24 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from projector.barrier import Need
 from projector.errors import OperatorError
-from projector.fetch import Fetcher
+from projector.fetch import Fetched, Fetcher
 from projector.ports import Sink
 from projector.position import Position
 
 _LOOKS = 5
+_AHEAD = 2  # parts that are looked at while one is settled
 _SAMPLE = 20
 _WAIT_S = 30.0
+
+Found = TypeVar("Found")
 
 KINDS = ("missing", "stale", "orphan")
 
@@ -58,15 +63,23 @@ class Report:
 
 
 @dataclass(frozen=True, slots=True)
+class _Look:
+    ids: Sequence[str]
+    stored: Mapping[str, bytes]
+    fetched: Fetched
+
+
+@dataclass(frozen=True, slots=True)
 class Sides:
     """The two sides, and how to know that the tail has passed a moment.
 
-    `current` gives the end of the log now; `is_led`: a daemon is at work, so that differences may
-    be changes under way.
+    `fetcher` gives each thread its own. `position` gives the checkpoint's, `current` the end of the
+    log now; `is_led`: a daemon is at work, so that differences may be changes under way.
     """
 
     sink: Sink
-    fetcher: Fetcher
+    fetcher: Callable[[], Fetcher]
+    position: Callable[[], Position]
     current: Callable[[], Position]
     is_led: bool
     chunk_documents: int = 1000
@@ -84,15 +97,17 @@ def verify(
     not move.
     """
     report = Report()
-    for chunk in _chunks(sides, ids):
-        standing = _standing(sides, chunk)
-        report.checked += len(chunk)
-        for document_id, (stored, database) in standing.items():
-            report.note(document_id, stored, database)
-        if standing and repair is not None:
-            repair(list(standing))
-            report.repaired += len(standing) - len(_standing(sides, list(standing)))
-        on_progress(report.checked)
+    with ThreadPoolExecutor(_AHEAD, thread_name_prefix="verify") as pool:
+        for first in _first_looks(sides, ids, pool):
+            standing = _standing(sides, first)
+            report.checked += len(first.ids)
+            for document_id, (stored, database) in standing.items():
+                report.note(document_id, stored, database)
+            if standing and repair is not None:
+                repair(list(standing))
+                left = _standing(sides, _look(sides, list(standing)))
+                report.repaired += len(standing) - len(left)
+            on_progress(report.checked)
     return report
 
 
@@ -110,47 +125,74 @@ def differing_fields(stored: bytes | None, database: bytes | None) -> list[str]:
     return found or ["(encoding)"]
 
 
-def _need(sides: Sides) -> Need:
-    checkpoint = sides.sink.load()
-    if checkpoint is None:
-        raise OperatorError("there is no checkpoint: nothing was built yet", "Run `projector run`.")
-    return Need(checkpoint.position)
-
-
-def _chunks(sides: Sides, ids: Sequence[str] | None) -> Iterator[list[str]]:
-    """All ids of the database in order, then those of the store that it does not have."""
-    size = sides.chunk_documents
+def _first_looks(
+    sides: Sides, ids: Sequence[str] | None, pool: ThreadPoolExecutor
+) -> Iterator[_Look]:
+    """Look at all documents of the database, then at those of the store that it does not have."""
     if ids is not None:
-        for first in range(0, len(ids), size):
-            yield list(ids[first : first + size])
+        size = sides.chunk_documents
+        parts = (list(ids[first : first + size]) for first in range(0, len(ids), size))
+        yield from _ahead(pool, lambda part: _look(sides, part), parts)
         return
+    yield from _ahead(pool, lambda part: _look(sides, part), _in_database(sides))
+    for orphans in _ahead(pool, lambda part: _orphans(sides, part), _in_store(sides)):
+        if orphans:
+            yield _look(sides, orphans)
+
+
+def _ahead(
+    pool: ThreadPoolExecutor,
+    find: Callable[[list[str]], Found],
+    parts: Iterable[list[str]],
+) -> Iterator[Found]:
+    """Give what is found for each part, in order; some are looked at while one is settled."""
+    flying: deque[Future[Found]] = deque()
+    for part in parts:
+        flying.append(pool.submit(find, part))
+        if len(flying) > _AHEAD:
+            yield flying.popleft().result()
+    while flying:
+        yield flying.popleft().result()
+
+
+def _in_database(sides: Sides) -> Iterator[list[str]]:
+    size = sides.chunk_documents
     after: str | None = None
     while True:
-        found = sides.fetcher.ids_after(after, size, _need(sides))
+        found = sides.fetcher().ids_after(after, size, Need(sides.position()))
         if found:
             yield found
         if len(found) < size:
             break
         after = found[-1]
+
+
+def _in_store(sides: Sides) -> Iterator[list[str]]:
     cursor = 0
     while True:
-        cursor, stored = sides.sink.scan(cursor, size)
-        orphans = set(stored) - sides.fetcher.existing(stored, _need(sides))
-        if orphans:
-            yield sorted(orphans)
+        cursor, stored = sides.sink.scan(cursor, sides.chunk_documents)
+        yield stored
         if cursor == 0:
             break
 
 
-def _standing(sides: Sides, ids: Sequence[str]) -> dict[str, tuple[bytes | None, bytes | None]]:
+def _orphans(sides: Sides, stored: list[str]) -> list[str]:
+    return sorted(set(stored) - sides.fetcher().existing(stored, Need(sides.position())))
+
+
+def _look(sides: Sides, ids: Sequence[str]) -> _Look:
+    """Read both sides, the store first."""
+    stored = sides.sink.read(ids)
+    return _Look(ids, stored, sides.fetcher().documents(ids, Need(sides.position())))
+
+
+def _standing(sides: Sides, looked: _Look) -> dict[str, tuple[bytes | None, bytes | None]]:
     """Give what differs on the last look, as (stored, in the database)."""
-    suspects = list(ids)
     found: dict[str, tuple[bytes | None, bytes | None]] = {}
     for look in range(_LOOKS):
-        before = sides.sink.read(suspects)
-        fetched = sides.fetcher.documents(suspects, _need(sides))
+        before, fetched = looked.stored, looked.fetched
         differing = [
-            k for k in suspects
+            k for k in looked.ids
             if k not in fetched.failed and before.get(k) != fetched.documents.get(k)
         ]  # fmt: skip
         if not differing:
@@ -168,15 +210,16 @@ def _standing(sides: Sides, ids: Sequence[str]) -> dict[str, tuple[bytes | None,
                 found[k] = (after.get(k), database)
             else:
                 suspects.append(k)  # changed meanwhile: look again
-        if not suspects:
+        if not suspects or look == _LOOKS - 1:
             break
+        looked = _look(sides, suspects)
     return found
 
 
 def _await(sides: Sides, position: Position) -> None:
     """Wait until the daemon has passed a position."""
     deadline = time.monotonic() + _WAIT_S
-    while not _need(sides).position.reaches(position):
+    while not sides.position().reaches(position):
         if time.monotonic() > deadline:
             raise OperatorError(
                 "a daemon holds the lease, but its checkpoint does not move",
