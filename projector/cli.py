@@ -24,6 +24,7 @@ from projector import verify as verification
 from projector.binlog import BinlogSource
 from projector.daemon import Daemon, Parts
 from projector.database import Connection, engine
+from projector.ending import Ending
 from projector.errors import ConfigurationError, ExitCode, OperatorError, ProjectorError
 from projector.health import Health
 from projector.http import Server
@@ -64,7 +65,7 @@ def failures_explained() -> Iterator[None]:
     except OperatorError as error:
         _fail(str(error), error.exit_code)
     except ProjectorError as error:
-        _fail(str(error), ExitCode.REFUSED)
+        _fail(f"{str(error).rstrip('.')}. `projector check` says what to do.", ExitCode.REFUSED)
 
 
 def _fail(message: str, code: ExitCode) -> NoReturn:
@@ -107,13 +108,14 @@ def run(
         logs.switch_level_on_signal()
         health = Health(heartbeat_s=chosen.mysql.heartbeat_s)
         parts = make_parts(chosen)
-        preflight.require(chosen, list(parts.plans))
         daemon = Daemon(chosen, parts, health)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: daemon.stop())
+        ending = _end_on_signals(daemon)
+        preflight.require(chosen, list(parts.plans))
         server = Server(chosen.http, health)
         server.start()
-        structlog.get_logger().info("listening", host=chosen.http.host, port=server.port)
+        structlog.get_logger().info(
+            "listening", host=chosen.http.host, port=server.port, version=__version__
+        )
         notifier = Notifier(lambda: live(health.snapshot(), chosen.http).ok)
         notifier.start()
         try:
@@ -121,7 +123,16 @@ def run(
         finally:
             notifier.stop()
             server.stop()
+            ending.done()
         raise typer.Exit(code)
+
+
+def _end_on_signals(daemon: Daemon) -> Ending:
+    """From here on SIGTERM ends this process within two seconds, whatever it waits for."""
+    ending = Ending(daemon.stop, daemon.abandon)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: ending.ask())
+    return ending
 
 
 @app.command()
@@ -331,7 +342,7 @@ def choose_plan(plans: list[Plan], name: str | None) -> Plan:
         if plan.name == name:
             return plan
     names = ", ".join(plan.name for plan in plans)
-    raise OperatorError(f"which projection? There are: {names}", "Name it with --projection.")
+    raise ConfigurationError(f"which projection? There are: {names}", "Name it with --projection.")
 
 
 def print_json(report: Any) -> None:

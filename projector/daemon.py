@@ -7,6 +7,7 @@ one known ends the term, and the next begins from what the store says.
 
 from __future__ import annotations
 
+import json
 import random
 import threading
 import time
@@ -79,6 +80,14 @@ class Daemon:
         """End soon, after the batch under way. Safe to call from a signal handler."""
         self._stop.set()
 
+    def abandon(self) -> None:
+        """Give the leases up, from another thread: the loop hangs, and the process ends now."""
+        for sink in self._parts.sinks:
+            try:
+                sink.release()
+            except TransientError:
+                return  # they run out by themselves
+
     def run(self, *, until_current: bool = False, resync: bool = False) -> ExitCode:
         """Work until stopped. Raises OperatorError when only an operator can help."""
         failures = 0
@@ -95,7 +104,7 @@ class Daemon:
                 finally:
                     self._resign()
                 if until_current and not (self._stop.is_set() or self._is_redefined):
-                    return ExitCode.OK
+                    break
             except TransientError as error:
                 metrics.reconnects.labels(error.peer).inc()
                 self._health.failed("transient", str(error))
@@ -151,15 +160,11 @@ class Daemon:
         term_over = threading.Event()
         keeper = threading.Thread(target=self._keep_leases, args=(term_over,), daemon=True)
         keeper.start()
-        keys = self._learn()
-        lanes = [
-            Lane(
-                plan, sink, self._parts.engine, self._settings, self._watches, keys,
-                self._is_ending, self._parts.source.current, self._parts.source.wake,
-            )
-            for plan, sink in zip(self._parts.plans, self._parts.sinks, strict=True)
-        ]  # fmt: skip
+        lanes: list[Lane] = []
         try:
+            keys = self._learn()
+            for plan, sink in zip(self._parts.plans, self._parts.sinks, strict=True):
+                lanes.append(self._lane(plan, sink, keys))
             self._begin(lanes, resync)
             self._loop(lanes)
         finally:
@@ -167,6 +172,12 @@ class Daemon:
             for lane in lanes:
                 lane.close()
             keeper.join(self._settings.redis.timeout_s)
+
+    def _lane(self, plan: Plan, sink: Sink, keys: Sequence[ForeignKey]) -> Lane:
+        return Lane(
+            plan, sink, self._parts.engine, self._settings, self._watches, keys,
+            self._is_ending, self._parts.source.current, self._parts.source.wake,
+        )  # fmt: skip
 
     def _learn(self) -> list[ForeignKey]:
         """Read the foreign keys; watch the tables of the projections and hidden keys' parents."""
@@ -190,10 +201,12 @@ class Daemon:
 
     def _keep_leases(self, term_over: threading.Event) -> None:
         """Renew the leases; beside the loop, which may wait long for a commit to show."""
-        while not term_over.wait(self._settings.redis.lease_ttl_s / 4):
+        is_over = False  # at once, too: a term may end before its first quarter
+        while not is_over:
+            report = self._report()
             for sink in self._parts.sinks:
                 try:
-                    lease = sink.renew()
+                    lease = sink.renew(report)
                 except TransientError:
                     continue  # the loop meets the same failure; the lease may outlast it
                 if not lease.held:
@@ -201,6 +214,15 @@ class Daemon:
                     return
                 if not lease.intact:
                     self._is_altered.set()
+            is_over = term_over.wait(self._settings.redis.lease_ttl_s / 4)
+
+    def _report(self) -> str:
+        """Say what `projector status` cannot see in the store."""
+        now = self._health.snapshot()
+        lag_s = None if now.lag_s is None else round(now.lag_s, 1)
+        return json.dumps(
+            {"lag_s": lag_s, "last_error": now.last_error, "last_error_at": now.last_error_at}
+        )
 
     def _begin(self, lanes: Sequence[Lane], resync: bool) -> None:
         """Find where to go on, or take a position and owe the build; then start reading."""
@@ -234,6 +256,7 @@ class Daemon:
             mysql_up=True,
             redis_up=True,
             epoch=lanes[0].sink.epoch,
+            committed_at=lanes[0].pipeline.known.checkpoint.committed_at,
         )
 
     def _start_anew(self, error: PositionLostError) -> Position:

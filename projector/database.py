@@ -19,7 +19,7 @@ from pymysql.constants import CLIENT, COMMAND, CR, ER, SERVER_STATUS
 from pymysql.converters import encoders
 from sqlalchemy.engine import URL, Engine
 
-from projector.errors import OperatorError, TransientError
+from projector.errors import ConfigurationError, OperatorError, TransientError
 from projector.settings import Mysql, Tls
 
 Rows = Sequence[Sequence[Any]]
@@ -93,9 +93,18 @@ def _unverified() -> ssl.SSLContext:
 def connect(url: URL, settings: Mysql, **more: Any) -> pymysql.Connection[Any]:
     """Open a connection; it speaks TLS where the server does. Raises the driver's errors."""
     url = url.set(drivername="mysql+pymysql")
-    _, arguments = url.get_dialect()().create_connect_args(url)
-    arguments.pop("client_flag", None)
-    return _Driver(**{**arguments, **connect_arguments(settings), **more})
+    try:
+        _, arguments = url.get_dialect()().create_connect_args(url)
+        arguments.pop("client_flag", None)
+        return _Driver(**{**arguments, **connect_arguments(settings), **more})
+    except (TypeError, ValueError) as error:  # what stands after the ? is given to the driver
+        if not url.query:
+            raise
+        raise ConfigurationError(
+            "PROJECTOR_MYSQL__URL: the driver does not take the parameters after the ?:"
+            f" {', '.join(url.query)}",
+            "Leave them out; TLS and time limits have settings of their own.",
+        ) from error
 
 
 def connect_arguments(settings: Mysql) -> dict[str, Any]:

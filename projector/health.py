@@ -113,6 +113,7 @@ class Changes(TypedDict, total=False):
     redis_up: bool
     epoch: int | None
     checkpoint: str | None
+    committed_at: float | None
     owed_since: float | None
     resync: Resync | None
 
@@ -189,8 +190,7 @@ class Health:
             elif commit_time is not None:
                 self._applied_until = commit_time
             if commit_time is not None:
-                self._state = replace(self._state, committed_at=commit_time)
-                metrics.checkpoint_timestamp.set(commit_time)
+                self._take({"committed_at": commit_time})
             if is_head and self._state.state is State.CATCHING_UP:
                 self._take({"state": State.LEADING})
         self._write_log()
@@ -272,6 +272,8 @@ class Health:
     def _take(self, changes: Changes) -> None:
         before = self._state
         self._state = now = replace(before, **changes)
+        if now.committed_at is not before.committed_at:
+            metrics.checkpoint_timestamp.set(now.committed_at or 0)
         if "resync" in changes:
             self._show_resync(now.resync)
         if now.mysql_up is not before.mysql_up:

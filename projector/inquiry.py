@@ -41,19 +41,21 @@ class Inquiry:
         self.sink = sink
 
     def status(self, now: float) -> dict[str, Any] | None:
-        """Give checkpoint, lag, lease, progress; None when no checkpoint exists."""
+        """Give checkpoint, lag, lease, progress, last error; None when no checkpoint exists."""
         fields = self.sink.checkpoint_fields()
         if "position" not in fields:
             return None
         resync = self.sink.resync_state()
         quarantine = self.sink.quarantined()
+        leader, told = self.sink.holder(), self.sink.report()
         return {
             "projection": self.plan.name,
             "checkpoint": fields["position"],
             "committed_at": float(fields.get("committed_at", 0)),
             "checkpoint_age_s": round(max(0.0, now - float(fields.get("updated_at", now))), 3),
+            "lag_s": told.get("lag_s") if leader is not None else None,
             "epoch": int(fields.get("epoch", 0)),
-            "leader": self.sink.holder(),
+            "leader": leader,
             "documents": self.sink.count(),
             "fingerprint": fields.get("fingerprint"),
             "fingerprint_now": self.plan.fingerprint,
@@ -61,6 +63,8 @@ class Inquiry:
             "owed": sorted(self._debts().keys() - BACKGROUND),
             "quarantined": len(quarantine),
             "quarantine": dict(sorted(quarantine.items())[:20]),
+            "last_error": told.get("last_error"),
+            "last_error_at": told.get("last_error_at"),
         }
 
     def document(self, document_id: str) -> tuple[bytes | None, Fetched]:

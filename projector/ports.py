@@ -89,8 +89,9 @@ class Sink(Protocol):
         """Take or keep the lease; False when another holds it."""
         ...
 
-    def renew(self) -> Lease:
-        """Extend the lease. Also notices a store that changed by itself."""
+    def renew(self, report: str = "") -> Lease:
+        """Extend the lease. Also notices a store that changed by itself. `report`, if any, is what
+        the holder says of itself, as JSON, for those who ask the store."""
         ...
 
     def release(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -16,7 +17,6 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 
 from projector.inquiry import Inquiry
 from projector.preflight import Check
@@ -75,21 +75,36 @@ def show_verification(console: Console, report: Report) -> None:
 
 def show_status(console: Console, status: Mapping[str, Any]) -> None:
     """Show where things stand."""
-    table = Table(show_header=False, box=None)
     for name, value in status.items():
-        plain = json.dumps(value) if isinstance(value, dict | list) else str(value)
-        text = "-" if value in (None, [], {}) else plain
-        table.add_row(f"[bold]{name}[/bold]", escape(text))
-    console.print(table)
+        lines = [_said(name, value)]
+        if isinstance(value, dict) and value:
+            lines = [f"{inner} {_said(inner, of)}" for inner, of in value.items()]
+        for number, line in enumerate(lines):
+            label = name if number == 0 else ""
+            console.print(
+                f"[bold]{label:<17}[/bold]{escape(line)}", soft_wrap=True, highlight=False
+            )
+
+
+def _said(name: str, value: Any) -> str:
+    """Write a value on one line: never cut, for it may be copied; times as people read them."""
+    if value in (None, "", [], {}):
+        return "-"
+    if name.endswith("_at"):
+        return datetime.fromtimestamp(float(value), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def show_document(console: Console, report: Mapping[str, Any]) -> None:
     """Show both sides of a document and what differs."""
     for side in ("stored", "database"):
         console.print(f"[bold]{side}[/bold]")
-        console.print(json.dumps(report[side], indent=2, ensure_ascii=False), markup=False)
+        text = json.dumps(report[side], indent=2, ensure_ascii=False)
+        console.print(text, markup=False, soft_wrap=True)  # a break would damage a string
     if report["refused"]:
         console.print(f"the database's row has no document: {report['refused']}", markup=False)
+    elif report["stored"] is None and report["database"] is None:
+        console.print(f"neither Redis nor the database has {report['id']}", markup=False)
     differing = ", ".join(report["differing"])
     console.print(f"differing: {differing}" if differing else "the same", markup=False)
 

@@ -19,7 +19,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 from sqlalchemy.engine import URL
 
-from projector.database import connect_arguments
+from projector.database import ServerError, engine, meaning
 from projector.errors import OperatorError
 from projector.settings import Mysql
 
@@ -60,12 +60,10 @@ class _Role:
 
 def module(url: URL, settings: Mysql, table: str) -> str:
     """Write the module. `table` may be `database.table`. Raises OperatorError, TransientError."""
-    engine = sa.create_engine(
-        url.set(drivername="mysql+pymysql"), connect_args=connect_arguments(settings)
-    )
+    source = engine(url, settings)
     schema, _, name = table.rpartition(".")
     try:
-        with engine.connect() as connection, warnings.catch_warnings():
+        with source.connect() as connection, warnings.catch_warnings():
             warnings.simplefilter("ignore", sa.exc.SAWarning)  # types that it does not know
             return _Writer(connection, schema or None, name).text()
     except sa.exc.NoSuchTableError:
@@ -73,12 +71,11 @@ def module(url: URL, settings: Mysql, table: str) -> str:
             f"there is no table {table} in {url.database}", "Write its name as SHOW TABLES does."
         ) from None
     except sa.exc.OperationalError as error:
-        raise OperatorError(
-            f"MySQL refuses or is away ({error.orig.args[0] if error.orig else ''})",
-            "See `projector check`.",
-        ) from None
+        if not isinstance(error.orig, ServerError):
+            raise
+        raise meaning(error.orig) from error
     finally:
-        engine.dispose()
+        source.dispose()
 
 
 class _Writer:

@@ -29,6 +29,7 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    DotEnvSettingsSource,
     NestedSecretsSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -326,4 +327,5 @@ def projection_setting(config: Path | None = None) -> str:
     config = config or (Path(p) if (p := os.environ.get("PROJECTOR_CONFIG")) else None)
     from_file = _read_toml(config).get("projection") if config else None
     default: str = Settings.model_fields["projection"].default
-    return os.environ.get("PROJECTOR_PROJECTION") or from_file or default
+    from_env_file = DotEnvSettingsSource(Settings)().get("projection")
+    return os.environ.get("PROJECTOR_PROJECTION") or from_env_file or from_file or default

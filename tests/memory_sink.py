@@ -97,7 +97,7 @@ class MemorySink:
         self._epoch = store.epoch
         return True
 
-    def renew(self) -> Lease:
+    def renew(self, report: str = "") -> Lease:
         store = self.store
         if not self._token or self._holder() != self._token:
             return Lease(held=False, intact=False)

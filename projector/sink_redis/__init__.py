@@ -79,10 +79,10 @@ class RedisSink:
         """Take or keep the lease; False when another holds it."""
         return self._claim.acquire()
 
-    def renew(self) -> Lease:
+    def renew(self, report: str = "") -> Lease:
         """Extend the lease, and look whether the store is still the one known."""
         before = self._stamps
-        held, intact, stamp = self._claim.renew()
+        held, intact, stamp = self._claim.renew(report)
         is_quiet = before is self._stamps and before.known is not None
         if is_quiet and stamp not in (before.known, before.sent):
             held = False  # Redis went back in time, or holds another's data
@@ -199,6 +199,11 @@ class RedisSink:
     def checkpoint_fields(self) -> dict[str, str]:
         """Give the checkpoint as it is stored, for people."""
         return self._server.hash(self._keys.checkpoint)
+
+    def report(self) -> dict[str, Any]:
+        """Give what the holder of the lease, now or last, said of itself."""
+        value = self._server.call("GET", self._keys.daemon)
+        return dict(json.loads(value)) if value else {}
 
     def request(self, payload: Mapping[str, Any]) -> str:
         """Ask something of whoever holds the lease; give the request's key."""

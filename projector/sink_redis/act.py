@@ -32,6 +32,7 @@ class Keys:
     resync: str
     requests: str
     changes: str
+    daemon: str
 
     @classmethod
     def of(cls, name: str) -> Keys:

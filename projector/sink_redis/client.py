@@ -6,6 +6,7 @@ after a failover behind one address the old connection would lead to the replica
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -240,6 +241,12 @@ def _connect(settings: RedisSettings) -> Any:
     if not url.startswith("unix://"):
         options["socket_keepalive"] = True
     if url.startswith("rediss://"):
+        for path in (settings.ca, settings.cert, settings.key):
+            if path is not None and not os.access(path, os.R_OK):
+                raise ConfigurationError(
+                    f"a TLS file of PROJECTOR_REDIS cannot be read: {path}",
+                    "Name PEM files that this user may read.",
+                )
         options |= {"ssl_cert_reqs": "required", "ssl_check_hostname": True}
         options |= {"ssl_ca_certs": str(settings.ca)} if settings.ca else {}
         options |= {"ssl_certfile": str(settings.cert)} if settings.cert else {}

@@ -30,6 +30,7 @@ class Claim:
         self.token = ""  # of this term; kept while nobody knows whether the server has it
         self.epoch = 0
         self._held_until = 0.0
+        self._told = ""  # of this term: what the server has of `report`
 
     @property
     def is_current(self) -> bool:
@@ -49,17 +50,23 @@ class Claim:
                 return False
             self.epoch = int(epoch)
             self._held_until = asked + self._ttl_s * _BELIEF
+            self._told = ""
             return True
 
-    def renew(self) -> tuple[bool, bool, str]:
-        """Extend the lease. Gives whether it is held, whether the store has what was recorded,
-        and the stamp of its checkpoint."""
+    def renew(self, report: str) -> tuple[bool, bool, str]:
+        """Extend the lease and leave a report for `projector status`.
+
+        Gives whether it is held, whether the store has what was recorded, and its stamp.
+        """
         keys = self._keys
         token = self.token
         asked = time.monotonic()
         held, intact, stamp = self._server.script(
-            RENEW, [keys.lease, keys.checkpoint, keys.hash, keys.debts], [token, self._ttl_ms]
+            RENEW,
+            [keys.lease, keys.checkpoint, keys.hash, keys.debts, keys.daemon],
+            [token, self._ttl_ms, "" if report == self._told else report],
         )
+        self._told = report
         with self._lock:
             if token == self.token:  # else the answer is about a term that is over
                 self._held_until = asked + self._ttl_s * _BELIEF if held else 0.0

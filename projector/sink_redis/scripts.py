@@ -29,11 +29,13 @@ if holder and epoch > 0 then return epoch end
 return redis.call('HINCRBY', KEYS[2], 'epoch', math.max(tonumber(ARGV[3]) - epoch, 0) + 1)
 """)
 
-# KEYS: lease, checkpoint, hash, debts. ARGV: token, milliseconds.
+# KEYS: lease, checkpoint, hash, debts, daemon. ARGV: token, milliseconds, the holder's report ('':
+# as before). A Redis out of memory takes it, for PEXPIRE has begun to write.
 # Gives: held; 1 when hash and debts are as large as recorded, else 0; stamp.
 RENEW = _script("""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {0, 0, ''} end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
+if ARGV[3] ~= '' then redis.call('SET', KEYS[5], ARGV[3]) end
 local known = redis.call('HMGET', KEYS[2], 'stamp', 'documents', 'owed', 'lost')
 if not known[1] then return {1, 1, ''} end
 local lost = known[4] == '1' or redis.call('HLEN', KEYS[3]) ~= tonumber(known[2])

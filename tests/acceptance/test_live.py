@@ -1,6 +1,7 @@
 """The main job: what is committed stands in Redis, complete, whatever happens meanwhile."""
 
 import contextlib
+import json
 import os
 import random
 import time
@@ -15,6 +16,7 @@ from tests.oracle import assert_hash_equals_database
 from tests.projector_process import Projector, await_checkpoint, wait_for
 from tests.seed import seed
 from tests.servers import DatabaseServer, Flavour, RedisServer
+from tests.servers.proxy import TcpProxy
 from tests.workload import Workload
 
 pytestmark = pytest.mark.server
@@ -118,6 +120,85 @@ def test_sigterm_ends_cleanly_within_two_seconds(world: World) -> None:
     world.execute("UPDATE tickets SET title = 'while down'")
     world.daemon.start()
     world.check()
+
+
+@pytest.mark.parametrize("silent", ["mysql", "redis"])
+def test_sigterm_ends_as_soon_where_a_server_is_silent(
+    world: World, fresh_redis: RedisServer, silent: str
+) -> None:
+    """Before anything was read, and in the midst; a lease that can be given up is given up."""
+    with (
+        TcpProxy(world.database.host, world.database.port) as to_mysql,
+        TcpProxy(fresh_redis.host, fresh_redis.port) as to_redis,
+    ):
+        silenced = {"mysql": to_mysql, "redis": to_redis}[silent]
+        urls = world.daemon.environment
+        for name, server, proxy in (
+            ("MYSQL", world.database, to_mysql), ("REDIS", fresh_redis, to_redis)
+        ):  # fmt: skip
+            key = f"PROJECTOR_{name}__URL"
+            urls[key] = urls[key].replace(f":{server.port}/", f":{proxy.port}/")
+        world.daemon.start()
+        world.check()
+        silenced.stall()
+        world.execute("UPDATE tickets SET title = 'unheard'")
+        _ends_soon(world.daemon)
+        assert silent == "redis" or world.redis.get("{tickets}:lease") is None
+        accepted = silenced.connections
+        world.daemon.start()
+        wait_for(lambda: silenced.connections > accepted, world.daemon)
+        _ends_soon(world.daemon)
+        silenced.heal()
+        world.daemon.start()
+        world.check()
+
+
+def _ends_soon(daemon: Projector) -> None:
+    began = time.monotonic()
+    assert daemon.stop(timeout_s=60) == 0
+    assert time.monotonic() - began < 2
+
+
+def test_a_wrong_word_is_answered_with_one_line(world: World) -> None:
+    """Parameters that the driver does not know, a projection that is not set: exit 2."""
+    assert world.daemon.run("status", "--projection", "nope").returncode == 2
+    world.daemon.environment["PROJECTOR_MYSQL__URL"] += "?nonsense=1"
+    for words in (["run"], ["scaffold", "tickets"], ["explain"]):
+        said = world.daemon.run(*words)
+        assert (said.returncode, said.stderr.count("\n")) == (2, 1), said.stderr
+        assert "nonsense" in said.stderr
+
+
+def test_status_tells_lag_and_the_last_error(world: World) -> None:
+    """As the daemon sees them, also while it has no lease because MySQL is away."""
+    with TcpProxy(world.database.host, world.database.port) as to_mysql:
+        urls = world.daemon.environment
+        urls["PROJECTOR_MYSQL__URL"] = urls["PROJECTOR_MYSQL__URL"].replace(
+            f":{world.database.port}/", f":{to_mysql.port}/"
+        )
+        world.daemon.start()
+        world.settle()
+        wait_for(lambda: _status(world)["lag_s"] == 0, world.daemon)
+        assert _status(world)["last_error"] is None
+        threads = len(os.listdir(_proc(world, "task")))
+        for _ in range(3):
+            to_mysql.cut()
+            wait_for(lambda: "MySQL" in (_status(world)["last_error"] or ""), world.daemon)
+            to_mysql.heal()
+            world.settle()
+        wait_for(lambda: _status(world)["lag_s"] == 0, world.daemon)
+        # Each attempt's keeper of the lease has ended with it.
+        wait_for(lambda: len(os.listdir(_proc(world, "task"))) <= threads, world.daemon)
+
+
+def _status(world: World) -> dict[str, Any]:
+    said: dict[str, Any] = json.loads(world.daemon.run("status", "--json").stdout)
+    return said
+
+
+def _proc(world: World, name: str) -> str:
+    assert world.daemon.process is not None
+    return f"/proc/{world.daemon.process.pid}/{name}"
 
 
 def test_an_idle_daemon_costs_next_to_nothing(world: World) -> None:

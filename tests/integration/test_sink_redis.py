@@ -209,11 +209,12 @@ def test_a_demoted_server_is_left(server: RedisServer, store: OfServer, proxy: T
 
 
 def test_a_full_server_takes_nothing_and_then_everything(store: OfServer) -> None:
-    """OOM: a batch is refused as a whole, removals with it, and waits."""
+    """OOM: a batch is refused as a whole, removals with it, and waits; the lease goes on."""
     sink = started(store, {"1": "a", "2": "b"})
     store.client.config_set("maxmemory", 1)
     with pytest.raises(TransientError, match="maxmemory"):
         sink.apply(batch({"1": "z"}, {"2"}, number=2))
+    assert sink.renew('{"last_error": "out of memory"}').held
     store.client.config_set("maxmemory", 0)
     assert sink.read(["1", "2"]) == {"1": b"a", "2": b"b"}
     sink.apply(batch({"1": "z"}, {"2"}, number=2))

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from projector.errors import ConfigurationError, ExitCode
-from projector.settings import Settings, load
+from projector.settings import Settings, load, projection_setting
 
 SECRET = "geheim"
 URL = f"mysql+pymysql://root:{SECRET}@db/helpdesk"
@@ -248,3 +248,16 @@ def test_no_setting_lacks_a_description() -> None:
         for inner, setting in (section or {name: field}).items():
             nested = hasattr(setting.annotation, "model_fields")
             assert setting.description or nested, f"{name}.{inner}"
+
+
+def test_the_projection_alone_comes_from_the_same_places(
+    environment: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`projector schema` needs no server, and sees what the other commands see."""
+    config = tmp_path / "projector.toml"
+    config.write_text('projection = "shop:file"')
+    assert projection_setting(config) == load(config).projection == "shop:file"
+    (tmp_path / ".env").write_text("PROJECTOR_PROJECTION=shop:dotenv\nPROJECTOR_X=1\n")
+    assert projection_setting(config) == load(config).projection == "shop:dotenv"
+    environment.setenv("PROJECTOR_PROJECTION", "shop:environment")
+    assert projection_setting(config) == load(config).projection == "shop:environment"

@@ -77,5 +77,5 @@ def test_all_keys_share_the_slot_of_the_hash() -> None:
     assert keys[0] == "tickets"
     assert keys[1:] == [
         "{tickets}:checkpoint", "{tickets}:lease", "{tickets}:debts", "{tickets}:quarantine",
-        "{tickets}:resync", "{tickets}:requests", "{tickets}:changes",
+        "{tickets}:resync", "{tickets}:requests", "{tickets}:changes", "{tickets}:daemon",
     ]  # fmt: skip
