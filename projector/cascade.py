@@ -10,7 +10,7 @@ that leads from the parent to rows of documents not known from the parent's row 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -72,10 +72,12 @@ class Trace:
 @dataclass(frozen=True, slots=True)
 class Hidden:
     """What the log hides behind changes of one parent: of deletes, and of updates that change what
-    other rows refer to by."""
+    other rows refer to by. `links`: columns by whose change other rows hang on something else.
+    """
 
     on_delete: tuple[Trace, ...]
     on_update: tuple[Trace, ...]
+    links: tuple[str, ...] = ()
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -185,16 +187,29 @@ def hidden(keys: Iterable[ForeignKey], plan: Plan, default_schema: str) -> dict[
     nodes: dict[TableName, list[Node]] = {}
     for node in plan.all_nodes():
         nodes.setdefault(plan.table_name(node, default_schema), []).append(node)
+    links = _links(known)
     found: dict[TableName, Hidden] = {}
     for parent in dict.fromkeys(key.parent for key in known):
         roots = tuple(node for node in nodes.get(parent, ()) if node.parent is None)
         ours = Hidden(
             tuple(_traces(parent, "on_delete", roots, known, nodes)),
             tuple(_traces(parent, "on_update", (), known, nodes)),
+            tuple(links.get(parent, ())),
         )
         if ours.columns:
             found[parent] = ours
     return found
+
+
+def _links(keys: Iterable[ForeignKey]) -> dict[TableName, dict[str, None]]:
+    """Give the columns by which rows go with others, and those that take others along."""
+    links: dict[TableName, dict[str, None]] = {}
+    for key in keys:
+        if key.on_delete == "CASCADE":
+            links.setdefault(key.child, {}).update(dict.fromkeys(key.columns))
+        if key.on_update in _ACTIVE:
+            links.setdefault(key.parent, {}).update(dict.fromkeys(key.referenced))
+    return links
 
 
 def _traces(
@@ -221,13 +236,19 @@ def _traces(
             pairs = set(zip(chain.last.columns, chain.last.referenced, strict=True))
             if chain.deletes and node.parent in chain.covered and hangs == pairs:
                 below.append(node)
-            elif chain.deletes or set(chain.last.columns) & node.read:
+            elif _matters(chain.last, node.read):
                 yield _trace(chain, node)
         onward = chain.onward(keys, below)
         if len(chain.keys) < _DEPTH:
             chains += onward
         elif onward:
             yield _end(chain)
+
+
+def _matters(key: ForeignKey, read: Collection[str]) -> bool:
+    """Whether documents that read these columns depend on where a row hangs by the key: it is read
+    there, or goes with its parent."""
+    return key.on_delete == "CASCADE" or not set(key.columns).isdisjoint(read)
 
 
 def _trace(chain: _Chain, node: Node) -> Trace:
@@ -259,7 +280,19 @@ def _spelled(*names: str) -> str:
     return ".".join(f"`{name.replace('`', '``')}`" for name in names)
 
 
-def with_parents(watches: Sequence[Watch], found: Mapping[TableName, Hidden]) -> list[Watch]:
-    """Watch the parents too, with the columns that others refer to."""
-    extra = [Watch(table, h.columns, frozenset(h.key_columns)) for table, h in found.items()]
-    return [*watches, *extra]
+def with_parents(
+    watches: Sequence[Watch], found: Mapping[TableName, Hidden], keys: Iterable[ForeignKey]
+) -> list[Watch]:
+    """Watch the parents too, with the columns that others refer to; and where rows hang: what came
+    to hang on a parent after the snapshot must have been told."""
+    read = {watch.table: watch.read for watch in watches}
+    children = [
+        Watch(key.child, (), frozenset(key.columns))
+        for key in keys
+        if key.child in read and _matters(key, read[key.child])
+    ]
+    parents = [
+        Watch(table, (*h.columns, *h.links), frozenset((*h.key_columns, *h.links)))
+        for table, h in found.items()
+    ]
+    return [*watches, *children, *parents]

@@ -191,7 +191,7 @@ class Daemon:
         wanted: list[Watch] = []
         for plan in self._parts.plans:
             found = hidden(keys, plan, self._schema)
-            wanted += with_parents(plan.watches(self._schema), found)
+            wanted += with_parents(plan.watches(self._schema), found, keys)
         self._watches = merged(wanted)
         self._is_redefined = False
         return keys

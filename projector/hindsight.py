@@ -42,13 +42,15 @@ log = structlog.get_logger()
 @dataclass(slots=True)
 class View:
     """A snapshot. `end`: of the log when it was open already; `touched`: documents written since it
-    was asked for; `deferred`: look-ups put off since."""
+    was asked for; `deferred`: look-ups put off since; `moved`: traces of rows that came to hang
+    elsewhere since, by which others may have gone with what they hang on."""
 
     asked_at: float
     end: Future[Position]
     connection: Connection
     touched: set[str] = field(default_factory=set)
     deferred: set[tuple[str, frozenset[Values]]] = field(default_factory=set)
+    moved: dict[Trace, set[Values]] = field(default_factory=dict)
 
     @property
     def age_s(self) -> float:
@@ -118,6 +120,14 @@ class Hindsight:
             if view is not None:
                 view.deferred.update(deferred.items())
 
+    def move(self, moved: Mapping[Trace, set[Values]]) -> None:
+        """Remember rows that hang elsewhere now: the snapshot has what hangs on them elsewhere."""
+        for view in (self._view, self._coming):
+            if view is not None:
+                _unite(view.moved, moved)
+                if sum(map(len, view.moved.values())) > _TOUCHED_MAX:
+                    self.forget()
+
     def find(self, traces: Mapping[Trace, set[Values]]) -> Hung | None:
         """Give the documents in which rows stood, and what changed meanwhile; None when nobody can
         say."""
@@ -136,7 +146,9 @@ class Hindsight:
         assert self._view is not None
         view = self._view
         try:
-            found = self._fetcher.traced(view.connection, traces, _FOUND_MAX)
+            wanted = {trace: set(values) for trace, values in traces.items()}
+            _unite(wanted, view.moved)
+            found = self._fetcher.traced(view.connection, wanted, _FOUND_MAX)
         except (TransientError, OperatorError, ServerError) as error:  # altered table, killed
             log.info("snapshot_lost", error=str(error))
             self.forget()
@@ -166,3 +178,8 @@ class Hindsight:
     def _open(self, connection: Connection, need: Need) -> Position:
         self._fetcher.keep_snapshot(connection, need)
         return self._log_end()
+
+
+def _unite(into: dict[Trace, set[Values]], more: Mapping[Trace, set[Values]]) -> None:
+    for trace, values in more.items():
+        into.setdefault(trace, set()).update(values)

@@ -89,6 +89,8 @@ class Pipeline:
         """Apply transactions. Raises TransientError, FencedError: then nothing after the last
         checkpoint counts, and the caller goes on from there."""
         affected = self._router.route(transactions.changes)
+        if self.hindsight is not None:
+            self.hindsight.move(affected.moved)
         if not affected:
             self._pass(transactions)
             return

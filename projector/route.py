@@ -22,12 +22,14 @@ Values = tuple[Any, ...]
 @dataclass(slots=True)
 class Affected:
     """What changes touch: `ids`, `look_ups` to make (values by name), `traces` to follow (values by
-    trace), `repairs` (reasons)."""
+    trace), `repairs` (reasons). `moved` touches nothing yet: traces of rows that hang elsewhere
+    now, to follow once something goes that they may hang on."""
 
     ids: set[str] = field(default_factory=set)
     look_ups: dict[str, set[Values]] = field(default_factory=dict)
     traces: dict[Trace, set[Values]] = field(default_factory=dict)
     repairs: set[str] = field(default_factory=set)
+    moved: dict[Trace, set[Values]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.ids or self.look_ups or self.traces or self.repairs)
@@ -88,26 +90,17 @@ class Router:
     def _cascade(self, hidden: Hidden, change: RowsChange, affected: Affected) -> None:
         """Trace what a change of a parent did to other rows without a word in the log."""
         place = {name: index for index, name in enumerate(self._columns[change.table])}
-        match change.kind:
-            case Kind.INSERT:
-                return
-            case Kind.DELETE:
-                traces, rows = hidden.on_delete, list(change.before)
-            case Kind.UPDATE:
-                keys = [place[name] for name in hidden.key_columns]
-                traces = hidden.on_update
-                rows = [
-                    before
-                    for before, after in zip(change.before, change.after, strict=True)
-                    if any(after[i] is not MISSING and before[i] != after[i] for i in keys)
-                ]
-        for trace in traces:
-            for row in rows:
-                values = tuple(row[place[name]] for name in trace.columns)
-                if MISSING in values:
-                    affected.repairs.add("cascade")
-                elif None not in values:  # nothing refers to NULL
-                    affected.traces.setdefault(trace, set()).add(values)
+        if change.kind is Kind.DELETE:
+            _follow(hidden.on_delete, change.before, place, affected.traces, affected.repairs)
+        elif change.kind is Kind.UPDATE:
+            keys = [place[name] for name in hidden.key_columns]
+            links = [place[name] for name in hidden.links]
+            both = hidden.on_delete + hidden.on_update
+            for before, after in zip(change.before, change.after, strict=True):
+                if _differ(before, after, keys):
+                    _follow(hidden.on_update, [before], place, affected.traces, affected.repairs)
+                if _differ(before, after, keys + links):
+                    _follow(both, [before], place, affected.moved, affected.repairs)
 
     def _rows(self, step: _Step, change: RowsChange, affected: Affected) -> None:
         first = [*change.before[:1], *change.after[:1]]
@@ -158,6 +151,26 @@ class Router:
         if MISSING not in new and change.kind is not Kind.DELETE:
             self._found(step, {new}, affected)
         affected.repairs.add("image")
+
+
+def _differ(before: Row, after: Row, places: Iterable[int]) -> bool:
+    return any(after[i] is not MISSING and before[i] != after[i] for i in places)
+
+
+def _follow(
+    traces: Iterable[Trace],
+    rows: Iterable[Row],
+    place: Mapping[str, int],
+    found: dict[Trace, set[Values]],
+    repairs: set[str],
+) -> None:
+    for trace in traces:
+        for row in rows:
+            values = tuple(row[place[name]] for name in trace.columns)
+            if MISSING in values:
+                repairs.add("cascade")
+            elif None not in values:  # nothing refers to NULL
+                found.setdefault(trace, set()).add(values)
 
 
 def _merged(old: Values, new: Values) -> Values:

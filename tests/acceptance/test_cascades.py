@@ -132,6 +132,21 @@ def test_what_came_to_hang_on_a_row_after_the_snapshot_is_found(hiding: World) -
         hiding.check()
 
 
+def test_what_goes_with_a_row_by_a_column_that_no_document_reads_is_found(hiding: World) -> None:
+    """A comment's author changes, and is deleted at once: the ticket counts one comment less."""
+    walks = _found(hiding, "walk")
+    for _ in range(5):
+        hiding.execute(
+            "INSERT INTO users (email, full_name) VALUES"
+            f" ('late-{uuid.uuid4().hex}@example.org', 'late')"
+        )
+        user = hiding.one("SELECT MAX(id) FROM users")
+        hiding.execute(f"UPDATE ticket_comments SET author_id = {user} ORDER BY RAND() LIMIT 1")
+        hiding.execute(f"DELETE FROM users WHERE id = {user}")
+        hiding.check()
+    assert _found(hiding, "walk") == walks
+
+
 def test_what_was_put_off_since_is_put_off_again(hiding: World) -> None:
     """A fan-out beyond the limit is not among the documents noted: what came to hang on a row by
     it may have been read before the row went."""

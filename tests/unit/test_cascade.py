@@ -74,7 +74,7 @@ def test_only_what_stands_in_unknown_documents_matters() -> None:
 
 
 def _routed(hidden_by: dict[TableName, Hidden], change: RowsChange) -> Affected:
-    watches = merged(with_parents(PLAN.watches("h"), hidden_by))
+    watches = merged(with_parents(PLAN.watches("h"), hidden_by, []))
     return Router(PLAN, "h", watches, hidden_by).route([change])
 
 
@@ -121,3 +121,36 @@ def test_a_chain_is_traced_through_the_tables_between() -> None:
     ) in first
     assert [trace.is_end for trace in traces].count(True) == 2
     assert len(traces) == 5
+
+
+def test_where_a_row_hangs_is_watched_where_it_goes_with_its_parent() -> None:
+    """Though no document reads a comment's author; an attachment's comment is only set to NULL."""
+    keys = [
+        ForeignKey(
+            NAMES["ticket_comments"], ("author_id",), NAMES["users"], ("id",), "CASCADE", ""
+        ),
+        *_keys("10.11.1-MariaDB", "ticket_attachments"),
+    ]
+    watches = merged(with_parents(PLAN.watches("h"), hidden(keys, PLAN, "h"), keys))
+    read = {watch.table: watch.read for watch in watches}
+    assert "author_id" in read[NAMES["ticket_comments"]]
+    assert "comment_id" not in read[NAMES["ticket_attachments"]]
+
+
+def test_rows_that_hang_elsewhere_now_are_told() -> None:
+    """By a changed link or a changed key; nothing is read for it until something goes."""
+    team = TableName("h", "teams")
+    keys = [
+        ForeignKey(NAMES["users"], ("team_id",), team, ("id",), "CASCADE", "CASCADE"),
+        ForeignKey(
+            NAMES["ticket_comments"], ("author_id",), NAMES["users"], ("id",), "CASCADE", ""
+        ),
+    ]
+    found = hidden(keys, PLAN, "h")
+    assert found[NAMES["users"]].columns == ("id",)
+    joined = RowsChange(NAMES["users"], Kind.UPDATE, [(4, 7)], [(4, 8)], 1)
+    affected = _routed(found, joined)
+    assert list(affected.moved.values()) == [{(4,)}]
+    assert not affected.traces
+    renumbered = RowsChange(team, Kind.UPDATE, [(7,)], [(8,)], 1)
+    assert {(7,)} in _routed(found, renumbered).moved.values()
