@@ -11,16 +11,20 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
+from types import SimpleNamespace
 from typing import Any
 
 from projector.debt import ALL, Debt, full
 from projector.errors import FencedError, TransientError
+from projector.hindsight import Hindsight
 from projector.model import Applied, Batch, Reason, Transactions
 from projector.pipeline import Known, Limits, Pipeline
+from projector.position import Position
 from projector.reconcile import SCRUB, Reader, Walker
 from projector.route import Router
 from tests.memory_sink import MemorySink, MemoryStore
 from tests.unit.model_database import (
+    HIDDEN,
     PLAN,
     TICKET_IDS,
     WATCHES,
@@ -48,6 +52,7 @@ class Rules:
     atomic: bool = True  # documents and checkpoint are written in one act
     debts: bool = True  # what is put off is recorded with the checkpoint that passes it
     whole: bool = True  # no position lies inside a transaction
+    log_end: bool = True  # all that a snapshot holds lies before the end asked for afterwards
 
 
 class RuledSink(MemorySink):
@@ -162,11 +167,15 @@ class Process:
             checkpoint = self.sink.apply(first).checkpoint
         debts = {key: Debt.from_json(text) for key, text in checkpoint.debts.items()}
         fetcher: Any = VersionFetcher(world.database, world.choose, has_barrier=world.rules.barrier)
-        self.pipeline = Pipeline(
-            PLAN, Router(PLAN, "db", WATCHES), fetcher, self.sink, Limits(2, 2),
-            Known(checkpoint, debts),
-        )  # fmt: skip
         taped_fetcher: Any = Taped(self.threads, fetcher)
+        connect: Any = lambda: SimpleNamespace(close=lambda: None)  # noqa: E731 - a mere snapshot
+        self.hindsight = Hindsight(
+            taped_fetcher, connect, Taped(self.threads, world).log_end, self.threads
+        )
+        self.pipeline = Pipeline(
+            PLAN, Router(PLAN, "db", WATCHES, HIDDEN), fetcher, self.sink, Limits(2, 2),
+            Known(checkpoint, debts), self.hindsight,
+        )  # fmt: skip
         taped_sink: Any = Taped(self.threads, self.sink)
         self.walker = Walker(
             self.pipeline, Reader(taped_sink, lambda: taped_fetcher, 2), self.threads,
@@ -205,8 +214,17 @@ class Process:
         )
 
     def turn(self) -> None:
-        """One turn of the walks."""
+        """One turn of the walks, and of the snapshot kept for cascades."""
         self.walker.turn(0.0, 1.0)
+        if self._world.looks_back:
+            self.hindsight.tend(self.pipeline.position)
+
+    def look_back(self) -> None:
+        """A snapshot is opened, and used if the tail has passed it."""
+        self.turn()
+        for _ in range(2):
+            self.threads.advance(-1)
+        self.turn()
 
     def walk(self, turns: int) -> None:
         """Turns with time enough between them for what is read ahead."""
@@ -225,11 +243,13 @@ class World:
     """A store, a database, up to two processes, and copies of the store that lag."""
 
     def __init__(
-        self, choose: Callable[[int, int], int], rules: Rules, *, has_scrub: bool = False
-    ) -> None:
+        self, choose: Callable[[int, int], int], rules: Rules, *, has_scrub: bool = False,
+        looks_back: bool = False,
+    ) -> None:  # fmt: skip
         self.choose = choose
         self.rules = rules
         self.has_scrub = has_scrub
+        self.looks_back = looks_back  # keeps snapshots; without them a cascade costs a walk
         self.database = Database()
         self.store = MemoryStore()
         self.processes: list[Process] = []
@@ -242,6 +262,10 @@ class World:
         sink.rules = self.rules
         sink.dies_between = lambda: self.choose(0, 1) == 1
         return sink
+
+    def log_end(self) -> Position:
+        """Where the log ends; without the rule it may seem to end before what is seen."""
+        return position(self.database.committed if self.rules.log_end else 0)
 
     # -- what can happen
 
@@ -334,6 +358,8 @@ class World:
         if debt.scope == "route":
             customers = {v.tickets[ticket][0] for v in later if ticket in v.tickets}
             return is_ahead and any((customer,) in debt.values for customer in customers)
+        if debt.scope == "ids":
+            return document_id in debt.ids[int(debt.cursor or 0) :]
         if debt.phase == "write":
             return is_ahead or later[0].document(ticket) is None
         is_unscanned = debt.cursor is None or scan_place(document_id) > int(debt.cursor)
