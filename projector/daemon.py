@@ -176,7 +176,7 @@ class Daemon:
     def _lane(self, plan: Plan, sink: Sink, keys: Sequence[ForeignKey]) -> Lane:
         return Lane(
             plan, sink, self._parts.engine, self._settings, self._watches, keys,
-            self._is_ending, self._parts.source.current, self._parts.source.wake,
+            self._is_ending, self._parts.source.visible_end, self._parts.source.wake,
         )  # fmt: skip
 
     def _learn(self) -> list[ForeignKey]:

@@ -29,6 +29,11 @@ class Source(Protocol):
         """Give the end of the server's log: everything committed by now lies at or before it."""
         ...
 
+    def visible_end(self) -> Position:
+        """Give a place at or beyond `current`: everything that a snapshot can hold by now lies at
+        or before it, also what is seen already and not yet counted as committed."""
+        ...
+
     def start(self, position: Position, watches: Sequence[Watch]) -> None:
         """Begin to read after `position`. Raises PositionLostError when the log cannot be read
         on from there (purged, reset, another server's log)."""

@@ -6,9 +6,11 @@ never outlives `close`, and its end is always told to the next `read`.
 
 from __future__ import annotations
 
+import re
 import threading
 from collections import deque
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 import pymysql
@@ -28,6 +30,7 @@ from projector.settings import Mysql
 _QUEUE_ROWS: Final = 5 * ROWS_AT_ONCE
 _QUEUE_ENTRIES: Final = 1000
 _ATTEMPTS: Final = 5  # to see file, offset and GTIDs of a busy server at one moment
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class BinlogSource:
@@ -49,6 +52,22 @@ class BinlogSource:
         """Give the end of the server's log. Raises TransientError or OperatorError."""
         with connect(self._settings) as connection:
             return _current(connection, identify(connection))
+
+    def visible_end(self) -> Position:
+        """Give a place that all that can be seen by now lies at or before; see `ports.Source`.
+
+        MySQL shows a transaction before it adds it to gtid_executed (MYSQL_BIN_LOG::
+        process_commit_stage_queue, sql/binlog.cc); until then it is in gtid_owned.
+        """
+        with connect(self._settings) as connection:
+            server = identify(connection)
+            owned = GtidSet()
+            if server.flavour is Flavour.MYSQL:  # first, for it goes from this set into the other
+                owned = owned_gtids(ask(connection, "SELECT @@global.gtid_owned")[0][0])
+            end = _current(connection, server)
+        if isinstance(end.gtids, GtidSet):
+            end = replace(end, gtids=end.gtids | owned)
+        return end
 
     def start(self, position: Position, watches: Sequence[Watch]) -> None:
         """Begin to read after `position`; see `ports.Source`."""
@@ -235,6 +254,12 @@ class _Run:
             assert self._failure is not None
             self.queue.fail(self._failure)
             self._begun.set()
+
+
+def owned_gtids(text: str) -> GtidSet:
+    """Read `gtid_owned`: each number is followed by `#` and a thread's, and nothing stands before
+    the next UUID (Owned_gtids::to_string, sql/rpl_gtid_owned.cc)."""
+    return GtidSet.parse(re.sub(r"#\d+", "", _UUID.sub(r",\g<0>", text)))
 
 
 def _current(connection: pymysql.Connection[Any], server: Server) -> Position:

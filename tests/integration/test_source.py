@@ -1,5 +1,6 @@
 """The source on real servers: whole transactions, in order, once; positions to restart from."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 
@@ -8,7 +9,7 @@ import pytest
 from projector.binlog import BinlogSource
 from projector.errors import PositionLostError, TransientError
 from projector.model import TableChange, TableName
-from projector.position import Position
+from projector.position import GtidSet, Position
 from tests.fix_servers import missing
 from tests.integration.source_reading import (
     DEADLINE_S,
@@ -306,6 +307,26 @@ def test_a_stopped_source_is_free_at_once_and_starts_again(
         log.source.start(position, [watch(schema)])
         log.read_until(lambda log: len(inserted(log.changes)) >= 2)
     assert [row[1] for row in inserted(log.changes)] == [1, 2]
+
+
+def test_what_may_be_seen_before_it_counts_as_executed_lies_before_the_visible_end(
+    server: DatabaseServer, schema: str
+) -> None:
+    """MySQL's transactions on the way, each under a name of its own, with tags and without."""
+    source = BinlogSource(settings(server))
+    before = source.visible_end()
+    assert before == source.current()
+    if not isinstance(before.gtids, GtidSet):
+        return
+    names = [f"{'8' * 8}-71ca-11e1-9e33-c80aa942956{n}" for n in (1, 1, 2)]
+    owned = [f"{name}:{number}" for number, name in enumerate(names, 1)]
+    owned.append(f"{names[0]}:tagged:9")
+    with contextlib.ExitStack() as stack:
+        for gtid in owned:
+            connection = stack.enter_context(contextlib.closing(server.connect(schema)))
+            connection.cursor().execute(f"SET GTID_NEXT = '{gtid}'")
+        assert source.visible_end().gtids == before.gtids | GtidSet.parse(",".join(owned))
+        assert source.current() == before
 
 
 def test_the_replica_shows_itself(server: DatabaseServer, schema: str) -> None:
