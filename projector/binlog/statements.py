@@ -220,6 +220,8 @@ class _Statement:
         words = {token.word for token in self._tokens[name + 1 :]}
         if self._word(1) == "OR":
             return [Effect(table, "drop", True)]
+        if "REFERENCES" in words:
+            return [Effect(table, "alter", True)]
         filled = words & {"SELECT", "VALUES", "WITH", "TABLE"}
         return [Effect(table, "statement" if filled else None, True)]
 
@@ -311,6 +313,10 @@ def _actions(tokens: Sequence[_Token]) -> list[Sequence[_Token]]:
 def _action(action: Sequence[_Token], read: frozenset[str]) -> _Harm:
     """Judge one action: known to leave the read columns alone, or not."""
     verb, rest = action[0].word, list(action[1:])
+    if any(token.word == "REFERENCES" for token in rest) or (
+        verb == "DROP" and rest and rest[0].word in {"FOREIGN", "CONSTRAINT"}
+    ):
+        return _Harm(True, False)  # whoever follows hidden cascades knew another set of keys
     if verb in _NO_HARM:
         return _Harm(False, False)
     if verb == "RENAME" and rest and rest[0].word in {"INDEX", "KEY"}:

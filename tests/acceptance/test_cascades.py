@@ -1,6 +1,7 @@
 """Rows that foreign keys change behind the log's back: every cascade of the reference schema."""
 
 import contextlib
+import signal
 import uuid
 from collections.abc import Iterator
 
@@ -191,6 +192,36 @@ def test_a_table_altered_since_the_snapshot_is_walked(hiding: World) -> None:
     """The server refuses the old snapshot of it, and no document is lost."""
     hiding.execute("ALTER TABLE ticket_watchers ADD COLUMN extra INT")
     hiding.execute("DELETE FROM users WHERE id = (SELECT MIN(requester_id) FROM tickets)")
+    hiding.check()
+
+
+def test_a_key_added_meanwhile_is_followed(hiding: World) -> None:
+    """Even if rows go with their parent in the very batch that begins with the new key."""
+    name = "fk_ticket_watchers_user_id"
+    drop = f"ALTER TABLE ticket_watchers DROP FOREIGN KEY {name}"
+    add = (
+        f"ALTER TABLE ticket_watchers ADD CONSTRAINT {name} FOREIGN KEY (user_id)"
+        " REFERENCES users (id) ON DELETE CASCADE"
+    )
+
+    def watcher() -> int:
+        hiding.execute(
+            f"INSERT INTO users (email, full_name) VALUES ('{uuid.uuid4().hex}@example.org', 'w')"
+        )
+        user: int = hiding.one("SELECT MAX(id) FROM users")
+        hiding.execute(f"INSERT INTO ticket_watchers SELECT id, {user} FROM tickets LIMIT 5")
+        return user
+
+    hiding.execute(drop)
+    first, second = watcher(), watcher()
+    hiding.check()
+    assert hiding.daemon.process is not None
+    hiding.daemon.process.send_signal(signal.SIGSTOP)
+    hiding.execute(add)
+    hiding.execute(f"DELETE FROM users WHERE id = {first}")
+    hiding.daemon.process.send_signal(signal.SIGCONT)
+    hiding.check()
+    hiding.execute(f"DELETE FROM users WHERE id = {second}")
     hiding.check()
 
 
