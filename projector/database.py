@@ -141,8 +141,9 @@ def tls_context(tls: Tls) -> ssl.SSLContext | None:
 
 def _prepare_session(connection: Any, _record: object) -> None:
     with connection.cursor() as cursor:
-        # An empty sql_mode: no ANSI_QUOTES, and zero dates come out to be reported.
-        cursor.execute("SET SESSION sql_mode='', time_zone='+00:00'")
+        # An empty sql_mode: no ANSI_QUOTES, and zero dates come out to be reported. Quotes in
+        # SHOW CREATE TABLE, by which foreign keys are found.
+        cursor.execute("SET SESSION sql_mode='', time_zone='+00:00', sql_quote_show_create=1")
         cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
 

@@ -6,7 +6,7 @@ since the snapshot was opened is in the log, so those documents are known, and a
 the ones found.
 
 Never answers from a snapshot that may hold the change: one is used only once the tail has passed
-the log's end as it was when the snapshot was open already. A transaction stands in the log before
+the log's visible end, asked for once the snapshot was open. A transaction stands in the log before
 it can be seen, so everything beyond that end is unseen in the snapshot (InnoDB's two-phase commit:
 prepare, write the log, commit). Never knows half of what has changed: look-ups that were put off
 since are put off once more; after other walks, or when too much changes, the snapshot is dropped.
@@ -141,6 +141,7 @@ class Hindsight:
             if view is not None:
                 view.close()
         self._view = self._coming = None
+        self._rest_until = time.monotonic() + _RENEW_S  # each step of a backlog may be a reason
 
     def _found(self, traces: Mapping[Trace, set[Values]]) -> Hung | None:
         assert self._view is not None
