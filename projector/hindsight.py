@@ -141,7 +141,6 @@ class Hindsight:
             if view is not None:
                 view.close()
         self._view = self._coming = None
-        self._rest_until = time.monotonic() + _RENEW_S  # each step of a backlog may be a reason
 
     def _found(self, traces: Mapping[Trace, set[Values]]) -> Hung | None:
         assert self._view is not None
