@@ -1,0 +1,1 @@
+"""Other people's schemas, accounts, settings and servers: what was found wrong there, by kind."""

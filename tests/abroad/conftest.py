@@ -1,0 +1,37 @@
+"""Fixtures of the tests abroad: a world on each of the three servers."""
+
+import contextlib
+import uuid
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from tests.abroad.world import World
+from tests.servers import DatabaseServer, Flavour, RedisServer
+
+MakeWorld = Callable[..., World]
+
+
+@pytest.fixture(params=list(Flavour), ids=str)
+def anywhere(request: pytest.FixtureRequest) -> DatabaseServer:
+    """The session's MariaDB, MySQL and MariaDB 11 in turn. Restrict it with `on`."""
+    server: DatabaseServer = request.getfixturevalue(request.param.value)
+    return server
+
+
+@pytest.fixture
+def abroad(anywhere: DatabaseServer, fresh_redis: RedisServer) -> Iterator[MakeWorld]:
+    """Make worlds on a session's server: `abroad(ddl, "module:attribute", **settings)`."""
+    with contextlib.ExitStack() as stack:
+
+        def make(ddl: str, projections: str, **settings: Any) -> World:
+            schema = f"abroad_{uuid.uuid4().hex[:10]}"
+            anywhere.create_database(schema)
+            stack.callback(anywhere.drop_database, schema)
+            anywhere.load_sql(ddl, schema)
+            world = World(anywhere, schema, fresh_redis, projections, **settings)
+            stack.callback(world.close)
+            return world
+
+        yield make
