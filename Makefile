@@ -7,10 +7,11 @@ READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest $(AGAIN)
 AGAIN ?=
 SEEDS ?= 30
+SECONDS_ABROAD ?= 1200
 GAMES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-faults gameday demo dev bench bench-short bench-reader constraints audit clean
+.PHONY: help setup check format test test-faults test-abroad gameday demo dev bench bench-short bench-reader constraints audit clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -40,11 +41,15 @@ test: setup  ## the whole suite, on servers that are found or made
 	$(BIN)/python -m tests.servers ensure
 	$(BIN)/python -c 'from tests.browser import ensure_chromium; ensure_chromium()'
 	$(BIN)/python -c 'from tests.tools import ensure_tools; ensure_tools()'
-	$(PYTEST) -m "not faults and not gameday"
+	$(PYTEST) -m "not faults and not gameday and not abroad"
 
 test-faults: setup  ## a random workload under random faults; takes minutes; SEEDS=30 many times
 	$(BIN)/python -m tests.servers ensure
 	SEEDS=$(SEEDS) $(PYTEST) -m faults
+
+test-abroad: setup  ## made-up schemas, declarations, accounts and settings; SECONDS_ABROAD=1200, or SEEDS=0-299
+	$(BIN)/python -m tests.servers ensure
+	SEEDS=$(if $(findstring -,$(SEEDS)),$(SEEDS)) SECONDS_ABROAD=$(SECONDS_ABROAD) $(PYTEST) -s tests/abroad/test_worlds.py -m abroad
 
 gameday: setup  ## each alert's fault and remedy, with a real Prometheus; takes minutes
 	$(BIN)/python -m tests.servers ensure

@@ -19,6 +19,7 @@ from tests.oracle import assert_hash_equals_database
 from tests.projector_process import Projector, await_checkpoint
 from tests.seed import seed
 from tests.servers import Flavour, find_database, find_redis
+from tests.servers.account import documented_account
 
 TICKETS = 5000
 _LIMIT_S = 10.0
@@ -33,7 +34,7 @@ class Demo:
         self.database = database
         self.connection = database.connect("helpdesk")
         self.redis = redis_server.client(1)
-        self.daemon = Projector(database.url("helpdesk"), redis_server.url(db=1))
+        self.daemon = Projector(documented_account(database, "helpdesk"), redis_server.url(db=1))
 
     def build(self) -> None:
         """Start the daemon and wait for the hash."""

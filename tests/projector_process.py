@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from projector.position import GtidSet, MariadbGtids, Position, file_number
+from tests.nursery import Child, Nursery
 from tests.servers.process import launch
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,7 +37,8 @@ class Projector:
             "PYTHONUNBUFFERED": "1",
             **settings,
         }
-        self.process: subprocess.Popen[bytes] | None = None
+        self.process: subprocess.Popen[bytes] | Child | None = None
+        self.nursery: Nursery | None = None  # where to begin quickly, if anywhere
         self._before = 0  # events logged by those started before
         self._log = tempfile.NamedTemporaryFile(prefix="projector-", suffix=".log")  # noqa: SIM115
 
@@ -44,6 +46,9 @@ class Projector:
         """Start `projector run` with options."""
         assert self.process is None or self.process.poll() is not None, "still running"
         self._before = len(self.events())
+        if self.nursery is not None:
+            self.process = self.nursery.spawn(["run", *options], self.environment, self._log.name)
+            return self
         self.process = launch(
             [sys.executable, "-m", "projector", "run", *options],
             cwd=ROOT,

@@ -2,7 +2,7 @@
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from tests.examples.history import Tables
 from tests.oracle import Documents, compare
 from tests.projector_process import Projector, await_checkpoint, wait_for
 from tests.servers import DatabaseServer, RedisServer
+from tests.servers.account import documented_account
 
 pytestmark = pytest.mark.server
 
@@ -31,13 +32,14 @@ class World:
         tables: Tables,
         oracles: dict[str, Oracle],
         projections: str,
+        grants: Iterable[str] = (),
     ) -> None:
         self.tables, self.oracles = tables, oracles
         self.connect = lambda: database.connect(name)
         self.connection = self.connect()
         self.redis = redis_server.client(db=1)
         self.daemon = Projector(
-            database.url(name),
+            documented_account(database, name, grants=grants),
             redis_server.url(db=1),
             PROJECTOR_PROJECTION=projections,
             SHOP_MASK_KEY=shop_oracle.MASK_KEY,
@@ -121,6 +123,7 @@ def company(
         world = World(
             database, fresh_database, fresh_redis, company_oracle.TABLES,
             {"employees": company_oracle.employees}, "tests.examples.company:employees_by_id",
+            [f"GRANT SELECT ON {table} TO {{user}}" for table in company_oracle.OTHER_TABLES],
         )  # fmt: skip
         stack.callback(world.close)
         stack.push(world.daemon.__exit__)

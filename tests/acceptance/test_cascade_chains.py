@@ -13,6 +13,7 @@ from tests.examples import depots
 from tests.oracle import compare
 from tests.projector_process import Projector, await_checkpoint, wait_for
 from tests.servers import DatabaseServer, Flavour, RedisServer, start_database
+from tests.servers.account import documented_account
 
 pytestmark = pytest.mark.server
 
@@ -23,16 +24,16 @@ class World:
     def __init__(self, database: DatabaseServer, name: str, redis_server: RedisServer) -> None:
         self.connection = database.connect(name)
         self.redis = redis_server.client(db=1)
+        self._new = itertools.count(1000)
+        for statement in depots.SQL.split(";"):
+            self.execute(statement)
         self.daemon = Projector(
-            database.url(name),
+            documented_account(database, name),
             redis_server.url(db=1),
             PROJECTOR_PROJECTION="tests.examples.depots:orders_by_id",
             PROJECTOR_FANOUT_MAX_DOCUMENTS="5",
             PROJECTOR_RECONCILE__CHUNK_DOCUMENTS="3",
         )
-        self._new = itertools.count(1000)
-        for statement in depots.SQL.split(";"):
-            self.execute(statement)
         for order in range(27):
             self.execute(f"INSERT INTO orders VALUES ({order}, 'o')")
         for region in range(3):

@@ -34,6 +34,7 @@ from tests.servers import (
     start_database,
     start_redis,
 )
+from tests.servers.account import documented_account, documented_url
 from tests.servers.process import Process, free_port, new_folder
 from tests.tools import ensure_tools
 
@@ -62,7 +63,7 @@ class Game:
         """Start the first or the second projector; returns at once."""
         settings = {
             "fanout_max_documents": 2,
-            "mysql.url": self.mysql.url("helpdesk").replace(
+            "mysql.url": documented_url(self.mysql, "helpdesk").replace(
                 f":{self.mysql.port}/", f":{self.to_mysql.port}/"
             ),
             "redis.url": redis_url or f"redis://127.0.0.1:{self.to_redis.port}/1",
@@ -422,6 +423,7 @@ def _fill(mysql: DatabaseServer) -> None:
         f" VALUES {rows}",
         "helpdesk",
     )
+    documented_account(mysql, "helpdesk")
 
 
 def _alter(connection: "pymysql.Connection[Any]") -> None:

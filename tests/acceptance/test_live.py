@@ -16,6 +16,7 @@ from tests.oracle import assert_hash_equals_database
 from tests.projector_process import Projector, await_checkpoint, wait_for
 from tests.seed import seed
 from tests.servers import DatabaseServer, Flavour, RedisServer
+from tests.servers.account import documented_account
 from tests.servers.proxy import TcpProxy
 from tests.workload import Workload
 
@@ -33,7 +34,8 @@ class World:
         self.connection = database.connect(name)
         seed(self.connection, 300)
         self.redis = redis_server.client(db=1)
-        self.daemon = Projector(database.url(name), redis_server.url(db=1))
+        self.url = documented_account(database, name)
+        self.daemon = Projector(self.url, redis_server.url(db=1))
 
     def execute(self, sql: str) -> None:
         with self.connection.cursor() as cursor:
@@ -295,7 +297,7 @@ def test_two_daemons_one_writes(world: World, fresh_redis: RedisServer) -> None:
     """The other stands by, and takes over within seconds of the first one's death."""
     world.daemon.start()
     world.settle()
-    with Projector(world.database.url(world.name), fresh_redis.url(db=1)) as second:
+    with Projector(world.url, fresh_redis.url(db=1)) as second:
         wait_for(lambda: b"standby" in second.http("/readyz")[1], second)
         world.execute("UPDATE tickets SET title = 'first'")
         world.settle()

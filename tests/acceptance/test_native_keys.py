@@ -15,6 +15,7 @@ from tests.examples import native
 from tests.oracle import Documents, compare
 from tests.projector_process import Projector, await_checkpoint, wait_for
 from tests.servers import DatabaseServer, RedisServer
+from tests.servers.account import documented_account
 
 pytestmark = pytest.mark.server
 
@@ -42,7 +43,7 @@ class World:
         self.redis = redis_server.client(db=1)
         module = "tests.examples.native"
         self.daemon = Projector(
-            database.url(name),
+            documented_account(database, name),
             redis_server.url(db=1),
             PROJECTOR_PROJECTION=",".join(
                 f"{module}:{p}" for p in ("visits_by_id", "hosts_by_ip", "clicks_by_key")

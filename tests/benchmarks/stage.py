@@ -12,6 +12,7 @@ from projector.projection import load_projections
 from tests.projector_process import Projector, await_checkpoint, committed, is_settled, wait_for
 from tests.seed import seed
 from tests.servers import DatabaseServer, Flavour, start_database, start_redis
+from tests.servers.account import documented_account
 
 HELPDESK = (Path(__file__).parent.parent / "helpdesk.sql").read_text("utf-8")
 _WRITERS = 4
@@ -29,7 +30,7 @@ class Bench:
         self.redis = redis_server.client(db=1)
         self.redis_url = redis_server.url(db=1)
         self.daemon = Projector(
-            database.url("helpdesk"), self.redis_url,
+            documented_account(database, "helpdesk"), self.redis_url,
             PROJECTOR_RECONCILE__SCRUB_INTERVAL_S="0", PROJECTOR_LOG__LEVEL="warning",
         )  # fmt: skip
         [self.plan] = load_projections("schema.projection:tickets")

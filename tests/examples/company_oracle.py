@@ -6,6 +6,7 @@ from tests.examples.history import Columns, Tables, between, texts
 from tests.oracle import Documents
 
 DATABASES = ("example_hr", "example_assets")
+OTHER_TABLES = ("example_hr.notes", "example_hr.replies", "example_assets.notes")
 
 EMPLOYEES = """
     CREATE TABLE employees (

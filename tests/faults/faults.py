@@ -1,15 +1,36 @@
 """The faults: each is done to the world, lasts a moment, and is over when its function returns."""
 
+from __future__ import annotations
+
 import contextlib
 import signal
 import time
 from collections.abc import Callable
 from random import Random
+from typing import Any, Protocol
 
 import pymysql
 import redis
 
-from tests.faults.stage import Stage
+from tests.projector_process import Projector
+from tests.servers import DatabaseServer, RedisServer, TcpProxy
+
+
+class Stage(Protocol):
+    """What faults are done to; `names` are the hashes, `redis` a direct client."""
+
+    database: DatabaseServer
+    redis_server: RedisServer
+    to_mysql: TcpProxy
+    to_redis: TcpProxy
+    redis: Any
+    daemon: Projector
+
+    @property
+    def names(self) -> list[str]: ...
+
+    def another(self) -> Projector: ...
+
 
 Fault = Callable[[Stage, Random], None]
 
@@ -114,7 +135,7 @@ def redis_emptied(stage: Stage, random: Random) -> None:
     if random.random() < 0.5:
         stage.redis.flushall()
     else:
-        stage.redis.delete("tickets")
+        stage.redis.delete(*stage.names)
 
 
 def redis_forgets_scripts(stage: Stage, random: Random) -> None:
@@ -145,11 +166,11 @@ def redis_restarted(stage: Stage, random: Random) -> None:
 
 def redis_goes_back(stage: Stage, random: Random) -> None:
     """A restore of an older state: documents, checkpoint and lease together."""
-    names = [key for key in stage.redis.keys("*") if b"tickets" in key]
-    older = {key: stage.redis.dump(key) for key in names}
+    keys = stage.redis.keys("*")
+    older = {key: stage.redis.dump(key) for key in keys}
     time.sleep(random.uniform(0.3, 1.5))
     with stage.redis.pipeline() as pipe:
-        pipe.delete("tickets", *names)
+        pipe.delete(*stage.names, *keys)
         for key, value in older.items():
             if value is not None:
                 pipe.restore(key, 2000 if key.endswith(b":lease") else 0, value, replace=True)

@@ -18,6 +18,7 @@ from tests.servers import (
     start_database,
     start_redis,
 )
+from tests.servers.account import documented_account
 
 HELPDESK = (Path(__file__).parent.parent / "helpdesk.sql").read_text("utf-8")
 _QUICK = {
@@ -31,19 +32,24 @@ _QUICK = {
 
 
 class Stage:
-    """One world. The daemon sees its servers through proxies; workload and oracle do not."""
+    """One helpdesk. The daemon sees its servers through proxies; workload and oracle do not."""
 
     def __init__(self, database: DatabaseServer, redis_server: RedisServer) -> None:
         self.database, self.redis_server = database, redis_server
         self.to_mysql = TcpProxy(database.host, database.port)
         self.to_redis = TcpProxy(redis_server.host, redis_server.port)
         self.redis = redis_server.client(db=1)
+        self.url = documented_account(database, "helpdesk")
         self.daemon = self.another()
+
+    @property
+    def names(self) -> list[str]:
+        """The hashes."""
+        return ["tickets"]
 
     def another(self) -> Projector:
         """Give a further daemon with the same settings, not started."""
-        url = make_url(self.database.url("helpdesk"))
-        through = url.set(host=self.to_mysql.host, port=self.to_mysql.port)
+        through = make_url(self.url).set(host=self.to_mysql.host, port=self.to_mysql.port)
         redis_url = f"redis://127.0.0.1:{self.to_redis.port}/1"
         return Projector(through.render_as_string(hide_password=False), redis_url, **_QUICK)
 

@@ -9,6 +9,7 @@ import pytest
 from tests.faults.stage import HELPDESK, Stage
 from tests.seed import seed
 from tests.servers import DatabaseServer, Flavour, start_database, start_redis
+from tests.servers.account import documented_url
 from tests.servers.replica import start_replica, wait_for_replica
 from tests.workload import Workload
 
@@ -89,7 +90,7 @@ def test_documents_are_read_from_a_replica_that_lags(flavour: Flavour) -> None:
     """The barrier waits for the replica; no document is older than its checkpoint."""
     with replicated(flavour) as (world, replica):
         primary = world.database
-        world.daemon.environment["PROJECTOR_MYSQL__READ_URL"] = replica.url("helpdesk")
+        world.daemon.environment["PROJECTOR_MYSQL__READ_URL"] = documented_url(replica, "helpdesk")
         world.daemon.start()
         world.check()
         word = "REPLICA" if flavour is Flavour.MYSQL else "SLAVE"

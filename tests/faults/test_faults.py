@@ -6,12 +6,16 @@
 import os
 import threading
 import time
+from collections.abc import Iterator
+from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
 
 from schema.document import TicketDocument
+from tests.abroad.worlds.plan import Plan
+from tests.abroad.worlds.runner import Runner
 from tests.faults.faults import FAULTS, redis_emptied, redis_goes_back, redis_restarted
 from tests.faults.stage import Stage, stage
 from tests.servers import Flavour
@@ -19,8 +23,16 @@ from tests.workload import Workload
 
 pytestmark = [pytest.mark.server, pytest.mark.faults]
 
+REPORTS = Path(__file__).resolve().parents[2] / "build" / "faults"
 SEEDS = int(os.environ.get("SEEDS", "30"))
 _REWINDS = {redis_emptied, redis_goes_back, redis_restarted}
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[Runner]:
+    """Servers that stay from world to world, for faults are over when they return."""
+    with Runner(REPORTS) as made:
+        yield made
 
 
 class Watcher:
@@ -86,6 +98,17 @@ def test_the_hash_ends_equal_after_faults(seed: int) -> None:
         finally:
             watcher.stop()
         assert not watcher.problems, watcher.problems[:5]
+
+
+@pytest.mark.timeout(240)
+@pytest.mark.parametrize("seed", range(SEEDS))
+def test_made_up_worlds_end_equal_after_faults(runner: Runner, seed: int) -> None:
+    """The same faults, under a made-up history of a made-up schema on any of the servers."""
+    random = Random(f"{seed}:faults")
+    chosen = [*random.sample(FAULTS, 3), random.choice(FAULTS)]
+    print("faults:", ", ".join(fault.__name__ for fault in chosen))
+    _, verdict = runner.play(Plan(seed), faults=chosen)
+    assert not verdict.is_failure, f"{verdict}\nReports: {REPORTS}"
 
 
 def _do(fault: Any, world: Stage, random: Random, watcher: Watcher) -> None:

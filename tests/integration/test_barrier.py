@@ -20,6 +20,7 @@ from projector.settings import Mysql
 from schema.projection import tickets
 from tests.seed import seed
 from tests.servers import DatabaseServer, Flavour, start_database
+from tests.servers.account import documented_account
 
 pytestmark = pytest.mark.server
 
@@ -88,7 +89,7 @@ def _titles(fetcher: Fetcher, change: Transactions, ticket: int) -> str:
 
 def test_a_document_is_never_read_before_its_change_is_visible(server: DatabaseServer) -> None:
     """Without the barrier the old title is read every time; with it the new one, no write after."""
-    settings = Mysql(url=server.url("helpdesk"))
+    settings = Mysql(url=documented_account(server, "helpdesk"))
     plan = Plan(tickets)
     source = BinlogSource(settings)
     watches = plan.watches("helpdesk")
@@ -136,7 +137,7 @@ def test_a_document_is_never_read_before_its_change_is_visible(server: DatabaseS
 
 def test_thousands_of_lone_commits_at_the_head_are_never_stale(server: DatabaseServer) -> None:
     """One after the other, each read at once behind the barrier."""
-    settings = Mysql(url=server.url("helpdesk"))
+    settings = Mysql(url=documented_account(server, "helpdesk"))
     plan = Plan(tickets)
     source = BinlogSource(settings)
     position = source.current()

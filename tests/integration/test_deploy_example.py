@@ -21,6 +21,7 @@ from tests.servers import (
     start_database,
     start_redis,
 )
+from tests.servers.account import documented_account, documented_url
 from tests.servers.process import Process, free_port, new_folder
 
 ROOT = Path(__file__).parents[2]
@@ -159,7 +160,7 @@ class _listening:
 
 def _settings(mysql: DatabaseServer, redis: RedisServer) -> dict[str, object]:
     return {
-        "mysql.url": mysql.url("helpdesk"),
+        "mysql.url": documented_url(mysql, "helpdesk"),
         "redis.url": redis.url(),
         "http.port": 0,
         "change_feed_max_length": 1000,
@@ -211,3 +212,4 @@ def _fill(mysql: DatabaseServer) -> None:
         " VALUES (1, 'one', 1, 1, 1, 1), (2, 'two', 1, 1, 1, 1), (3, 'three', 1, 1, 1, 1)",
         "helpdesk",
     )
+    documented_account(mysql, "helpdesk")

@@ -12,6 +12,7 @@ from tests.examples import history, shop_oracle
 from tests.projector_process import Projector
 from tests.seed import seed
 from tests.servers import DatabaseServer
+from tests.servers.account import documented_account
 
 pytestmark = pytest.mark.server
 
@@ -24,7 +25,7 @@ def helpdesk(database: DatabaseServer, fresh_database: str) -> Iterator[tuple[Pr
     database.load_sql((TESTS / "helpdesk.sql").read_text("utf-8"), fresh_database)
     connection = database.connect(fresh_database)
     seed(connection, 300)
-    daemon = Projector(database.url(fresh_database), "redis://127.0.0.1:1/1")
+    daemon = Projector(documented_account(database, fresh_database), "redis://127.0.0.1:1/1")
     yield daemon, connection
     daemon.__exit__(None)
     connection.close()
@@ -70,7 +71,7 @@ def test_check_and_explain_judge_alike(database: DatabaseServer, fresh_database:
     """In empty tables, where plans say nothing, and in filled ones; and each remedy helps."""
     database.load_sql((TESTS / "helpdesk.sql").read_text("utf-8"), fresh_database)
     connection = database.connect(fresh_database)
-    url = f"{database.url(fresh_database)}"
+    url = documented_account(database, fresh_database)
     daemon = Projector(url, "redis://127.0.0.1:1/1")
     with contextlib.closing(connection), connection.cursor() as cursor:
         cursor.execute("ALTER TABLE ticket_comments DROP FOREIGN KEY fk_ticket_comments_ticket_id")
@@ -111,10 +112,6 @@ def test_an_index_that_cannot_serve_is_named(
 ) -> None:
     """A number is sought in an index of texts."""
     (tmp_path / "mixed.py").write_text(MIXED, "utf-8")
-    daemon = Projector(
-        database.url(fresh_database), "redis://127.0.0.1:1/1",
-        PROJECTOR_PROJECTION="mixed:documents", PYTHONPATH=str(tmp_path),
-    )  # fmt: skip
     with database.connect(fresh_database) as connection, connection.cursor() as cursor:
         cursor.execute("CREATE TABLE o (id INT PRIMARY KEY)")
         cursor.execute("CREATE TABLE p (id INT PRIMARY KEY, o VARCHAR(9), x INT, KEY (o))")
@@ -124,6 +121,10 @@ def test_an_index_that_cannot_serve_is_named(
             "INSERT INTO p SELECT a.id * 100 + b.id * 10 + c.id, a.id, 1 FROM p a, p b, p c"
         )
         connection.commit()
+    daemon = Projector(
+        documented_account(database, fresh_database), "redis://127.0.0.1:1/1",
+        PROJECTOR_PROJECTION="mixed:documents", PYTHONPATH=str(tmp_path),
+    )  # fmt: skip
     found = json.loads(daemon.run("check", "--json").stdout)
     [said] = [c for c in found if c["name"] == "o.indexes"]
     assert said["status"] == "warning"
@@ -191,7 +192,7 @@ def test_strings_and_composite_keys_are_explained(
     database.load_sql((TESTS / "examples" / "shop.sql").read_text("utf-8"), fresh_database)
     module = "tests.examples.shop"
     daemon = Projector(
-        database.url(fresh_database), "redis://127.0.0.1:1/1",
+        documented_account(database, fresh_database), "redis://127.0.0.1:1/1",
         PROJECTOR_PROJECTION=f"{module}:orders_by_id,{module}:products_by_sku,"
         f"{module}:stock_by_shelf",
         SHOP_MASK_KEY="x",

@@ -23,6 +23,7 @@ from projector.route import Router
 from projector.settings import Mysql
 from tests.examples import generated, history
 from tests.servers import DatabaseServer
+from tests.servers.account import documented_account
 
 pytestmark = pytest.mark.server
 
@@ -84,7 +85,7 @@ class Follower:
 def stage(database: DatabaseServer, fresh_database: str) -> Iterator[Stage]:
     """The four tables on either server."""
     database.load_sql(generated.DDL, fresh_database)
-    mysql = Mysql(url=database.url(fresh_database), heartbeat_s=0.2)
+    mysql = Mysql(url=documented_account(database, fresh_database), heartbeat_s=0.2)
     made = Stage(
         fresh_database, database.connect(fresh_database), mysql, BinlogSource(mysql),
         engine(mysql.parsed_url, mysql),

@@ -37,7 +37,12 @@ def documented_account(
         database.execute(f"GRANT SELECT ON `{schema}`.`{table}` TO {account}")
     for grant in grants:
         database.execute(grant.replace("{user}", account))
-    return database.url(schema, user=user, password=_PASSWORD)
+    return documented_url(database, schema, name=user)
+
+
+def documented_url(database: DatabaseServer, schema: str, *, name: str = "") -> str:
+    """Return the URL of an account that was created there, or came by replication."""
+    return database.url(schema, user=name or f"p_{schema}"[:32], password=_PASSWORD)
 
 
 def _documented(flavour: Flavour) -> list[str]:

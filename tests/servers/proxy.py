@@ -21,6 +21,8 @@ class TcpProxy:
     """Listens on 127.0.0.1 at one `port` for its whole life, and passes all to the target.
 
     `connections` counts those accepted, `bytes_to_server` and `bytes_to_client` what was passed on.
+    `gate` is asked about each chunk on its way to the server: without its leave the connection
+    breaks before the chunk arrives. It runs in the loop's thread, and must not call the proxy.
     """
 
     def __init__(self, target_host: str, target_port: int) -> None:
@@ -29,6 +31,7 @@ class TcpProxy:
         self.connections = 0
         self.bytes_to_server = 0
         self.bytes_to_client = 0
+        self.gate: Callable[[bytes], bool] | None = None
         self._target = (target_host, target_port)
         self._delay_s = 0.0
         self._writers: set[asyncio.StreamWriter] = set()
@@ -163,6 +166,8 @@ class TcpProxy:
             if self._delay_s:
                 await asyncio.sleep(self._delay_s)
             await self._flowing.wait()
+            if counter == "bytes_to_server" and self.gate is not None and not self.gate(data):
+                return
             setattr(self, counter, getattr(self, counter) + len(data))
             writer.write(data)
             await writer.drain()

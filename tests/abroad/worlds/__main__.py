@@ -1,0 +1,50 @@
+"""`python -m tests.abroad.worlds 12`: one world again; `0-99`: many; `12 --report`: all of it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+from random import Random
+
+from tests.abroad.worlds.plan import Plan
+from tests.abroad.worlds.runner import Runner
+from tests.abroad.worlds.world import Fault
+from tests.faults.faults import FAULTS
+from tests.servers import Flavour
+
+
+def _faults(seed: int) -> list[Fault]:
+    random = Random(f"{seed}:faults")
+    return [*random.sample(FAULTS, 3), random.choice(FAULTS)]
+
+
+def main() -> int:
+    """Play worlds, say how each ended that was not right; 1 if any failed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.abroad.worlds", description=__doc__)
+    parser.add_argument("seeds", help="a number, or first-last")
+    parser.add_argument("--server", choices=[str(f) for f in Flavour], help="instead of its own")
+    parser.add_argument("--without", default="", help="ingredients to leave out, with commas")
+    parser.add_argument("--statements", type=int, help="run no more of the history than so many")
+    parser.add_argument("--report", action="store_true", help="print how to make each again")
+    parser.add_argument("--out", type=Path, help="a folder for the reports of failures")
+    parser.add_argument("--faults", action="store_true", help="as the fault suite plays it")
+    chosen = parser.parse_args()
+    first, _, last = chosen.seeds.partition("-")
+    without = frozenset(chosen.without.split(",")) - {""}
+    flavour = Flavour(chosen.server) if chosen.server else None
+    with Runner(chosen.out) as runner:
+        for seed in range(int(first), int(last or first) + 1):
+            plan = Plan(seed, without, chosen.statements)
+            world, verdict = runner.play(plan, flavour, _faults(seed) if chosen.faults else ())
+            if verdict.word != "right" or chosen.report:
+                print(f"{time.strftime('%T')} {verdict.seconds:.1f} s {verdict}", flush=True)
+            if chosen.report:
+                print(world.report())
+        print(runner.tally)
+    return bool(runner.tally.failures)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
