@@ -217,8 +217,8 @@ def document(
         database = fetched.documents.get(document_id)
         report = {
             "id": document_id,
-            "stored": json.loads(stored) if stored else None,
-            "database": json.loads(database) if database else None,
+            "stored": reports.parsed(stored),
+            "database": reports.parsed(database),
             "refused": fetched.failed.get(document_id),
             "differing": compared(stored, database),
         }

@@ -8,12 +8,15 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
+from projector.record import read_object
+
 ALL = "all"  # the key of the one walk over everything
 REQUESTED = "requested"  # the reason of what somebody asked for, and may cancel
+REPAIR = "repair"  # the reason of what a verification asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +53,67 @@ class Debt:
 
     @classmethod
     def from_json(cls, text: str) -> Debt:
-        """Read what `to_json` wrote."""
-        said = json.loads(text)
+        """Read what `to_json` wrote. Raises ValueError for all else: what a newer version means by
+        a field that this one does not know, nobody here can tell."""
+        said = read_object(text)
+        if not {"scope", "reason"} <= said.keys() <= _SHAPES.keys():
+            raise ValueError("not the fields of a debt")
+        for name, value in said.items():
+            if not _SHAPES[name](value):
+                raise ValueError(f"{name} of a debt is not what it can be")
         said["ids"] = tuple(said.get("ids", ()))
         said["values"] = tuple(tuple(_unpack(v) for v in row) for row in said.get("values", ()))
         return cls(**said)
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_flag(value: Any) -> bool:
+    return isinstance(value, bool)
+
+
+def _is_moment(value: Any) -> bool:
+    return type(value) in (int, float) and 0 <= value < 1e11
+
+
+def _are_ids(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _are_values(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(row, list) and row and all(_is_packed(item) for item in row) for row in value
+    )
+
+
+def _is_packed(value: Any) -> bool:
+    if isinstance(value, dict):
+        return value.keys() == {"hex"} and isinstance(value["hex"], str)
+    return isinstance(value, int | str)
+
+
+_SHAPES: Mapping[str, Callable[[Any], bool]] = {
+    "scope": ("all", "ids", "route").__contains__,
+    "reason": _is_text,
+    "ids": _are_ids,
+    "name": _is_text,
+    "values": _are_values,
+    "phase": ("write", "orphans").__contains__,
+    "cursor": _is_text,
+    "again": _is_flag,
+    "onto_empty": _is_flag,
+    "done": _is_count,
+    "total": _is_count,
+    "written": _is_count,
+    "removed": _is_count,
+    "started_at": _is_moment,
+}
 
 
 def full(reason: str) -> Debt:

@@ -24,6 +24,7 @@ from projector.model import Watch
 from projector.position import Position
 from projector.projection import Plan
 from projector.reconcile import BACKGROUND
+from projector.record import read_number
 from projector.settings import Settings
 from projector.sink_redis import RedisSink
 from projector.verify import Sides, differing_fields
@@ -51,16 +52,18 @@ class Inquiry:
         return {
             "projection": self.plan.name,
             "checkpoint": fields["position"],
-            "committed_at": float(fields.get("committed_at", 0)),
-            "checkpoint_age_s": round(max(0.0, now - float(fields.get("updated_at", now))), 3),
+            "committed_at": read_number(fields.get("committed_at")),
+            "checkpoint_age_s": round(
+                max(0.0, now - read_number(fields.get("updated_at"), now)), 3
+            ),
             "lag_s": told.get("lag_s") if leader is not None else None,
-            "epoch": int(fields.get("epoch", 0)),
+            "epoch": int(read_number(fields.get("epoch"))),
             "leader": leader,
             "documents": self.sink.count(),
             "fingerprint": fields.get("fingerprint"),
             "fingerprint_now": self.plan.fingerprint,
             "resync": resync or None,
-            "owed": sorted(self._debts().keys() - BACKGROUND),
+            "owed": sorted(self.sink.debts().keys() - BACKGROUND),
             "quarantined": len(quarantine),
             "quarantine": dict(sorted(quarantine.items())[:20]),
             "last_error": told.get("last_error"),
@@ -107,7 +110,7 @@ class Inquiry:
             time.sleep(_POLL_S / 4)
         if wait and request.get("ids"):
             debt_key, _ = ids_debt(request["ids"], "")
-            while debt_key in self._debts():
+            while debt_key in self.sink.debts():
                 self._require_leader()
                 time.sleep(_POLL_S / 4)
 
@@ -115,7 +118,7 @@ class Inquiry:
         """Give the progress of the walk over everything until it ends."""
         while True:
             state = self.sink.resync_state()
-            owed = "all" in self._debts()
+            owed = "all" in self.sink.debts()
             yield {**state, "state": "running" if owed else state.get("state", "done")}
             if not owed:
                 return
@@ -131,10 +134,6 @@ class Inquiry:
                     "Start one: `projector run`.",
                 )
             time.sleep(_POLL_S)
-
-    def _debts(self) -> Mapping[str, str]:
-        checkpoint = self.sink.load()
-        return checkpoint.debts if checkpoint is not None else {}
 
     @contextmanager
     def _fetchers(self) -> Iterator[tuple[Callable[[], Fetcher], Need]]:
@@ -166,7 +165,13 @@ class Inquiry:
         fields = self.sink.checkpoint_fields()
         if "position" not in fields:
             raise OperatorError("there is no checkpoint: nothing was built yet", "Run a daemon.")
-        return Position.parse(fields["position"])
+        try:
+            return Position.parse(fields["position"])
+        except ValueError:
+            raise OperatorError(
+                f"the checkpoint of {self.plan.name} cannot be read",
+                "Run a daemon: it builds everything anew.",
+            ) from None
 
     def _engine(self) -> Engine:
         return engine(self._settings.mysql.parsed_read_url, self._settings.mysql)
@@ -175,7 +180,8 @@ class Inquiry:
         if not self.sink.acquire():
             raise OperatorError("a daemon has just started", "Run the command again.")
         checkpoint = self.sink.load()
-        assert checkpoint is not None
+        if checkpoint is None:
+            raise OperatorError("there is no checkpoint that can be read", "Run a daemon.")
         watches: list[Watch] = self.plan.watches(self._settings.mysql.parsed_url.database or "")
         lane = Lane(
             self.plan, self.sink, self._engine(), self._settings, watches, [], lambda: False,

@@ -5,10 +5,9 @@ Made anew for every term of leadership, so that nothing is remembered from befor
 
 from __future__ import annotations
 
-import json
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -19,7 +18,7 @@ from projector import metrics
 from projector.barrier import Barrier, Need, choose
 from projector.cascade import ForeignKey, hidden
 from projector.database import Connection
-from projector.debt import ALL, REQUESTED, Debt, full, ids_debt
+from projector.debt import ALL, REPAIR, REQUESTED, Debt, full, ids_debt
 from projector.errors import OperatorError
 from projector.fetch import Fetched, Fetcher
 from projector.hindsight import Hindsight
@@ -29,6 +28,7 @@ from projector.ports import Sink
 from projector.position import Position
 from projector.projection import Plan
 from projector.reconcile import Differences, Reader, Walker
+from projector.record import read_object
 from projector.route import Router
 from projector.settings import Settings
 
@@ -91,11 +91,9 @@ class Lane:
             self._keys(),
             is_replica=self._settings.mysql.reads_elsewhere,
         )
+        debts, unusable = self._debts(checkpoint)
         known = Known(
-            checkpoint,
-            {key: _resumed(Debt.from_json(text)) for key, text in checkpoint.debts.items()},
-            set(self.sink.quarantined()),
-            is_tampered=not checkpoint.is_intact,
+            checkpoint, debts, set(self.sink.quarantined()), is_tampered=not checkpoint.is_intact
         )
         metrics.quarantined.set(len(known.quarantine))
         cascades = hidden(self._foreign_keys, self.plan, self._schema)
@@ -125,16 +123,21 @@ class Lane:
             self._wake,
         )
         self._check_fingerprint()
+        self._forgive(unusable)
 
-    def first(self, position: Position, reason: str) -> Checkpoint:
-        """Write a checkpoint with everything owed: the start of a build."""
+    def first(
+        self, position: Position, reason: str, covered: Collection[str] = frozenset()
+    ) -> Checkpoint:
+        """Write a checkpoint with everything owed: the start of a build. `covered`: debts that are
+        thereby struck off."""
         metrics.recoveries.labels(reason).inc()
         log.info("resync_needed", projection=self.plan.name, reason=reason)
-        debt = replace(self._full(reason), onto_empty=self.sink.count() == 0)
+        is_empty = self.sink.count() == 0 and not self.sink.quarantined()
+        debt = replace(self._full(reason), onto_empty=is_empty)
         batch = Batch(
             {}, frozenset(), Reason.RESYNC, position=position,
             fingerprint=self.plan.fingerprint, committed_at=time.time(),
-            debts={ALL: debt.to_json()},
+            debts={**dict.fromkeys(covered), ALL: debt.to_json()},
         )  # fmt: skip
         return self.sink.apply(batch).checkpoint
 
@@ -149,26 +152,29 @@ class Lane:
     def answer_requests(self) -> None:
         """Take up what the command line asked for."""
         for key, text in self.sink.requests().items():
-            request = json.loads(text)
             done = frozenset({key})
-            match request["kind"]:
-                case "resync" if request.get("ids"):
-                    debt_key, debt = ids_debt(request["ids"], request.get("reason", REQUESTED))
-                    self.pipeline.owe({debt_key: debt}, done)
-                case "resync":
+            match _request(text):
+                case ("resync", [], _):
                     self.owe_all(REQUESTED, done)
-                case "cancel":
+                case ("resync", ids, reason):
+                    debt_key, debt = ids_debt(ids, reason)
+                    self.pipeline.owe({debt_key: debt}, done)
+                case ("cancel", _, _):
                     self._cancel(done)
                 case _:
-                    log.warning("request_unknown", projection=self.plan.name)
+                    log.warning("request_unreadable", projection=self.plan.name)
                     self.pipeline.owe({}, done)
 
     def check_hash(self, *, is_intact: bool = True) -> None:
         """Owe a walk when the hash has changed by other hands than ours."""
         if is_intact and not self.pipeline.known.is_tampered:
             return
-        self.pipeline.known.is_tampered = False
-        if ALL not in self.pipeline.known.debts:
+        known = self.pipeline.known
+        known.is_tampered = False
+        strangers = self.sink.debts().keys() - known.debts.keys()
+        if strangers:
+            self.pipeline.owe({}, struck=strangers)
+        if ALL not in known.debts:
             metrics.recoveries.labels("hash_changed").inc()
             log.warning("hash_changed", projection=self.plan.name)
             self.owe_all("hash_changed")
@@ -205,8 +211,44 @@ class Lane:
                 "Set PROJECTOR_RECONCILE__ON_PROJECTION_CHANGE=resync for one run, or go back to"
                 " the other projection.",
             )
-        known.checkpoint = self.first(known.checkpoint.position, "projection_changed")
-        known.debts[ALL] = Debt.from_json(known.checkpoint.debts[ALL])
+        # What another projection put off, or its place in a walk, means nothing to this one.
+        known.checkpoint = self.first(
+            known.checkpoint.position, "projection_changed", known.checkpoint.debts.keys()
+        )
+        known.debts = {ALL: Debt.from_json(known.checkpoint.debts[ALL])}
+
+    def _debts(self, checkpoint: Checkpoint) -> tuple[dict[str, Debt], set[str]]:
+        """Read what is owed; give it with the keys of what cannot be read or done here."""
+        usable: dict[str, Debt] = {}
+        for key, text in checkpoint.debts.items():
+            try:
+                debt = _resumed(Debt.from_json(text))
+                self._check_debt(debt)
+            except ValueError:
+                continue
+            usable[key] = debt
+        return usable, checkpoint.debts.keys() - usable.keys()
+
+    def _check_debt(self, debt: Debt) -> None:
+        """Raises ValueError for what this projection cannot work off."""
+        if debt.scope == "ids":
+            if not 0 <= int(debt.cursor or 0) < len(debt.ids):
+                raise ValueError("a place behind the end")
+        elif debt.cursor is not None:
+            self.plan.codec.to_values(debt.cursor)
+        if debt.scope == "route":
+            look_up = self.plan.look_ups.get(debt.name)
+            if look_up is None or {len(row) for row in debt.values} != {len(look_up.columns)}:
+                raise ValueError("not a look-up of this projection")
+
+    def _forgive(self, unusable: Collection[str]) -> None:
+        """Replace debts that nobody can read by a walk over everything."""
+        struck = [key for key in unusable if key in self.pipeline.known.checkpoint.debts]
+        if not struck:
+            return
+        log.warning("record_unreadable", key=f"{{{self.plan.name}}}:debts", records=len(struck))
+        metrics.recoveries.labels("debts_unreadable").inc()
+        self.pipeline.owe({ALL: self._full("debts_unreadable")}, struck=struck)
 
     def _cancel(self, done: frozenset[str]) -> None:
         debts = self.pipeline.known.debts
@@ -258,6 +300,19 @@ class Lane:
             "scrub_found_differences", projection=self.plan.name, missing=len(found.missing),
             stale=len(found.stale), orphan=len(found.orphan),
         )  # fmt: skip
+
+
+def _request(text: str) -> tuple[str, list[str], str] | None:
+    """Read what somebody asked for: kind, ids, reason; None where nobody can."""
+    try:
+        said = read_object(text)
+    except ValueError:
+        return None
+    kind, ids, reason = said.get("kind"), said.get("ids") or [], said.get("reason", REQUESTED)
+    is_readable = isinstance(ids, list) and all(isinstance(each, str) for each in ids)
+    if not is_readable or not isinstance(kind, str) or reason not in (REQUESTED, REPAIR):
+        return None
+    return kind, ids, reason
 
 
 def _resumed(debt: Debt) -> Debt:

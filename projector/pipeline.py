@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -140,16 +140,19 @@ class Pipeline:
         )
         self._unwritten = None
 
-    def owe(self, debts: Mapping[str, Debt], requests_done: frozenset[str] = frozenset()) -> None:
-        """Record work to be done, together with the requests that it answers."""
+    def owe(
+        self,
+        debts: Mapping[str, Debt],
+        requests_done: frozenset[str] = frozenset(),
+        struck: Iterable[str] = (),
+    ) -> None:
+        """Record work to be done, together with the requests that it answers and the records that
+        it stands for."""
         merged = {key: self._again(key, debt) for key, debt in debts.items()}
-        self._apply(
-            Batch(
-                {}, frozenset(), Reason.CHANGE,
-                debts={key: debt.to_json() for key, debt in merged.items()},
-                requests_done=requests_done,
-            )
-        )  # fmt: skip
+        changes: dict[str, str | None] = dict.fromkeys(struck)
+        changes |= {key: debt.to_json() for key, debt in merged.items()}
+        batch = Batch({}, frozenset(), Reason.CHANGE, debts=changes, requests_done=requests_done)
+        self._apply(batch)
         self.known.debts.update(merged)
 
     def strike(
@@ -174,11 +177,14 @@ class Pipeline:
         reason: Reason,
         debts: Mapping[str, Debt | None],
         progress: Mapping[str, str | None],
+        recovered: Collection[str] = frozenset(),
     ) -> None:
-        """Write what a walk found, with the walk's own progress, in one act."""
+        """Write what a walk found, with the walk's own progress, in one act. `recovered` need not
+        be in quarantine any more, though nothing is written for them."""
         batch = Batch(
             {}, frozenset(), reason,
             debts={key: debt.to_json() if debt else None for key, debt in debts.items()},
+            quarantine=dict.fromkeys(recovered),
             resync=progress,
         )  # fmt: skip
         self._write(fetched, batch)
@@ -252,7 +258,7 @@ class Pipeline:
                 touched.update(fetched.documents, fetched.gone, fetched.failed)
             if self.hindsight is not None:
                 self.hindsight.note(fetched.documents, fetched.gone, fetched.failed)
-        quarantine: dict[str, str | None] = dict(fetched.failed)
+        quarantine: dict[str, str | None] = {**batch.quarantine, **fetched.failed}
         for document_id in self.known.quarantine & (fetched.documents.keys() | fetched.gone):
             quarantine[document_id] = None
         full_batch = replace(

@@ -124,8 +124,12 @@ class Sink(Protocol):
         """Give the number of documents."""
         ...
 
-    def quarantined(self) -> Mapping[str, str]:
-        """Give the reasons by id of documents that could not be written."""
+    def quarantined(self, ids: Sequence[str] | None = None) -> Mapping[str, str]:
+        """Give the reasons by id of documents, of all or among `ids`, that could not be written."""
+        ...
+
+    def debts(self) -> Mapping[str, str]:
+        """Give what is owed, as JSON by key."""
         ...
 
     def requests(self) -> Mapping[str, str]:

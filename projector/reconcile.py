@@ -46,10 +46,12 @@ class Differences:
 class Chunk:
     """What one part of a walk found: documents to write, and how the walk goes on.
 
-    `cursor` None: nothing is left in this phase.
+    `cursor` None: nothing is left in this phase. `recovered`: ids in quarantine whose row can be
+    written again, or is gone.
     """
 
     fetched: Fetched
+    recovered: frozenset[str]
     differences: Differences
     count: int
     cursor: str | None
@@ -78,6 +80,8 @@ class Reader:
         """Give the next ids of a walk, and the cursor after them."""
         if debt.phase == "orphans":
             following, ids = self._sink.scan(int(cursor or 0), _SCAN_COUNT)
+            if cursor is None:  # what is in quarantine need not stand in the hash
+                ids = [*dict.fromkeys([*ids, *self._sink.quarantined()])]
             return ids, str(following) if following else None
         size = self.size  # once: readers adapt it meanwhile, and a shorter answer means the end
         match debt.scope:
@@ -103,18 +107,21 @@ class Reader:
             stale=frozenset(differing.keys() & stored.keys()),
             orphan=orphan,
         )
+        recovered = frozenset(self._sink.quarantined(ids)) - fetched.failed.keys()
         self._adapt(time.monotonic() - started)
         return Chunk(
-            Fetched(differing, orphan, fetched.failed), found, len(ids), cursor,
+            Fetched(differing, orphan, fetched.failed), recovered, found, len(ids), cursor,
             time.monotonic() - started,
         )  # fmt: skip
 
     def orphans(self, ids: list[str], cursor: str | None, need: Need) -> Chunk:
         """Find those among the store's ids that the database does not have."""
         started = time.monotonic()
-        orphan = frozenset(ids) - self._fetcher().existing(ids, need)
+        gone = frozenset(ids) - self._fetcher().existing(ids, need)
+        recovered = frozenset(self._sink.quarantined([*gone]))
+        orphan = gone - recovered | self._sink.read([*recovered]).keys()
         return Chunk(
-            Fetched({}, orphan, {}), Differences(orphan=orphan), len(ids), cursor,
+            Fetched({}, orphan, {}), recovered, Differences(orphan=orphan), len(ids), cursor,
             time.monotonic() - started,
         )  # fmt: skip
 
@@ -242,7 +249,8 @@ class Walker:
         following = _following(debt) if chunk.cursor is None else debt
         reason = Reason.REPAIR if debt.reason in {SCRUB, "repair"} else Reason.RESYNC
         progress = _progress(debt, following) if flight.key == ALL else {}
-        self._pipeline.settle(ours, reason, {flight.key: following}, progress)
+        recovered = chunk.recovered - flight.touched
+        self._pipeline.settle(ours, reason, {flight.key: following}, progress, recovered)
         self._count(debt, found, is_done=following is None)
         self._pace(flight.key, chunk, following)
 

@@ -20,8 +20,10 @@ from rich.progress import (
 
 from projector.inquiry import Inquiry
 from projector.preflight import Check
+from projector.record import printable, read_number, read_object
 from projector.verify import KINDS, Report, Sides
 
+_ID_CHARACTERS = 200
 _COLOUR = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "dim"}
 
 
@@ -38,8 +40,8 @@ def show_progress(console: Console, inquiry: Inquiry) -> None:
     with _bar(console) as bar:
         task = bar.add_task("resync", total=None, rate="")
         for state in inquiry.progress():
-            done, total = int(state.get("done") or 0), int(state.get("total") or 0)
-            took = float(state.get("updated_at") or 0) - float(state.get("started_at") or 0)
+            done, total = (int(read_number(state.get(name))) for name in ("done", "total"))
+            took = read_number(state.get("updated_at")) - read_number(state.get("started_at"))
             rate = f"{done / took:,.0f}/s" if took > 0 else ""
             bar.update(task, completed=done, total=max(total, done) or None, rate=rate)
 
@@ -58,6 +60,7 @@ def verification(report: Report) -> dict[str, Any]:
     return {
         "checked": report.checked,
         **counts,
+        "quarantined": report.quarantined,
         "repaired": report.repaired,
         "left": report.left,
         "sample": report.sample,
@@ -68,9 +71,20 @@ def show_verification(console: Console, report: Report) -> None:
     """Show a report to people."""
     counts = ", ".join(f"{getattr(report, kind)} {kind}" for kind in KINDS)
     console.print(f"{report.checked} documents compared: {counts}; {report.repaired} repaired")
+    if report.quarantined:
+        console.print(
+            f"{report.quarantined} rows have no document: `projector status` lists ids and reasons"
+        )
     for found in report.sample:
         fields = ", ".join(found["fields"])
-        console.print(f"  {found['kind']} {found['id']}: {fields}", markup=False)
+        line = f"  {found['kind']} {_shortened(found['id'])}: {fields}"
+        console.print(line, markup=False, soft_wrap=True)
+
+
+def _shortened(document_id: str) -> str:
+    """A stranger's field may have any length."""
+    text = printable(document_id)
+    return text if len(text) <= _ID_CHARACTERS else f"{text[:_ID_CHARACTERS]}…"
 
 
 def show_status(console: Console, status: Mapping[str, Any]) -> None:
@@ -78,7 +92,7 @@ def show_status(console: Console, status: Mapping[str, Any]) -> None:
     for name, value in status.items():
         lines = [_said(name, value)]
         if isinstance(value, dict) and value:
-            lines = [f"{inner} {_said(inner, of)}" for inner, of in value.items()]
+            lines = [f"{printable(inner)} {_said(inner, of)}" for inner, of in value.items()]
         for number, line in enumerate(lines):
             label = name if number == 0 else ""
             console.print(
@@ -91,8 +105,19 @@ def _said(name: str, value: Any) -> str:
     if value in (None, "", [], {}):
         return "-"
     if name.endswith("_at"):
-        return datetime.fromtimestamp(float(value), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
+        return datetime.fromtimestamp(read_number(value), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return printable(", ".join(map(str, value)) if isinstance(value, list) else str(value))
+
+
+def parsed(document: bytes | None) -> Any:
+    """Give a document's fields; its text where it is damaged."""
+    if document is None:
+        return None
+    text = document.decode(errors="backslashreplace")
+    try:
+        return read_object(text)
+    except ValueError:
+        return text
 
 
 def show_document(console: Console, report: Mapping[str, Any]) -> None:
@@ -100,11 +125,15 @@ def show_document(console: Console, report: Mapping[str, Any]) -> None:
     for side in ("stored", "database"):
         console.print(f"[bold]{side}[/bold]")
         text = json.dumps(report[side], indent=2, ensure_ascii=False)
-        console.print(text, markup=False, soft_wrap=True)  # a break would damage a string
+        console.print(
+            printable(text), markup=False, soft_wrap=True
+        )  # a break would damage a string
     if report["refused"]:
         console.print(f"the database's row has no document: {report['refused']}", markup=False)
     elif report["stored"] is None and report["database"] is None:
         console.print(f"neither Redis nor the database has {report['id']}", markup=False)
+    if isinstance(report["stored"], str):
+        console.print("the stored document is damaged: it is no JSON object", markup=False)
     differing = ", ".join(report["differing"])
     console.print(f"differing: {differing}" if differing else "the same", markup=False)
 

@@ -7,7 +7,6 @@ bytes. Only reads; repairs are asked of whoever holds the lease.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -20,6 +19,7 @@ from projector.errors import OperatorError
 from projector.fetch import Fetched, Fetcher
 from projector.ports import Sink
 from projector.position import Position
+from projector.record import read_object
 
 _LOOKS = 5
 _AHEAD = 2  # parts that are looked at while one is settled
@@ -33,9 +33,11 @@ KINDS = ("missing", "stale", "orphan")
 
 @dataclass(slots=True)
 class Report:
-    """Counts, and a sample of the ids with the fields that differ. `repaired` of the counts."""
+    """Counts, and a sample of the ids with the fields that differ. `repaired` of the counts.
+    `quarantined`: rows of which no document can be made, so that there is nothing to compare."""
 
     checked: int = 0
+    quarantined: int = 0
     missing: int = 0
     stale: int = 0
     orphan: int = 0
@@ -50,7 +52,7 @@ class Report:
     @property
     def left(self) -> int:
         """What was found and not repaired."""
-        return self.differences - self.repaired
+        return self.differences - self.repaired + self.quarantined
 
     def note(self, document_id: str, stored: bytes | None, database: bytes | None) -> None:
         """Count a difference."""
@@ -101,6 +103,7 @@ def verify(
         for first in _first_looks(sides, ids, pool):
             standing = _standing(sides, first)
             report.checked += len(first.ids)
+            report.quarantined += len(first.fetched.failed)
             for document_id, (stored, database) in standing.items():
                 report.note(document_id, stored, database)
             if standing and repair is not None:
@@ -117,10 +120,10 @@ def differing_fields(stored: bytes | None, database: bytes | None) -> list[str]:
     if stored is None or database is None:
         return ["*"]
     try:
-        left, right = json.loads(stored), json.loads(database)
+        left, right = read_object(stored.decode()), read_object(database.decode())
         names = [*dict.fromkeys([*left, *right])]
         found = [n for n in names if n not in left or n not in right or left[n] != right[n]]
-    except (ValueError, TypeError):
+    except ValueError:
         return ["*"]
     return found or ["(encoding)"]
 

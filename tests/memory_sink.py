@@ -159,8 +159,12 @@ class MemorySink:
     def count(self) -> int:
         return len(self.store.documents)
 
-    def quarantined(self) -> Mapping[str, str]:
-        return dict(self.store.quarantine)
+    def quarantined(self, ids: Sequence[str] | None = None) -> Mapping[str, str]:
+        found = self.store.quarantine
+        return {k: v for k, v in found.items() if ids is None or k in ids}
+
+    def debts(self) -> Mapping[str, str]:
+        return dict(self.store.debts)
 
     def requests(self) -> Mapping[str, str]:
         return dict(self.store.requests)

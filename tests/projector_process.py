@@ -160,7 +160,7 @@ def await_checkpoint(
 def is_settled(redis: Any, target: Any, name: str = "tickets") -> bool:
     """Whether everything up to a place of `committed` is in the hash, and nothing is owed."""
     text = redis.hget(f"{{{name}}}:checkpoint", "position")
-    owed = {key.decode() for key in redis.hkeys(f"{{{name}}}:debts")} - {"scrub"}
+    owed = {key.decode(errors="replace") for key in redis.hkeys(f"{{{name}}}:debts")} - {"scrub"}
     if text is None or owed:
         return False
     return position_reaches(text.decode(), target)

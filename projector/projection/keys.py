@@ -24,18 +24,35 @@ class _Part:
     from_text: Callable[[str], Value]
 
 
+_LONGEST_KEY_BYTES = 2 * 65535  # of a VARBINARY, in hex
+
+
 def _uuid_text(value: bytes) -> str:
     return str(uuid.UUID(bytes=bytes(value))) if len(value) == 16 else value.hex()
 
 
 def _uuid_bytes(text: str) -> bytes:
-    return uuid.UUID(text).bytes if "-" in text else bytes.fromhex(text)
+    return uuid.UUID(text).bytes if "-" in text else bytes.fromhex(_text(text))
 
 
-_WHOLE_NUMBER = _Part(lambda value: str(int(value)), int)  # int: ZEROFILL comes with zeros
-_TEXT = _Part(lambda value: value.decode() if isinstance(value, bytes) else str(value), str)
+def _whole_number(text: str) -> int:
+    number = int(text)
+    if not -(2**63) <= number < 2**64:
+        raise ValueError("no column holds such a number")
+    return number
+
+
+def _text(text: str) -> str:
+    if len(text.encode()) > _LONGEST_KEY_BYTES:  # encode: ValueError for what was no UTF-8
+        raise ValueError("no key is as long")
+    return text
+
+
+# int: ZEROFILL comes with zeros
+_WHOLE_NUMBER = _Part(lambda value: str(int(value)), _whole_number)
+_TEXT = _Part(lambda value: value.decode() if isinstance(value, bytes) else str(value), _text)
 _UUID = _Part(_uuid_text, _uuid_bytes)
-_BYTES = _Part(lambda value: value.hex(), bytes.fromhex)
+_BYTES = _Part(lambda value: value.hex(), lambda text: bytes.fromhex(_text(text)))
 
 
 class KeyCodec:

@@ -11,13 +11,16 @@ import json
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
-from projector.errors import DocumentRefusedError, FencedError
+import structlog
+
+from projector.errors import DocumentRefusedError, FencedError, TransientError
 from projector.model import Applied, Batch, Checkpoint
 from projector.ports import Lease
 from projector.position import Position
+from projector.record import read_number, read_object, text_of
 from projector.settings import Redis as RedisSettings
 from projector.sink_redis.act import Keys, arguments, parts
 from projector.sink_redis.client import RedisInfo, Server
@@ -25,6 +28,10 @@ from projector.sink_redis.lease import Claim
 from projector.sink_redis.scripts import APPLY, LOAD, SCAN
 
 __all__ = ["RedisInfo", "RedisSink"]
+
+_LEAST_LIMIT_BYTES = 1024 * 1024  # no server can be told to refuse values below
+
+log = structlog.get_logger()
 
 
 class _Done(NamedTuple):
@@ -59,13 +66,14 @@ class RedisSink:
     def __init__(
         self, settings: RedisSettings, name: str, *, change_feed_max_length: int = 0
     ) -> None:
-        self._server = Server(settings)
         self._keys = Keys.of(name)
+        self._server = Server(settings, self._keys.looks())
         self._claim = Claim(self._server, self._keys, settings.lease_ttl_s)
         self._feed_length = change_feed_max_length
         self._stamps = _Stamps()  # replaced as a whole: `renew` reads it in another thread
         self._write: _Write | None = None  # one that failed, or is under way
         self._checkpoint: Checkpoint | None = None
+        self._left: frozenset[str] = frozenset()  # debts beside a checkpoint that cannot be read
         self._max_value_bytes = 0
 
     # -- lease
@@ -96,29 +104,22 @@ class RedisSink:
     def holder(self) -> str | None:
         """Say who holds the lease (host, process, a random part), or None."""
         value = self._server.call("GET", self._keys.lease)
-        return _text(value) if value else None
+        return text_of(value) if value else None
 
     # -- writing
 
     def load(self) -> Checkpoint | None:
-        """Read the checkpoint with its debts; the next write continues from it."""
+        """Read the checkpoint with its debts; the next write continues from it. None where there
+        is none, or one that nobody can read: then everything is made anew."""
         self._max_value_bytes = self._server.max_value_bytes()
         keys = [self._keys.checkpoint, self._keys.debts, self._keys.hash]
         fields, debts, size = self._server.script(LOAD, keys, [])
         found, owed = _pairs(fields), _pairs(debts)
         self._stamps, self._write = _Stamps(found.get("stamp", "")), None
-        self._checkpoint = None
-        if "position" in found:
-            self._checkpoint = Checkpoint(
-                position=Position.parse(found["position"]),
-                stamp=found["stamp"],
-                fingerprint=found["fingerprint"],
-                committed_at=float(found.get("committed_at", 0)),
-                documents=size,
-                debts=owed,
-                is_intact=[found.get(name) for name in ("documents", "owed", "lost")]
-                == [str(size), str(len(owed)), "0"],
-            )
+        self._checkpoint = _read(found, owed, size)
+        self._left = frozenset(owed) if self._checkpoint is None else frozenset()
+        if self._checkpoint is None and found.keys() - {"epoch"}:
+            log.warning("record_unreadable", key=self._keys.checkpoint)
         return self._checkpoint
 
     def apply(self, batch: Batch) -> Applied:
@@ -134,9 +135,11 @@ class RedisSink:
         if self._write is None or self._write.batch is not batch:
             self._write = _Write(batch)
         write = self._write
+        if self._left:
+            batch = replace(batch, debts={**dict.fromkeys(self._left), **batch.debts})
         for part in parts(batch)[len(write.done) :]:
             write.done.append(self._apply(part, f"{write.name}-{len(write.done)}"))
-        self._write = None
+        self._write, self._left = None, frozenset()
         odd = [done for done in write.done if done.expected != done.found]
         told, size = (odd or write.done)[0], write.done[-1].size
         assert self._stamps.known is not None
@@ -156,13 +159,36 @@ class RedisSink:
         known = self._stamps.known
         self._stamps = _Stamps(known, stamp)
         given = arguments(batch, _fields(batch), self._feed_length)
-        reply = self._server.script(
-            APPLY, self._keys.all(), [self._claim.token, known, stamp, *given]
-        )
+        try:
+            reply = self._server.script(
+                APPLY, self._keys.all(), [self._claim.token, known, stamp, *given]
+            )
+        except TransientError:
+            self._refuse_rejected(batch.documents)
+            raise
         if reply[0] != b"ok":
-            raise FencedError(_text(reply[0]))
+            raise FencedError(text_of(reply[0]))
         self._stamps = _Stamps(stamp)
         return _Done(*(int(value) for value in reply[1:]))
+
+    def _refuse_rejected(self, documents: Mapping[str, bytes]) -> None:
+        """Find out whether a write failed because of its large values. A server hangs up on them
+        (proto-max-bulk-len, client-query-buffer-limit), and need not tell its limits."""
+        large = sorted(
+            (len(value), document_id)
+            for document_id, value in documents.items()
+            if len(value) > _LEAST_LIMIT_BYTES
+        )
+        first, last = 0, len(large)  # large[:first] pass, large[last:] do not
+        while first < last:
+            middle = (first + last) // 2
+            if self._server.takes(self._keys.hash, documents[large[middle][1]]):
+                first = middle + 1
+            else:
+                last = middle
+        if first < len(large):
+            self._max_value_bytes = large[first][0] - 1
+            self._refuse_large(documents)
 
     def _refuse_large(self, documents: Mapping[str, bytes]) -> None:
         limit = self._max_value_bytes
@@ -182,15 +208,24 @@ class RedisSink:
     def scan(self, cursor: int, count: int) -> tuple[int, list[str]]:
         """Give some ids and the cursor to go on with; 0 when all were given."""
         following, found = self._server.script(SCAN, [self._keys.hash], [cursor, count])
-        return int(following), [_text(key) for key in found]
+        return int(following), [text_of(key) for key in found]
 
     def count(self) -> int:
         """Give the number of documents."""
         return int(self._server.call("HLEN", self._keys.hash))
 
-    def quarantined(self) -> dict[str, str]:
-        """Give the reasons by id of documents that could not be written."""
-        return self._server.hash(self._keys.quarantine)
+    def quarantined(self, ids: Sequence[str] | None = None) -> dict[str, str]:
+        """Give the reasons by id of documents, of all or among `ids`, that could not be written."""
+        if ids is None:
+            return self._server.hash(self._keys.quarantine)
+        if not ids:
+            return {}
+        found = self._server.call("HMGET", self._keys.quarantine, *ids)
+        return {k: text_of(v) for k, v in zip(ids, found, strict=True) if v is not None}
+
+    def debts(self) -> dict[str, str]:
+        """Give what is owed, as JSON by key."""
+        return self._server.hash(self._keys.debts)
 
     def resync_state(self) -> dict[str, str]:
         """Give the progress of the walk over everything, last or under way."""
@@ -203,7 +238,10 @@ class RedisSink:
     def report(self) -> dict[str, Any]:
         """Give what the holder of the lease, now or last, said of itself."""
         value = self._server.call("GET", self._keys.daemon)
-        return dict(json.loads(value)) if value else {}
+        try:
+            return read_object(text_of(value)) if value else {}
+        except ValueError:  # not what a holder writes
+            return {}
 
     def request(self, payload: Mapping[str, Any]) -> str:
         """Ask something of whoever holds the lease; give the request's key."""
@@ -219,6 +257,10 @@ class RedisSink:
         """Give Redis's memory in use and its limit (0: none), in bytes."""
         info = self.info()
         return info.memory, info.memory_limit
+
+    def unusable_key(self) -> str | None:
+        """Find a key of this projection that holds something that is not the projector's."""
+        return self._server.unusable_key()
 
     def info(self) -> RedisInfo:
         """Give what the server that keeps the hash says of itself."""
@@ -257,10 +299,26 @@ def _following(before: Checkpoint | None, batch: Batch, stamp: str, size: int) -
     )
 
 
+def _read(found: Mapping[str, str], owed: Mapping[str, str], size: int) -> Checkpoint | None:
+    """Make a checkpoint of what is stored; None where it says no place, or is not whole."""
+    try:
+        position = Position.parse(found.get("position", ""))
+    except ValueError:
+        return None
+    if not found.get("stamp"):
+        return None
+    return Checkpoint(
+        position=position,
+        stamp=found["stamp"],
+        fingerprint=found.get("fingerprint", ""),
+        committed_at=read_number(found.get("committed_at")),
+        documents=size,
+        debts=owed,
+        is_intact=[found.get(name) for name in ("documents", "owed", "lost")]
+        == [str(size), str(len(owed)), "0"],
+    )
+
+
 def _pairs(flat: Sequence[bytes]) -> dict[str, str]:
-    texts = [_text(value) for value in flat]
+    texts = [text_of(value) for value in flat]
     return dict(zip(texts[::2], texts[1::2], strict=True))
-
-
-def _text(value: bytes) -> str:
-    return value.decode()

@@ -43,6 +43,18 @@ class Keys:
         """Give every key."""
         return [getattr(self, name) for name in self.__slots__]
 
+    def looks(self) -> dict[str, Sequence[str]]:
+        """Give for each key a command that fails where it holds another type, and writes nothing.
+
+        An entry 0-1 comes before any that stands in a feed, so that none is written there.
+        """
+        by_kind = {
+            self.lease: ("GET", self.lease),
+            self.daemon: ("GET", self.daemon),
+            self.changes: ("XADD", self.changes, "NOMKSTREAM", "0-1", "written", "[]"),
+        }
+        return {key: by_kind.get(key, ("HGET", key, "x")) for key in self.all()}
+
 
 _NUMBER = {name: index + 1 for index, name in enumerate(Keys.__slots__)}
 
@@ -90,8 +102,17 @@ def arguments(batch: Batch, checkpoint: Mapping[str, str], feed_length: int) -> 
 def _feed(batch: Batch) -> Iterator[str]:
     for written in _chunked(sorted(batch.documents), _FEED_IDS):
         yield from (json.dumps(written), "[]")
-    for removed in _chunked(sorted(batch.removed), _FEED_IDS):
+    for removed in _chunked(sorted(filter(_is_unicode, batch.removed)), _FEED_IDS):
         yield from ("[]", json.dumps(removed))
+
+
+def _is_unicode(document_id: str) -> bool:
+    """Whether a reader can have read a document of that id; others are strangers' fields."""
+    try:
+        document_id.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _pieces(documents: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:

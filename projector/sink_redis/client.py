@@ -7,7 +7,7 @@ after a failover behind one address the old connection would lead to the replica
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -34,8 +34,9 @@ from redis.retry import Retry
 from redis.sentinel import Sentinel
 
 from projector.errors import ConfigurationError, OperatorError, TransientError
+from projector.record import text_of
 from projector.settings import Redis as RedisSettings
-from projector.sink_redis.scripts import Script
+from projector.sink_redis.scripts import NOTHING, Script
 
 _MAX_VALUE_BYTES = 512 * 1024 * 1024  # proto-max-bulk-len by default
 _DENIED = (
@@ -67,11 +68,20 @@ class RedisInfo:
     has_snapshots: bool
 
 
-class Server:
-    """A Redis that answers within a time limit or raises TransientError or OperatorError."""
+class UnusableKeyError(OperatorError):
+    """A key of ours holds something that is not ours. The server does not say which."""
 
-    def __init__(self, settings: RedisSettings) -> None:
+
+class Server:
+    """A Redis that answers within a time limit or raises TransientError or OperatorError.
+
+    `looks`: for each key in use a command that fails on whatever else may stand there, and writes
+    nothing; thus an error can name the key.
+    """
+
+    def __init__(self, settings: RedisSettings, looks: Mapping[str, Sequence[str]] = {}) -> None:
         self._settings = settings
+        self._looks = looks
 
     @cached_property
     def _client(self) -> Any:
@@ -91,23 +101,34 @@ class Server:
 
     def call(self, *command: Any) -> Any:
         """Run one command whose second word is its key."""
-        return self._run(lambda client: client.execute_command(*command))
+        return self._run(lambda client: _sent(client.execute_command, command))
 
     def hash(self, key: str) -> dict[str, str]:
         """Give a small hash as text."""
         found = self._run(lambda client: client.hgetall(key))
-        return {k.decode(): v.decode() for k, v in found.items()}
+        return {text_of(k): text_of(v) for k, v in found.items()}
 
     def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Run a script by its name; by its text where the server has forgotten it."""
 
+        given = (len(keys), *keys, *arguments)
+
         def run(client: Any) -> Any:
             try:
-                return client.evalsha(script.sha, len(keys), *keys, *arguments)
+                return _sent(client.evalsha, (script.sha, *given))
             except NoScriptError:
-                return client.eval(script.text, len(keys), *keys, *arguments)
+                return _sent(client.eval, (script.text, *given))
 
         return self._run(run)
+
+    def takes(self, key: str, value: bytes) -> bool:
+        """Whether the server reads a value of that size. Raises TransientError when it is away."""
+        try:
+            self.script(NOTHING, [key], [value])
+        except TransientError:
+            self.call("HLEN", key)
+            return False
+        return True
 
     def info(self, key: str) -> RedisInfo:
         """Ask INFO; in a cluster of the node that has the key."""
@@ -130,6 +151,18 @@ class Server:
         if "_client" in self.__dict__:
             self._client.close()
 
+    def unusable_key(self) -> str | None:
+        """Find a key that holds what is not ours."""
+        for key, look in self._looks.items():
+            try:
+                with translated():
+                    self._client.execute_command(*look)
+            except UnusableKeyError:
+                return key
+            except OperatorError:  # another complaint, as the look is made to raise
+                continue
+        return None
+
     def _run(self, use: Callable[[Any], Any]) -> Any:
         try:
             with translated():
@@ -137,12 +170,33 @@ class Server:
         except TransientError:
             self._disconnect()
             raise
+        except UnusableKeyError as error:
+            key = self.unusable_key()
+            if key is None:
+                raise
+            raise UnusableKeyError(
+                f"the key {key} in Redis holds something that is not the projector's",
+                f"Remove it (DEL '{key}') or rename it, or name another database in"
+                " PROJECTOR_REDIS__URL.",
+            ) from error
 
     def _disconnect(self) -> None:
         """Drop idle connections; a cluster's client does so by itself."""
         client = self.__dict__.get("_client")
         if isinstance(client, redis.Redis):
             client.connection_pool.disconnect(inuse_connections=False)
+
+
+def _sent(send: Callable[..., Any], words: Sequence[Any]) -> Any:
+    """Send a command; with ids that were no UTF-8 as the bytes that they were (see `record`)."""
+    try:
+        return send(*words)
+    except UnicodeEncodeError:
+        return send(*(_bytes(word) if isinstance(word, str) else word for word in words))
+
+
+def _bytes(text: str) -> bytes:
+    return text.encode(errors="surrogateescape")
 
 
 def _info(client: Any, key: str) -> dict[str, Any]:
@@ -215,10 +269,9 @@ def _meaning(error: ResponseError) -> Exception:
         return TransientError("redis", f"Redis cannot write now: {text}")
     if "invalid bulk length" in text:  # the limit was lowered since it was asked for
         return TransientError("redis", f"Redis refuses a large value: {text}")
-    if "WRONGTYPE" in text:
-        return OperatorError(
-            "a key of ours in Redis holds something else",
-            "Remove or rename the key with the projection's name, or use another database.",
+    if "WRONGTYPE" in text or "last possible ID" in text:  # the latter: no entry fits in the feed
+        return UnusableKeyError(
+            "a key of the projector's in Redis holds something else", "`projector check` names it."
         )
     if any(word in text for word in _REFUSING):
         return OperatorError(f"Redis refuses a command: {text}", "Compare deploy/redis.acl.")
@@ -227,7 +280,7 @@ def _meaning(error: ResponseError) -> Exception:
             f"PROJECTOR_REDIS__URL: {text}",
             "Name a database that the server has; a cluster has 0 alone.",
         )
-    return error
+    return OperatorError(f"Redis refuses a command: {text}", "`projector check` may say why.")
 
 
 def _connect(settings: RedisSettings) -> Any:

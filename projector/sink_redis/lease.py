@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 
+from projector.record import text_of
 from projector.sink_redis.act import Keys
 from projector.sink_redis.client import Server
 from projector.sink_redis.scripts import ACQUIRE, RELEASE, RENEW
@@ -70,7 +71,7 @@ class Claim:
         with self._lock:
             if token == self.token:  # else the answer is about a term that is over
                 self._held_until = asked + self._ttl_s * _BELIEF if held else 0.0
-        return bool(held), bool(intact), stamp.decode()
+        return bool(held), bool(intact), text_of(stamp)
 
     def release(self) -> None:
         """Give the lease up, if held. The token is kept where Redis may not have been told."""

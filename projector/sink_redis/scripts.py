@@ -20,13 +20,22 @@ def _script(text: str) -> Script:
 
 # KEYS: lease, checkpoint. ARGV: token, milliseconds, an epoch that is over (it outlives a
 # flushed Redis). Gives the epoch, 0 when another holds the lease.
+#
+# A lease without an end is nobody's: it is given one where the server can (NX: Redis 7). An epoch
+# that is no number counts as none.
 ACQUIRE = _script("""
 local holder = redis.call('GET', KEYS[1])
-if holder and holder ~= ARGV[1] then return 0 end
+if holder and holder ~= ARGV[1] then
+  redis.pcall('PEXPIRE', KEYS[1], ARGV[2], 'NX')
+  return 0
+end
+local epoch = tonumber(redis.call('HGET', KEYS[2], 'epoch') or '0') or 0
+if not (epoch >= 0 and epoch < 2 ^ 53 and epoch == math.floor(epoch)) then epoch = 0 end
 redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])
-local epoch = tonumber(redis.call('HGET', KEYS[2], 'epoch') or '0')
 if holder and epoch > 0 then return epoch end
-return redis.call('HINCRBY', KEYS[2], 'epoch', math.max(tonumber(ARGV[3]) - epoch, 0) + 1)
+epoch = math.max(tonumber(ARGV[3]), epoch) + 1
+redis.call('HSET', KEYS[2], 'epoch', string.format('%.0f', epoch))
+return epoch
 """)
 
 # KEYS: lease, checkpoint, hash, debts, daemon. ARGV: token, milliseconds, the holder's report ('':
@@ -62,7 +71,8 @@ return {redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]), redis.ca
 #
 # Values go in pieces: unpack() takes fewer than 8000 (LUAI_MAXCSTACK). A repeated write whose
 # reply was lost is recognized by its stamp. Once hash or debts are not as large as recorded, the
-# checkpoint says `lost` until everything is owed anew: a crash cannot make it forgotten.
+# checkpoint says `lost` until everything is owed anew: a crash cannot make it forgotten. What can
+# fail comes before what writes: reads ask each key for its type, then the feed is written first.
 APPLY = _script("""
 if redis.call('GET', KEYS[3]) ~= ARGV[1] then return {'the lease is not ours'} end
 local known = redis.call('HMGET', KEYS[2], 'stamp', 'documents', 'owed', 'lost')
@@ -70,7 +80,7 @@ local stamp = known[1] or ''
 local found = redis.call('HLEN', KEYS[1])
 if stamp ~= ARGV[2] and stamp ~= ARGV[3] then return {'the checkpoint is not the one known'} end
 if stamp == '' then redis.call('DEL', KEYS[4], KEYS[5], KEYS[6]) end
-local recorded = tonumber(known[2] or '0')
+local recorded = tonumber(known[2] or '0') or -2
 local lost = known[4] == '1' or recorded ~= found
   or redis.call('HLEN', KEYS[4]) ~= tonumber(known[3] or '0')
 local expected = (lost and recorded == found) and -1 or recorded
@@ -78,6 +88,15 @@ if stamp == ARGV[3] then return {'ok', expected, found, 0, found} end
 if ARGV[4] ~= '' and not redis.call('HGET', KEYS[4], ARGV[4]) then lost = false end
 local sections = tonumber(ARGV[5])
 local value = 6 + 3 * sections
+local feed = value
+for section = 1, sections do
+  redis.call('HLEN', KEYS[tonumber(ARGV[4 + 3 * section])])
+  feed = feed + tonumber(ARGV[5 + 3 * section])
+end
+for entry = feed + 1, #ARGV, 2 do
+  redis.call('XADD', KEYS[8], 'MAXLEN', '~', ARGV[feed], '*',
+    'written', ARGV[entry], 'removed', ARGV[entry + 1])
+end
 local removed = 0
 for section = 1, sections do
   local at = 3 + 3 * section
@@ -92,10 +111,6 @@ end
 local size = redis.call('HLEN', KEYS[1])
 redis.call('HSET', KEYS[2], 'stamp', ARGV[3], 'documents', size,
   'owed', redis.call('HLEN', KEYS[4]), 'lost', lost and '1' or '0')
-for entry = value + 1, #ARGV, 2 do
-  redis.call('XADD', KEYS[8], 'MAXLEN', '~', ARGV[value], '*',
-    'written', ARGV[entry], 'removed', ARGV[entry + 1])
-end
 return {'ok', expected, found, removed, size}
 """)
 
@@ -107,3 +122,6 @@ local fields = {}
 for place = 1, #found[2], 2 do fields[#fields + 1] = found[2][place] end
 return {found[1], fields}
 """)
+
+# KEYS: hash. ARGV: a value. Writes nothing: tells whether the server reads what it is sent.
+NOTHING = _script("return 0")
