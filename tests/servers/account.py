@@ -21,7 +21,8 @@ def documented_account(
     """Create the user that `deploy/` documents; return the SQLAlchemy URL that it connects with.
 
     `tables`: those that it may read whole, every table and view of `schema` by default. `grants`
-    are added as they stand, with `{user}` for the account: `GRANT SELECT (id) ON shop.t TO {user}`.
+    are added as they stand, with `{user}` for the account and `{schema}`:
+    `GRANT SELECT (id) ON {schema}.t TO {user}`.
     """
     user = name or f"p_{schema}"[:32]
     account = f"'{user}'@'%'"
@@ -36,7 +37,7 @@ def documented_account(
     for table in tables:
         database.execute(f"GRANT SELECT ON `{schema}`.`{table}` TO {account}")
     for grant in grants:
-        database.execute(grant.replace("{user}", account))
+        database.execute(grant.replace("{user}", account).replace("{schema}", schema))
     return documented_url(database, schema, name=user)
 
 

@@ -55,7 +55,7 @@ def start_database(
         server = DatabaseServer(flavour, "127.0.0.1", port, "root", ROOT_PASSWORD, None, process)
     else:
         folder = new_folder(flavour.value)
-        shutil.copytree(template(flavour, program), folder / "data")
+        shutil.copytree(template(flavour, program, options), folder / "data")
         server = local_server(flavour, program, folder, port, arguments)
     server.start()
     return server

@@ -31,6 +31,8 @@ _MARIADB_SYSTEM_SQL = (
     "m*_sys_schema.sql",
 )
 
+_AT_BIRTH = {"--lower-case-table-names"}
+
 SMALL = {
     Flavour.MARIADB: ("--innodb-log-file-size=16M",),
     Flavour.MARIADB_11: ("--innodb-log-file-size=16M",),
@@ -54,17 +56,22 @@ def local_server(
     return DatabaseServer(flavour, "127.0.0.1", port, "root", ROOT_PASSWORD, socket, process)
 
 
-def template(flavour: Flavour, program: Program) -> Path:
-    """The initialised data folder for this program, made at the first use."""
+def template(flavour: Flavour, program: Program, options: Sequence[str] = ()) -> Path:
+    """The initialised data folder for this program, made at the first use.
+
+    Of a server's `options`, those of _AT_BIRTH hold for its data as long as it lives.
+    """
     seen = program.file.stat()
+    born = [option for option in options if option.partition("=")[0] in _AT_BIRTH]
     recipe = f"{program.file}{seen.st_size}{seen.st_mtime_ns}{_ACCOUNTS}{SMALL[flavour]}"
+    recipe += "".join(born)
     name = f"{flavour.value}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
     folder = cache_folder() / "templates" / name
     if not folder.is_dir():
         with locked(f"template-{flavour.value}"):
             if not folder.is_dir():
                 building = new_folder("template") / "data"
-                _initialise(flavour, program, building)
+                _initialise(flavour, program, building, born)
                 folder.parent.mkdir(exist_ok=True)
                 fresh = folder.with_suffix(".new")
                 shutil.rmtree(fresh, ignore_errors=True)
@@ -91,8 +98,8 @@ def _local_command(flavour: Flavour, program: Program, data: Path) -> list[str]:
     return command
 
 
-def _initialise(flavour: Flavour, program: Program, data: Path) -> None:
-    command = [*_local_command(flavour, program, data), *SMALL[flavour], "--skip-log-bin"]
+def _initialise(flavour: Flavour, program: Program, data: Path, born: Sequence[str]) -> None:
+    command = [*_local_command(flavour, program, data), *SMALL[flavour], "--skip-log-bin", *born]
     script = None
     if flavour is Flavour.MYSQL:
         command.append("--initialize-insecure")
@@ -109,15 +116,15 @@ def _initialise(flavour: Flavour, program: Program, data: Path) -> None:
         raise ServerUnavailable(
             f"{program.file} cannot make its system tables:\n{done.stderr[-2000:]}"
         )
-    _create_accounts(flavour, program, data)
+    _create_accounts(flavour, program, data, born)
     (data / "auto.cnf").unlink(missing_ok=True)  # the server's UUID: each copy gets one of its own
 
 
-def _create_accounts(flavour: Flavour, program: Program, data: Path) -> None:
+def _create_accounts(flavour: Flavour, program: Program, data: Path, born: Sequence[str]) -> None:
     """Run the server once to make `root` usable over TCP, and stop it cleanly."""
     accounts = data.parent / "accounts.sql"
     accounts.write_text(_ACCOUNTS)
-    options = [*SMALL[flavour], "--skip-log-bin", f"--init-file={accounts}"]
+    options = [*SMALL[flavour], "--skip-log-bin", f"--init-file={accounts}", *born]
     server = local_server(flavour, program, data.parent, free_port(), options)
     server.start()
     server.stop()
