@@ -11,7 +11,8 @@ GRANT BINLOG MONITOR ON *.* TO 'projector'@'%';
 -- Binlog_snapshot_file and _position, the system variables, and information_schema for these tables need no privilege of
 -- their own, nor does MASTER_GTID_WAIT (the barrier on a replica).
 
--- Whole tables: information_schema shows only columns that may be read, and the log numbers them all.
+-- Whole tables, and also those that a foreign key with an action leads to from these, one above the other: the server shows
+-- foreign keys only to who may read the whole table. `projector check` names what is missing (mysql.foreign_keys).
 GRANT SELECT ON helpdesk.organizations      TO 'projector'@'%';
 GRANT SELECT ON helpdesk.departments        TO 'projector'@'%';
 GRANT SELECT ON helpdesk.users              TO 'projector'@'%';

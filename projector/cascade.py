@@ -1,10 +1,14 @@
 """Foreign keys whose actions change rows that the log does not show.
 
 InnoDB itself carries out ON DELETE and ON UPDATE actions; only MySQL from 9.6 on logs them
-(`innodb_native_foreign_keys=OFF`). Elsewhere the log shows the parent's row alone, and the rows
-that hung on it are gone: which documents they stood in can be asked only of a snapshot from before
-the change (see `hindsight`), by the queries that are written here: a `Trace` for each chain of keys
-that leads from the parent to rows of documents not known from the parent's row itself.
+(`innodb_native_foreign_keys=OFF`), and says so in each event. Elsewhere the log shows the parent's
+row alone, and the rows that referred to it are gone: which documents they stood in can be asked
+only of a snapshot from before the change (see `hindsight`), by the queries that are written here: a
+`Trace` for each chain of keys that leads from the parent to rows of documents not known from the
+parent's row itself. Where an update is carried on, the same query with the new values tells where
+the rows stand now.
+
+Names of columns are in lower case here, as they ignore case on every server.
 """
 
 from __future__ import annotations
@@ -16,8 +20,9 @@ from typing import Any
 
 import structlog
 
-from projector.database import Connection
-from projector.errors import OperatorError
+from projector.database import Connection, ServerError, code_of
+from projector.errors import OperatorError, TransientError
+from projector.generated import Generated, bases
 from projector.model import TableName, Watch
 from projector.projection import Plan
 from projector.projection.graph import Node
@@ -26,8 +31,10 @@ from projector.projection.routes import ids_statement
 from projector.projection.selects import compile_sql, keys_mark, spelled_at, with_keys
 
 _ACTIVE = {"CASCADE", "SET NULL", "SET DEFAULT"}
-_LOGGED_SINCE = (9, 6)
+_NATIVE_KEYS = "innodb_native_foreign_keys"  # MySQL's from 9.6 on
 _DEPTH = 4  # keys in a chain that is traced; InnoDB itself follows 15
+_ABSENT = {1049, 1146}  # ER_BAD_DB_ERROR, ER_NO_SUCH_TABLE
+_DENIED = {1044, 1142}  # ER_DBACCESS_DENIED_ERROR, ER_TABLEACCESS_DENIED_ERROR
 _NAME = r"`(?:[^`]|``)+`"
 _CONSTRAINT = re.compile(
     rf"FOREIGN KEY \((?P<own>.+?)\) REFERENCES (?:(?P<schema>{_NAME})\.)?(?P<table>{_NAME})"
@@ -123,44 +130,72 @@ class _Chain:
         ]
 
 
-def foreign_keys(connection: Connection, tables: Iterable[TableName]) -> list[ForeignKey]:
-    """Read the keys of these tables, and of their parents, whose actions the log hides; none where
-    the server logs them.
+@dataclass(frozen=True, slots=True)
+class ForeignKeys:
+    """The keys that change rows of certain tables, or of those above them, by themselves.
+
+    `denied`: tables whose definitions the account is not shown; `unseen`: these and those below,
+    whose rows may change by keys that nobody knows.
+    """
+
+    known: Sequence[ForeignKey] = ()
+    denied: frozenset[TableName] = frozenset()
+    unseen: frozenset[TableName] = frozenset()
+
+
+def foreign_keys(
+    connection: Connection, tables: Iterable[TableName], *, folds_names: bool = False
+) -> ForeignKeys:
+    """Read the keys of these tables, and of their parents, that act by themselves.
 
     By SHOW CREATE TABLE, for which SELECT is enough: MariaDB shows REFERENTIAL_CONSTRAINTS only to
     who may change a table.
     """
-    [version] = connection.query("SELECT VERSION()")
-    if _logs_actions(connection, str(version[0][0])):
-        return []
     found: list[ForeignKey] = []
     waiting = list(tables)
     seen = set(waiting)
+    denied: set[TableName] = set()
     while waiting:
-        ours = [key for key in _keys_of(connection, waiting.pop()) if _is_active(key)]
+        table = waiting.pop()
+        keys = _keys_of(connection, table, folds_names)
+        if keys is None:
+            denied.add(table)
+            continue
+        ours = [key for key in keys if _is_active(key)]
         found += ours
         further = {key.parent for key in ours} - seen
         seen |= further
         waiting += further
-    return found
+    unseen = set(denied)
+    while below := {key.child for key in found if key.parent in unseen} - unseen:
+        unseen |= below
+    return ForeignKeys(found, frozenset(denied), frozenset(unseen))
 
 
 def _is_active(key: ForeignKey) -> bool:
     return bool(_ACTIVE & {key.on_delete, key.on_update})
 
 
-def _keys_of(connection: Connection, table: TableName) -> list[ForeignKey]:
+def _keys_of(
+    connection: Connection, table: TableName, folds_names: bool
+) -> list[ForeignKey] | None:
+    """Read a table's keys; None where we may not."""
     try:
         [rows] = connection.query(f"SHOW CREATE TABLE {_spelled(*table)}")
-    except OperatorError as error:  # a parent that we may not see, or no table yet
+    except (OperatorError, ServerError, TransientError) as error:
+        code = code_of(error)
+        if code in _ABSENT:  # dropped, or not there yet: then the log will tell of it
+            return []
+        if code not in _DENIED:
+            raise
         log.warning("foreign_keys_unknown", table=str(table), error=str(error))
-        return []
+        return None
     return [
         ForeignKey(
-            table, _names(match["own"]),
+            table, _lowered(match["own"]),
             TableName(_names(match["schema"])[0] if match["schema"] else table.schema,
-                      _names(match["table"])[0]),
-            _names(match["referenced"]),
+                      _names(match["table"])[0]).folded(folds_names),
+            _lowered(match["referenced"]),
             match["delete"] or "RESTRICT", match["update"] or "RESTRICT",
         )
         for match in _CONSTRAINT.finditer(str(rows[0][1]))
@@ -171,18 +206,27 @@ def _names(listed: str) -> tuple[str, ...]:
     return tuple(name[1:-1].replace("``", "`") for name in re.findall(_NAME, listed))
 
 
-def _logs_actions(connection: Connection, version: str) -> bool:
-    number = re.match(r"(\d+)\.(\d+)", version)
-    if "MariaDB" in version or number is None:
-        return False
-    if (int(number[1]), int(number[2])) < _LOGGED_SINCE:
-        return False
-    [rows] = connection.query("SHOW GLOBAL VARIABLES LIKE 'innodb_native_foreign_keys'")
-    return not rows or str(rows[0][1]).upper() in {"OFF", "0"}
+def _lowered(listed: str) -> tuple[str, ...]:
+    return tuple(name.lower() for name in _names(listed))
 
 
-def hidden(keys: Iterable[ForeignKey], plan: Plan, default_schema: str) -> dict[TableName, Hidden]:
-    """Give the parents whose changes can alter documents behind the log's back."""
+def logs_actions(connection: Connection) -> bool:
+    """Tell whether the server now logs what foreign keys do, and hides nothing of it; what older
+    parts of its log hide, their events tell."""
+    [version] = connection.query("SELECT VERSION()")
+    if "MariaDB" in str(version[0][0]):
+        return False
+    [rows] = connection.query(f"SHOW GLOBAL VARIABLES LIKE '{_NATIVE_KEYS}'")
+    return bool(rows) and str(rows[0][1]).upper() in {"OFF", "0"}
+
+
+def hidden(
+    keys: Iterable[ForeignKey],
+    plan: Plan,
+    default_schema: str,
+    generated: Mapping[TableName, Generated] | None = None,
+) -> dict[TableName, Hidden]:
+    """Return the parents whose changes can alter documents behind the log's back."""
     known = list(keys)
     nodes: dict[TableName, list[Node]] = {}
     for node in plan.all_nodes():
@@ -192,8 +236,8 @@ def hidden(keys: Iterable[ForeignKey], plan: Plan, default_schema: str) -> dict[
     for parent in dict.fromkeys(key.parent for key in known):
         roots = tuple(node for node in nodes.get(parent, ()) if node.parent is None)
         ours = Hidden(
-            tuple(_traces(parent, "on_delete", roots, known, nodes)),
-            tuple(_traces(parent, "on_update", (), known, nodes)),
+            tuple(_traces(parent, "on_delete", roots, known, nodes, generated or {})),
+            tuple(_traces(parent, "on_update", (), known, nodes, generated or {})),
             tuple(links.get(parent, ())),
         )
         if ours.columns:
@@ -218,6 +262,7 @@ def _traces(
     roots: tuple[Node, ...],
     keys: Sequence[ForeignKey],
     nodes: Mapping[TableName, list[Node]],
+    generated: Mapping[TableName, Generated],
 ) -> Iterator[Trace]:
     """Follow the keys from a parent to the documents that its own row does not tell.
 
@@ -231,13 +276,16 @@ def _traces(
     while chains:
         chain = chains.pop(0)
         below = []
+        computed = generated.get(chain.last.child, {})
         for node in nodes.get(chain.last.child, ()):
-            hangs = {(own.name, other.name) for own, other in node.pairs}
+            joined = {(own.name.lower(), other.name.lower()) for own, other in node.pairs}
             pairs = set(zip(chain.last.columns, chain.last.referenced, strict=True))
-            if chain.deletes and node.parent in chain.covered and hangs == pairs:
+            if chain.deletes and node.parent in chain.covered and joined == pairs:
                 below.append(node)
-            elif _matters(chain.last, node.read):
+            elif _matters(chain.last, node.read | bases(computed, node.read)):
                 yield _trace(chain, node)
+            if _scatters(chain, bases(computed, (own for own, _ in joined))):
+                yield _end(chain)
         onward = chain.onward(keys, below)
         if len(chain.keys) < _DEPTH:
             chains += onward
@@ -248,7 +296,15 @@ def _traces(
 def _matters(key: ForeignKey, read: Collection[str]) -> bool:
     """Whether documents that read these columns depend on where a row hangs by the key: it is read
     there, or goes with its parent."""
-    return key.on_delete == "CASCADE" or not set(key.columns).isdisjoint(read)
+    names = {name.lower() for name in read}
+    return key.on_delete == "CASCADE" or not names.isdisjoint(key.columns)
+
+
+def _scatters(chain: _Chain, computed_from: Collection[str]) -> bool:
+    """Whether rows whose columns become NULL may then be joined to anything, by a column that is
+    computed from these: nobody can say to what, so all documents count."""
+    is_set = getattr(chain.last, chain.action) != "CASCADE"
+    return is_set and not set(chain.last.columns).isdisjoint(computed_from)
 
 
 def _trace(chain: _Chain, node: Node) -> Trace:
@@ -292,7 +348,7 @@ def with_parents(
         if key.child in read and _matters(key, read[key.child])
     ]
     parents = [
-        Watch(table, (*h.columns, *h.links), frozenset((*h.key_columns, *h.links)))
+        Watch(table, (*h.columns, *h.links), frozenset((*h.key_columns, *h.links)), is_read=False)
         for table, h in found.items()
     ]
     return [*watches, *children, *parents]

@@ -18,7 +18,7 @@ import structlog
 from sqlalchemy.engine import Engine
 
 from projector import metrics
-from projector.cascade import ForeignKey, foreign_keys, hidden, with_parents
+from projector.cascade import foreign_keys, hidden, logs_actions, with_parents
 from projector.database import Connection
 from projector.debt import REQUESTED
 from projector.errors import (
@@ -28,8 +28,9 @@ from projector.errors import (
     PositionLostError,
     TransientError,
 )
+from projector.generated import generated, with_bases
 from projector.health import Health, Resync, State
-from projector.lane import BUILDS, Lane
+from projector.lane import BUILDS, Knowledge, Lane
 from projector.logs import BatchLog
 from projector.model import RowsChange, TableChange, Transactions, Watch
 from projector.ports import Sink, Source
@@ -162,9 +163,9 @@ class Daemon:
         keeper.start()
         lanes: list[Lane] = []
         try:
-            keys = self._learn()
+            known = self._learn()
             for plan, sink in zip(self._parts.plans, self._parts.sinks, strict=True):
-                lanes.append(self._lane(plan, sink, keys))
+                lanes.append(self._lane(plan, sink, known))
             self._begin(lanes, resync)
             self._loop(lanes)
         finally:
@@ -173,28 +174,35 @@ class Daemon:
                 lane.close()
             keeper.join(self._settings.redis.timeout_s)
 
-    def _lane(self, plan: Plan, sink: Sink, keys: Sequence[ForeignKey]) -> Lane:
+    def _lane(self, plan: Plan, sink: Sink, known: Knowledge) -> Lane:
         return Lane(
-            plan, sink, self._parts.engine, self._settings, self._watches, keys,
+            plan, sink, self._parts.engine, self._settings, known,
             self._is_ending, self._parts.source.visible_end, self._parts.source.wake,
         )  # fmt: skip
 
-    def _learn(self) -> list[ForeignKey]:
-        """Read the foreign keys; watch the tables of the projections and hidden keys' parents."""
+    def _learn(self) -> Knowledge:
+        """Read foreign keys and generated columns; watch the tables of the projections, hidden
+        keys' parents, and what generated columns are computed from."""
         self._learned_at = self._parts.source.current()
         connection = Connection(self._parts.engine)
         try:
+            [[[folds]]] = connection.query("SELECT @@lower_case_table_names")
+            for plan in self._parts.plans:
+                plan.folds_names = int(folds) != 0
             tables = {w.table for p in self._parts.plans for w in p.watches(self._schema)}
-            keys = foreign_keys(connection, tables)
+            keys = foreign_keys(connection, tables, folds_names=int(folds) != 0)
+            parents = {key.parent for key in keys.known}
+            computed = generated(connection, sorted(tables | parents))
+            are_logged = logs_actions(connection)
         finally:
             connection.close()
-        wanted: list[Watch] = []
+        wanted = [Watch(t, (), frozenset(), is_read=False, keys_unseen=True) for t in keys.unseen]
         for plan in self._parts.plans:
-            found = hidden(keys, plan, self._schema)
-            wanted += with_parents(plan.watches(self._schema), found, keys)
-        self._watches = merged(wanted)
+            found = hidden(keys.known, plan, self._schema, computed)
+            wanted += with_parents(plan.watches(self._schema), found, keys.known)
+        self._watches = [with_bases(w, computed.get(w.table, {})) for w in merged(wanted)]
         self._is_redefined = False
-        return keys
+        return Knowledge(self._watches, keys.known, computed, are_logged)
 
     def _is_ending(self) -> bool:
         return self._stop.is_set() or self._fenced.is_set()
@@ -392,7 +400,13 @@ def merged(watches: Sequence[Watch]) -> list[Watch]:
     for watch in watches:
         known = by_table.get(watch.table, watch)
         columns = tuple(dict.fromkeys([*known.columns, *watch.columns]))
-        by_table[watch.table] = Watch(watch.table, columns, known.read | watch.read)
+        by_table[watch.table] = Watch(
+            watch.table,
+            columns,
+            known.read | watch.read,
+            is_read=known.is_read or watch.is_read,
+            keys_unseen=known.keys_unseen or watch.keys_unseen,
+        )
     return list(by_table.values())
 
 

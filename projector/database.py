@@ -160,6 +160,14 @@ def translated() -> Iterator[None]:
         raise TransientError("mysql", f"connection lost: {type(error).__name__}") from error
 
 
+def code_of(error: Exception) -> int:
+    """Return the server's number of what stands behind an error, 0 where it said nothing."""
+    origin = error if isinstance(error, pymysql.err.Error) else error.__cause__
+    if isinstance(origin, pymysql.err.Error) and origin.args and isinstance(origin.args[0], int):
+        return origin.args[0]
+    return 0
+
+
 def meaning(error: pymysql.err.Error) -> Exception:
     """Say what must be done about an error of the server or the driver."""
     code = error.args[0] if error.args and isinstance(error.args[0], int) else 0

@@ -11,6 +11,7 @@ from typing import Any
 from projector.database import Connection
 from projector.errors import OperatorError
 from projector.indexes import are_numbers, explained, native, quoted, role, spelled
+from projector.model import folded
 from projector.projection import Plan
 from projector.projection.keys import KeyCodec, among
 from projector.projection.routes import Route
@@ -51,7 +52,10 @@ def touched(plan: Plan, table: str, key: str, connection: Connection) -> list[di
     `key` is written like a document's id: the parts of a composite one are joined with `:`.
     Raises OperatorError for a table that the projection does not read, and a row that is not there.
     """
-    chosen = [r for r in plan.routes if table in {r.node.table.name, r.node.table.fullname}]
+    names = {r: {r.node.table.name, r.node.table.fullname} for r in plan.routes}
+    chosen = [r for r in plan.routes if table in names[r]] or [
+        r for r in plan.routes if folded(table) in map(folded, names[r])
+    ]
     if not chosen:
         read = ", ".join(sorted({r.node.table.fullname for r in plan.routes}))
         raise OperatorError(

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from projector import metrics
@@ -95,8 +95,20 @@ class Fetcher:
         with metrics.stage.labels("fetch").time():
             # The savepoint gives the metadata locks back: an ALTER TABLE would wait for them.
             results = snapshot.query_raw(*queries, "ROLLBACK TO SAVEPOINT hindsight")
+        return self._ids_of(traces, results[:-1], limit)
+
+    def arrived(
+        self, traces: Mapping[Trace, set[Values]], need: Need, limit: int
+    ) -> set[str] | None:
+        """Find the documents in which rows stand now; None as in `traced`."""
+        queries = [trace.query(values, limit + 1) for trace, values in traces.items()]
+        return self._ids_of(traces, self._snapshot(queries, need), limit)
+
+    def _ids_of(
+        self, traces: Iterable[Trace], results: Iterable[RawRows], limit: int
+    ) -> set[str] | None:
         ids: set[str] = set()
-        for trace, rows in zip(traces, results[:-1], strict=True):
+        for trace, rows in zip(traces, results, strict=True):
             if len(rows) > limit or (rows and trace.is_end):
                 return None
             ids.update(map(self._plan.to_id, () if trace.is_end else rows))

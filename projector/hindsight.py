@@ -34,7 +34,7 @@ _RENEW_S = 0.5  # while the log moves: the younger, the fewer documents have cha
 _IDLE_RENEW_S = 30.0
 _CATCH_UP_S = 10.0  # an open snapshot keeps the server from tidying up; no longer, when behind
 _TOUCHED_MAX = 20_000  # documents changed since it was opened
-_FOUND_MAX = 50_000  # documents of one kind of a cascade
+FOUND_MAX = 50_000  # documents of one kind of a cascade
 
 log = structlog.get_logger()
 
@@ -148,7 +148,7 @@ class Hindsight:
         try:
             wanted = {trace: set(values) for trace, values in traces.items()}
             _unite(wanted, view.moved)
-            found = self._fetcher.traced(view.connection, wanted, _FOUND_MAX)
+            found = self._fetcher.traced(view.connection, wanted, FOUND_MAX)
         except (TransientError, OperatorError, ServerError) as error:  # altered table, killed
             log.info("snapshot_lost", error=str(error))
             self.forget()

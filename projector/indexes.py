@@ -123,7 +123,8 @@ class _Catalog:
     """Columns that indexes begin with, and estimates of rows."""
 
     def __init__(self, plan: Plan, connection: Connection) -> None:
-        [[[schema]]] = connection.query("SELECT DATABASE()")
+        [[[schema, folds]]] = connection.query("SELECT DATABASE(), @@lower_case_table_names")
+        plan.folds_names = int(folds) != 0
         self._table = {node: plan.table_name(node, schema or "") for node in plan.all_nodes()}
         self._leading: dict[TableName, set[str]] = {}
         self._rows: dict[TableName, int] = {}

@@ -19,7 +19,7 @@ from projector.database import Connection, engine
 from projector.debt import ids_debt
 from projector.errors import OperatorError
 from projector.fetch import Fetched, Fetcher
-from projector.lane import Lane
+from projector.lane import Knowledge, Lane
 from projector.model import Watch
 from projector.position import Position
 from projector.projection import Plan
@@ -184,7 +184,7 @@ class Inquiry:
             raise OperatorError("there is no checkpoint that can be read", "Run a daemon.")
         watches: list[Watch] = self.plan.watches(self._settings.mysql.parsed_url.database or "")
         lane = Lane(
-            self.plan, self.sink, self._engine(), self._settings, watches, [], lambda: False,
+            self.plan, self.sink, self._engine(), self._settings, Knowledge(watches), lambda: False,
             lambda: checkpoint.position, lambda: None,
         )  # fmt: skip
         try:

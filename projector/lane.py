@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 
 import structlog
 from sqlalchemy.engine import Engine
@@ -21,6 +21,7 @@ from projector.database import Connection
 from projector.debt import ALL, REPAIR, REQUESTED, Debt, full, ids_debt
 from projector.errors import OperatorError
 from projector.fetch import Fetched, Fetcher
+from projector.generated import Generated
 from projector.hindsight import Hindsight
 from projector.model import Batch, Checkpoint, Reason, TableName, Watch
 from projector.pipeline import Known, Limits, Pipeline
@@ -40,6 +41,17 @@ BUILDS = frozenset({"initial_build", "position_lost", "hash_changed"})
 log = structlog.get_logger()
 
 
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What a term knows of the database beside the projections. `logs_actions`: the server's log
+    now shows what foreign keys do to rows (see `cascade`)."""
+
+    watches: Sequence[Watch]
+    keys: Sequence[ForeignKey] = ()
+    generated: Mapping[TableName, Generated] = field(default_factory=dict)
+    logs_actions: bool = True
+
+
 class Lane:
     """A projection in work. Raises what sink and fetcher raise."""
 
@@ -49,8 +61,7 @@ class Lane:
         sink: Sink,
         engine: Engine,
         settings: Settings,
-        watches: Sequence[Watch],
-        keys: Sequence[ForeignKey],
+        known: Knowledge,
         is_stopping: Callable[[], bool],
         log_end: Callable[[], Position],
         wake: Callable[[], None],
@@ -59,8 +70,7 @@ class Lane:
         self.sink = sink
         self._engine = engine
         self._settings = settings
-        self._watches = watches
-        self._foreign_keys = keys
+        self._known = known
         self._is_stopping = is_stopping
         self._log_end = log_end
         self._wake = wake
@@ -96,12 +106,15 @@ class Lane:
             checkpoint, debts, set(self.sink.quarantined()), is_tampered=not checkpoint.is_intact
         )
         metrics.quarantined.set(len(known.quarantine))
-        cascades = hidden(self._foreign_keys, self.plan, self._schema)
-        router = Router(self.plan, self._schema, self._watches, cascades)
+        learned = self._known
+        cascades = hidden(learned.keys, self.plan, self._schema, learned.generated)
+        router = Router(
+            self.plan, self._schema, learned.watches, cascades, notes_moved=not learned.logs_actions
+        )
         limits = Limits(self._settings.batch_max_documents, self._settings.fanout_max_documents)
         fetcher = self._fetcher(barrier)
         hindsight = None
-        if cascades:
+        if cascades and not learned.logs_actions:
             hindsight = Hindsight(
                 fetcher, lambda: Connection(self._engine), self._log_end, self._executor
             )
@@ -283,7 +296,7 @@ class Lane:
         return fetcher
 
     def _keys(self) -> dict[TableName, tuple[tuple[int, str], ...]]:
-        place = {w.table: {c: i for i, c in enumerate(w.columns)} for w in self._watches}
+        place = {w.table: {c: i for i, c in enumerate(w.columns)} for w in self._known.watches}
         return {
             self.plan.table_name(node, self._schema): tuple(
                 (place[self.plan.table_name(node, self._schema)][c.name], c.name) for c in node.key

@@ -15,13 +15,25 @@ from projector.position import Position
 
 
 class TableName(NamedTuple):
-    """A table of the server, as the server spells it."""
+    """A table of the server, as the server compares it: `folded` where it ignores case."""
 
     schema: str
     name: str
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
+
+    def folded(self, folds: bool) -> TableName:
+        """Return the one spelling of a table on a server whose names ignore case
+        (lower_case_table_names is not 0), else the name as it is."""
+        return TableName(folded(self.schema), folded(self.name)) if folds else self
+
+
+def folded(name: str) -> str:
+    """Return a name in lower case, letter by letter as servers do it: as long as before."""
+    if name.isascii():
+        return name.lower()
+    return "".join(letter.lower()[0] for letter in name)
 
 
 class Missing(Enum):
@@ -51,7 +63,8 @@ class RowsChange(NamedTuple):
 
     `before` is empty for inserts, `after` for deletes; for updates both have the same length and
     the same order. `row_count` is the number of rows changed, also of those left out because none
-    of the columns that documents read has changed.
+    of the columns that documents read has changed. `hides`: what foreign keys did to other rows in
+    consequence is not in the log; otherwise it is, or they did nothing.
     """
 
     table: TableName
@@ -59,13 +72,14 @@ class RowsChange(NamedTuple):
     before: Sequence[Row]
     after: Sequence[Row]
     row_count: int
+    hides: bool = True
 
 
 class TableChange(NamedTuple):
     """Rows of a table changed in a way that the log does not spell out, `reason` says how.
 
     `reason` is one of `truncate`, `drop`, `rename`, `statement`, `undecodable`, `alter`,
-    `prepared`. With `table` None any watched table may have changed.
+    `prepared`, `cascade`. With `table` None any watched table may have changed.
     """
 
     table: TableName | None
@@ -79,13 +93,21 @@ Change = RowsChange | TableChange
 class Watch:
     """What a source reports of a table.
 
-    `columns` are decoded into each `Row`. An update that leaves all columns of `read` as they were
-    may be left out of the rows (but is counted).
+    `columns` are decoded into each `Row`, digests of `bases` follow them there: to tell whether
+    columns have changed that the log may leave out, being generated from these. An update that
+    leaves all columns of `read` as they were may be left out of the rows (but is counted).
+
+    `is_read`: documents read the table; otherwise only what its deletes and updates do to other
+    tables matters. `keys_unseen`: the account is not shown by which foreign keys the rows of this
+    table change without a row in the log.
     """
 
     table: TableName
     columns: tuple[str, ...]
     read: frozenset[str]
+    bases: tuple[str, ...] = ()
+    is_read: bool = True
+    keys_unseen: bool = False
 
 
 @dataclass(frozen=True, slots=True)

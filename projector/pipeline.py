@@ -14,12 +14,15 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
 from itertools import islice
 
+import structlog
+
 from projector import metrics
 from projector.barrier import Need
+from projector.database import ServerError
 from projector.debt import ALL, REQUESTED, Debt, full, ids_debt, route_debt
-from projector.errors import DocumentRefusedError
+from projector.errors import DocumentRefusedError, OperatorError
 from projector.fetch import Fetched, Fetcher
-from projector.hindsight import Hindsight
+from projector.hindsight import FOUND_MAX, Hindsight
 from projector.model import Applied, Batch, Checkpoint, Reason, Transactions
 from projector.ports import Sink
 from projector.position import Position
@@ -32,6 +35,8 @@ _AHEAD = 2  # slices of a step that are read while one is written
 _ROUTES_MAX = 16  # look-ups put off; more are worked off as one walk over everything
 
 ReadAhead = Callable[[Sequence[str], Need], Future[Fetched]]
+
+log = structlog.get_logger()
 
 
 @dataclass(slots=True)
@@ -94,8 +99,8 @@ class Pipeline:
         if not affected:
             self._pass(transactions)
             return
-        owed = self._trace(affected)
         need = Need(transactions.barrier, transactions.changes)
+        owed = self._trace(affected, need)
         found = self._fetcher.look_up(affected.look_ups, need, self._limits.fanout_documents)
         debts = self._owed(affected, found.deferred, owed)
         ids = sorted(affected.ids | found.ids)
@@ -205,21 +210,33 @@ class Pipeline:
         if time.monotonic() - self._written_at >= _CHECKPOINT_EVERY_S:
             self.flush()
 
-    def _trace(self, affected: Affected) -> dict[str, Debt]:
-        """Find what cascades did behind the log's back; give what is owed for it. Owes a walk over
-        everything where nobody can say."""
+    def _trace(self, affected: Affected, need: Need) -> dict[str, Debt]:
+        """Find what cascades did behind the log's back; return what is owed for it. Owes a walk
+        over everything where nobody can say."""
         if not affected.traces:
             return {}
         hung = self.hindsight.find(affected.traces) if self.hindsight is not None else None
-        if hung is None:
+        arrived = self._arrived(affected, need) if hung is not None else None
+        if hung is None or arrived is None:
             affected.repairs.add("cascade")
             return {}
         debts = dict(route_debt(name, values) for name, values in hung.deferred)
-        if len(hung.ids) <= self._limits.fanout_documents:
-            affected.ids |= hung.ids
+        ids = hung.ids | arrived
+        if len(ids) <= self._limits.fanout_documents:
+            affected.ids |= ids
         else:
-            debts |= [ids_debt(hung.ids, "cascade")]
+            debts |= [ids_debt(ids, "cascade")]
         return debts
+
+    def _arrived(self, affected: Affected, need: Need) -> set[str] | None:
+        """Find the documents that rows came into by a hidden update; None where nobody can say."""
+        if not affected.arrived:
+            return set()
+        try:
+            return self._fetcher.arrived(affected.arrived, need, FOUND_MAX)
+        except (OperatorError, ServerError) as error:  # a parent between that may not be read
+            log.info("cascade_unread", error=str(error))
+            return None
 
     def _owed(
         self,

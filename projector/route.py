@@ -23,13 +23,15 @@ Values = tuple[Any, ...]
 class Affected:
     """What changes touch: `ids`, `look_ups` to make (values by name), `traces` to follow (values by
     trace), `repairs` (reasons). `moved` touches nothing yet: traces of rows that hang elsewhere
-    now, to follow once something goes that they may hang on."""
+    now, to follow once something is deleted that they may refer to. `arrived`: traces with the
+    values that rows have now, to follow in the database as it is."""
 
     ids: set[str] = field(default_factory=set)
     look_ups: dict[str, set[Values]] = field(default_factory=dict)
     traces: dict[Trace, set[Values]] = field(default_factory=dict)
     repairs: set[str] = field(default_factory=set)
     moved: dict[Trace, set[Values]] = field(default_factory=dict)
+    arrived: dict[Trace, set[Values]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
         return bool(self.ids or self.look_ups or self.traces or self.repairs)
@@ -37,10 +39,11 @@ class Affected:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A route with the places of its columns in a row."""
+    """A route with the places of its columns in a row. `bases`: of what they are generated from."""
 
     values: Callable[[Row], Values]
     key: Callable[[Row], Values]
+    bases: Callable[[Row], Values]
     look_up: LookUp | None
     by_key: LookUp | None
 
@@ -54,15 +57,19 @@ class Router:
         default_schema: str,
         watches: Sequence[Watch],
         hidden: Mapping[TableName, Hidden] | None = None,
+        *,
+        notes_moved: bool = True,
     ) -> None:
         self._hidden = hidden or {}
+        self._notes_moved = notes_moved  # for snapshots, where any are kept
+        self._bases = {watch.table: _bases_of(watch) for watch in watches}
         self._columns = {watch.table: watch.columns for watch in watches}
         self._to_id = plan.codec.to_id
         watch_by_table = {watch.table: watch for watch in watches}
         self._steps: dict[TableName, list[_Step]] = {}
         for route in plan.routes:
             table = plan.table_name(route.node, default_schema)
-            step = _step(route, watch_by_table[table].columns)
+            step = _step(route, watch_by_table[table])
             self._steps.setdefault(table, []).append(step)
 
     @property
@@ -78,7 +85,7 @@ class Router:
                 case RowsChange():
                     for step in self._steps.get(change.table, ()):
                         self._rows(step, change, affected)
-                    if change.table in self._hidden:
+                    if change.table in self._hidden and (change.hides or self._notes_moved):
                         self._cascade(self._hidden[change.table], change, affected)
                 case TableChange():
                     if change.table is None or change.table in self._steps.keys() | self._hidden:
@@ -90,17 +97,29 @@ class Router:
     def _cascade(self, hidden: Hidden, change: RowsChange, affected: Affected) -> None:
         """Trace what a change of a parent did to other rows without a word in the log."""
         place = {name: index for index, name in enumerate(self._columns[change.table])}
-        if change.kind is Kind.DELETE:
-            _follow(hidden.on_delete, change.before, place, affected.traces, affected.repairs)
+        repairs = affected.repairs
+        if change.kind is Kind.DELETE and change.hides:
+            _follow(hidden.on_delete, change.before, place, affected.traces, repairs)
         elif change.kind is Kind.UPDATE:
             keys = [place[name] for name in hidden.key_columns]
             links = [place[name] for name in hidden.links]
             both = hidden.on_delete + hidden.on_update
             for before, after in zip(change.before, change.after, strict=True):
-                if _differ(before, after, keys):
-                    _follow(hidden.on_update, [before], place, affected.traces, affected.repairs)
-                if _differ(before, after, keys + links):
-                    _follow(both, [before], place, affected.moved, affected.repairs)
+                if self._are_unknown(change.table, before, after, keys + links):
+                    repairs.add("cascade")
+                if change.hides and _differ(before, after, keys):
+                    _follow(hidden.on_update, [before], place, affected.traces, repairs)
+                    now = _merged(before, after)
+                    _follow(hidden.on_update, [now], place, affected.arrived, repairs)
+                if self._notes_moved and _differ(before, after, keys + links):
+                    _follow(both, [before], place, affected.moved, repairs)
+
+    def _are_unknown(
+        self, table: TableName, before: Row, after: Row, places: Iterable[int]
+    ) -> bool:
+        """Whether columns that the log leaves out may have been generated anew."""
+        bases = self._bases[table]
+        return any(after[i] is MISSING for i in places) and _may_differ(bases, before, after)
 
     def _rows(self, step: _Step, change: RowsChange, affected: Affected) -> None:
         first = [*change.before[:1], *change.after[:1]]
@@ -129,9 +148,15 @@ class Router:
         for before, after in pairs:
             old, new = step.values(before), step.values(after)
             is_gone = change.kind is Kind.DELETE
-            if MISSING not in old:
+            is_generated_anew = MISSING in new and _may_differ(step.bases, before, after)
+            if MISSING not in old and not is_generated_anew:
                 self._found(step, {old, _merged(old, new)}, affected)
-            elif step.by_key is None or is_gone or any(n is not MISSING for n in new):
+            elif (
+                step.by_key is None
+                or is_gone
+                or is_generated_anew
+                or any(n is not MISSING for n in new)
+            ):
                 # What the column held before is in no image and no longer in the table.
                 self._incomplete(step, change, new, affected)
             else:
@@ -178,11 +203,23 @@ def _merged(old: Values, new: Values) -> Values:
     return tuple(o if n is MISSING else n for o, n in zip(old, new, strict=True))
 
 
-def _step(route: Route, columns: Sequence[str]) -> _Step:
-    place = {name: index for index, name in enumerate(columns)}
+def _may_differ(bases: Callable[[Row], Values], before: Row, after: Row) -> bool:
+    """Whether one of these may have changed: what the image after lacks has not."""
+    pairs = zip(bases(before), bases(after), strict=True)
+    return any(new is not MISSING and new != old for old, new in pairs)
+
+
+def _bases_of(watch: Watch) -> Callable[[Row], Values]:
+    first = len(watch.columns)
+    return _picker(range(first, first + len(watch.bases)))
+
+
+def _step(route: Route, watch: Watch) -> _Step:
+    place = {name: index for index, name in enumerate(watch.columns)}
     return _Step(
         values=_picker([place[name] for name in route.columns]),
         key=_picker([place[name] for name in route.key_columns]),
+        bases=_bases_of(watch),
         look_up=route.look_up,
         by_key=route.by_key,
     )

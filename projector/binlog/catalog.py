@@ -25,11 +25,13 @@ _SHOWS_KEYS: Final = "show_gipk_in_create_table_and_information_schema"
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES: Final = {"n": "\n", "r": "\r", "0": "\0", "t": "\t", "Z": "\x1a"}
 _COLUMNS: Final = (
-    "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, CHARACTER_SET_NAME, DATETIME_PRECISION,"
-    " COALESCE(GENERATION_EXPRESSION = 'ROW END', 0)"
+    "SELECT ORDINAL_POSITION, COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, CHARACTER_SET_NAME,"
+    " DATETIME_PRECISION, COALESCE(GENERATION_EXPRESSION = 'ROW END', 0)"
     " FROM information_schema.COLUMNS"
     " WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s ORDER BY ORDINAL_POSITION"
 )
+# With these in every schema, information_schema shows all that _INDIRECT asks for.
+_ALL_SEEING: Final = {"SELECT", "UPDATE", "TRIGGER", "SHOW VIEW", "EXECUTE"}
 # Names through which a statement can change tables that it does not name.
 _INDIRECT: Final = (
     "SELECT TABLE_NAME FROM information_schema.VIEWS"
@@ -50,22 +52,28 @@ class Catalog:
     def __init__(self, settings: Mysql) -> None:
         self._settings = settings
         self._connection: pymysql.Connection[Any] | None = None
-        self._columns: dict[TableName, tuple[ColumnInfo, ...]] = {}
+        self._columns: dict[TableName, tuple[ColumnInfo | None, ...]] = {}
         self._known_at: dict[TableName, tuple[int, int]] = {}
         self._begun_at = (0, 0)
+        self._sees_all = False
         self._indirect: frozenset[str] | None = None
+        self._indirect_at = (0, 0)
         self._clock_read_at = 0.0
         self.clock_offset_s = 0.0
 
     def begin(self) -> None:
         """Note where the log ends: readers before this one may have known what it says by then."""
         self._begun_at = self._log_end()
+        self._sees_all = _sees_all([str(row[0]) for row in self._ask("SHOW GRANTS")])
+        if self._sees_all:
+            self._learn_indirect()
 
-    def columns(self, table: TableName) -> tuple[ColumnInfo, ...]:
-        """Give a table's columns in the order of their ordinals; none where there is no table."""
+    def columns(self, table: TableName) -> tuple[ColumnInfo | None, ...]:
+        """Return a table's columns by their places, None for one that the account may not see;
+        none at all where there is no table."""
         known = self._columns.get(table)
         if known is None:
-            known = tuple(_column(row) for row in self._ask(_COLUMNS, table.schema, table.name))
+            known = _placed(self._ask(_COLUMNS, table.schema, table.name))
             # Asked after the columns: whatever they show was logged before this place.
             self._columns[table], self._known_at[table] = known, self._log_end()
         return known
@@ -83,11 +91,24 @@ class Catalog:
         """Ask for views, triggers, routines and cascades again when next needed."""
         self._indirect = None
 
-    def indirect(self, names: Collection[str]) -> bool:
-        """Say whether one of these names, in lower case, can change a table that is not named."""
-        if self._indirect is None:
-            self._indirect = frozenset(str(row[0]).lower() for row in self._ask(_INDIRECT))
-        return not self._indirect.isdisjoint(names)
+    def may_act_unnamed(self, names: Collection[str], place: tuple[int, int]) -> bool:
+        """Tell whether a statement with these names, in lower case, which ends at a place of the
+        log (the file's number, the offset), may have changed a table that it does not name.
+
+        It may, unless the account is shown all triggers, views, routines and keys, and those of
+        before that place are known: the ones of today tell nothing of yesterday's log.
+        """
+        if not self._sees_all:
+            return True
+        known = self._indirect if self._indirect is not None else self._learn_indirect()
+        return place < self._indirect_at or not known.isdisjoint(names)
+
+    def _learn_indirect(self) -> frozenset[str]:
+        """Read what acts unnamed; holds from the place on where the log ends afterwards: what is
+        defined between the two, the log tells when the stream comes to it."""
+        known = frozenset(str(row[0]).lower() for row in self._ask(_INDIRECT))
+        self._indirect, self._indirect_at = known, self._log_end()
+        return known
 
     def read_clock(self, *, now: bool = False) -> None:
         """Measure the server's clock against ours, at most once a minute."""
@@ -124,6 +145,23 @@ class Catalog:
             if ask(self._connection, f"SHOW VARIABLES LIKE '{_SHOWS_KEYS}'"):
                 ask(self._connection, f"SET SESSION {_SHOWS_KEYS} = ON")
         return self._connection
+
+
+def _sees_all(grants: Sequence[str]) -> bool:
+    """Tell whether SHOW GRANTS says that nothing is kept from the account, in any schema."""
+    held: set[str] = set()
+    for grant in grants:
+        if grant.startswith("REVOKE"):
+            return False
+        if found := re.match(r"GRANT (.+?) ON \*\.\* TO ", grant, re.DOTALL):
+            held |= set(found[1].split(", "))
+    return "ALL PRIVILEGES" in held or held >= _ALL_SEEING
+
+
+def _placed(rows: Rows) -> tuple[ColumnInfo | None, ...]:
+    """Put each column in its own place: the log numbers those too that the account may not see."""
+    infos = {int(row[0]): _column(row[1:]) for row in rows}
+    return tuple(infos.get(place) for place in range(1, max(infos, default=0) + 1))
 
 
 def _column(row: Sequence[Any]) -> ColumnInfo:

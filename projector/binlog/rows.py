@@ -44,9 +44,9 @@ _OLD_TEMPORAL = {
 
 
 class RowsDecoder:
-    """Rows of one table map. `columns` are wanted, in that order; an update that changes none of
-    `compared` is left out. Raises LookupError when a wanted column is of a type that cannot be a
-    key."""
+    """Rows of one table map. `columns` are wanted, in that order, and behind them digests of
+    `digested`; an update that changes none of `compared` is left out. Raises LookupError when a
+    wanted column is of a type that cannot be a key."""
 
     def __init__(
         self,
@@ -54,9 +54,11 @@ class RowsDecoder:
         columns: Sequence[int],
         infos: Sequence[ColumnInfo | None],
         compared: Sequence[int] | None = None,
+        digested: Sequence[int] = (),
     ) -> None:
         self._map = table_map
         self._columns = tuple(columns)
+        self._digested = tuple(digested)
         self._infos = tuple(infos)
         count = len(table_map.types)
         is_partial_read = compared is not None and len(set(compared)) < count
@@ -187,6 +189,7 @@ class RowsDecoder:
             # MariaDB 11 leaves generated columns out: nobody can tell that they are as before.
             raws = ["p"]  # differs with each image
         names = [f"v{i}" if i in held else "MISSING" for i in self._columns]
+        names += [f"d{i}" if i in held else "MISSING" for i in self._digested]
         row = f"({', '.join(names)},)" if names else "()"
         raw = f"({', '.join(raws)},)" if len(raws) > 1 else "".join(raws) or "None"
         lines.append(f" return p, {row}, {raw}")
@@ -198,28 +201,32 @@ class RowsDecoder:
         self, lines: list[str], scope: dict[str, Any], column: int, bit: int, fixed: int
     ) -> int:
         """Write the lines for one column; give the fixed bytes not yet stepped over."""
-        is_wanted, nullable = column in self._columns, self._map.nullable[column]
-        size = self._fixed_size(column)
-        if size is not None and not (is_wanted or nullable):
+        nullable, size = self._map.nullable[column], self._fixed_size(column)
+        end = "e" if size is None else f"p+{size}"
+        taken = {}
+        if column in self._columns:
+            taken[f"v{column}"] = self._value(scope, column, end)
+        if column in self._digested:
+            taken[f"d{column}"] = f"hash(b[p:{end}])"
+        if size is not None and not (taken or nullable):
             return fixed + size
         if fixed:
             lines.append(f" p += {fixed}")
         pad = " "
         if nullable:
-            if is_wanted:
-                lines.append(f" v{column} = None")
+            lines += [f" {name} = None" for name in taken]
             lines.append(f" if not n & {1 << bit}:")
             pad = "  "
         if size is None:
             prefix, length = _length(self._map.types[column], self._map.metadata[column])
-            if not is_wanted:
+            if not taken:
                 lines.append(f"{pad}p += {prefix} + {length}")
                 return 0
             lines.append(f"{pad}e = p + {prefix} + {length}; p += {prefix}")
-            lines.append(f"{pad}v{column} = {self._value(scope, column, 'e')}; p = e")
+            lines += [f"{pad}{name} = {value}" for name, value in taken.items()]
+            lines.append(f"{pad}p = e")
             return 0
-        if is_wanted:
-            lines.append(f"{pad}v{column} = {self._value(scope, column, f'p+{size}')}")
+        lines += [f"{pad}{name} = {value}" for name, value in taken.items()]
         if nullable:
             lines.append(f"{pad}p += {size}")
             return 0
@@ -227,7 +234,9 @@ class RowsDecoder:
 
     def _fixed_size(self, column: int) -> int | None:
         code, info = self._map.types[column], self._infos[column]
-        if code in _OLD_TEMPORAL and info is not None:
+        if code in _OLD_TEMPORAL:
+            if info is None:  # the log does not say how long it is
+                raise LookupError("a column of an old temporal type that the catalog does not show")
             return _OLD_TEMPORAL[Type(code)][info.fraction]
         return fixed_size(code, self._map.metadata[column])
 

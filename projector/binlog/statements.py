@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final, NamedTuple
 
-from projector.model import TableName
+from projector.model import TableName, folded
 
 
 class Effect(NamedTuple):
@@ -26,25 +27,28 @@ class Effect(NamedTuple):
     moves_columns: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Watched:
     """The names that matter. `read`: the columns that documents read, by table.
 
-    `indirect` tells of a lower-case name whether it is a view, a routine or a table with triggers
-    or cascades: something through which a statement can change a watched table unnamed.
+    `indirect` tells of lower-case names whether one may be a view, a routine or a table with
+    triggers or cascades: something through which a statement can change a watched table unnamed.
+    True for no name at all where nobody knows.
     """
 
     read: dict[TableName, frozenset[str]]
     folds_names: bool
     indirect: Callable[[Collection[str]], bool]
 
+    @cached_property
+    def by_name(self) -> dict[TableName, TableName]:
+        """The watched tables by the names that they are found by."""
+        return {table.folded(self.folds_names): table for table in self.read}
+
     def find(self, schema: str, name: str) -> TableName | None:
-        """Give the watched table of this name, in the server's view of upper and lower case."""
-        if not self.folds_names:
-            table = TableName(schema, name)
-            return table if table in self.read else None
-        wanted = (schema.lower(), name.lower())
-        return next((t for t in self.read if (t.schema.lower(), t.name.lower()) == wanted), None)
+        """Return the watched table of this name, in the server's view of upper and lower case."""
+        wanted = TableName(schema, name).folded(self.folds_names)
+        return self.by_name.get(wanted)
 
 
 # What is in /*! */ is code to some server: only the marks are left out, the words are kept.
@@ -59,6 +63,9 @@ _TOKENS: Final = (
     re.compile(_TOKEN.format("", ""), re.DOTALL),  # NO_BACKSLASH_ESCAPES
 )
 _DEFINES: Final = re.compile(rb"\b(?:CREATE|ALTER|DROP|RENAME)\b", re.IGNORECASE)
+_CHANGES_ROWS: Final = re.compile(
+    rb"\s*(?:INSERT|REPLACE|UPDATE|DELETE|LOAD|CALL|SELECT|DO)\b", re.IGNORECASE
+)
 _HARMLESS: Final = frozenset(
     "BEGIN COMMIT ROLLBACK SAVEPOINT RELEASE SET GRANT REVOKE FLUSH ANALYZE CHECK OPTIMIZE XA START"
     " INSTALL UNINSTALL RESET PURGE KILL SHOW USE LOCK UNLOCK CHANGE STOP BINLOG HELP EXPLAIN"
@@ -89,7 +96,9 @@ class _Token(NamedTuple):
 
 
 def effects(text: bytes, schema: str, watched: Watched) -> list[Effect]:
-    """Say what a statement did to watched tables beside the rows that the log spells out."""
+    """Return what a statement did to watched tables beside the rows that the log spells out."""
+    if _CHANGES_ROWS.match(text) and watched.indirect(()):
+        return [Effect(None, "statement")]  # whatever it names: spare the reading of a long text
     found: dict[Effect, None] = {}
     try:
         sql = text.decode("utf-8")
@@ -215,9 +224,9 @@ class _Statement:
         """Only the new table itself counts: the others are read."""
         name = self._name_behind_exists(at)
         table = self._table_at(name) if name < len(self._tokens) else None
-        if table is None:
-            return []
         words = {token.word for token in self._tokens[name + 1 :]}
+        if table is None:
+            return self._unnamed() if "SELECT" in words else []
         if self._word(1) == "OR":
             return [Effect(table, "drop", True)]
         if "REFERENCES" in words:
@@ -244,16 +253,18 @@ class _Statement:
     def _changes_of_rows(self) -> list[Effect]:
         """INSERT, UPDATE, LOAD DATA, CALL ... logged as a statement, or a word never seen."""
         found = [Effect(t, "statement") for t in self._named()]
-        if not found and self._watched.indirect({t.name.lower() for t in self._tokens if t.name}):
-            found = [Effect(None, "statement")]
-        return found
+        return [*found, *self._unnamed()]
+
+    def _unnamed(self) -> list[Effect]:
+        names = {t.name.lower() for t in self._tokens if t.name}
+        return [Effect(None, "statement")] if self._watched.indirect(names) else []
 
     def _whole_schema(self, at: int) -> list[Effect]:
         name = self._tokens[self._name_behind_exists(at)].name if at < len(self._tokens) else ""
         return [
             Effect(t, "drop", True)
             for t in self._watched.read
-            if t.schema == name or t.schema.lower() == name.lower()
+            if t.schema == name or folded(t.schema) == folded(name)
         ]
 
     def _named(self, first: int = 1) -> list[TableName]:

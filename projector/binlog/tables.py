@@ -1,7 +1,8 @@
 """From a table map to the decoder of its rows, once for each different map.
 
 Never decodes by guess: columns are found by the names in the log; where it has none, by the
-catalog's ordinals, and only if every column that both know has a type that fits.
+catalog's ordinals, and only if every column that both know has a type that fits. What the account
+may not see keeps its place.
 """
 
 from __future__ import annotations
@@ -23,11 +24,13 @@ class WatchedTable(NamedTuple):
 
     table: TableName
     decoder: RowsDecoder | None
+    watch: Watch
 
 
 @dataclass(frozen=True, slots=True)
 class _Found:
     columns: tuple[int, ...]
+    bases: tuple[int, ...]
     compared: tuple[int, ...]
     infos: Sequence[ColumnInfo | None]
 
@@ -37,7 +40,7 @@ class Tables:
 
     def __init__(self, watches: Sequence[Watch], catalog: Catalog, *, folds_names: bool) -> None:
         self._folds = folds_names
-        self._watch_by_name = {self._key(*watch.table): watch for watch in watches}
+        self._watch_by_name = {watch.table.folded(folds_names): watch for watch in watches}
         self._catalog = catalog
         self._known: dict[bytes, WatchedTable | None] = {}
         self.lookup = self._known.get
@@ -47,7 +50,8 @@ class Tables:
         if len(self._known) >= _CACHE_LIMIT:
             self._known.clear()
         table_map = TableMap.parse(body)
-        watch = self._watch_by_name.get(self._key(table_map.schema, table_map.name))
+        name = TableName(table_map.schema, table_map.name)
+        watch = self._watch_by_name.get(name.folded(self._folds))
         known = None if watch is None else self._watched(watch, table_map)
         self._known[body] = known
         return known
@@ -61,36 +65,37 @@ class Tables:
         self._catalog.forget(table)
         self._known.clear()
 
-    def _key(self, schema: str, name: str) -> tuple[str, str]:
-        return (schema.lower(), name.lower()) if self._folds else (schema, name)
-
     def _watched(self, watch: Watch, table_map: TableMap) -> WatchedTable:
         found = self._find(watch, table_map)
         if found is None:
-            return WatchedTable(watch.table, None)
+            return WatchedTable(watch.table, None, watch)
         try:
-            decoder = RowsDecoder(table_map, found.columns, found.infos, found.compared)
+            decoder = RowsDecoder(
+                table_map, found.columns, found.infos, found.compared, found.bases
+            )
         except LookupError:  # a key of a type that cannot be read from the log
-            return WatchedTable(watch.table, None)
-        return WatchedTable(watch.table, decoder)
+            return WatchedTable(watch.table, None, watch)
+        return WatchedTable(watch.table, decoder, watch)
 
     def _find(self, watch: Watch, table_map: TableMap) -> _Found | None:
         names: Sequence[str] = table_map.column_names or ()
         known = self._catalog.columns(watch.table)
-        by_name = {info.name.lower(): info for info in known}
+        by_name = {info.name.lower(): info for info in known if info is not None}
         infos: Sequence[ColumnInfo | None] = [by_name.get(name.lower()) for name in names]
         if not names:
-            common = list(zip(known, table_map.types, table_map.metadata, strict=False))
-            if not all(agrees(info, code, metadata) for info, code, metadata in common):
+            # Longer than the catalog: what no account sees stands behind everything else.
+            infos = [*known, *[None] * len(table_map.types)][: len(table_map.types)]
+            logged = zip(infos, table_map.types, table_map.metadata, strict=True)
+            if not all(i is None or agrees(i, code, metadata) for i, code, metadata in logged):
                 return None
-            names = [info.name for info, _, _ in common]
-            infos = [*known[: len(common)], *[None] * (len(table_map.types) - len(common))]
-        ordinals = {name.lower(): i for i, name in enumerate(names)}
+            names = ["" if info is None else info.name for info in infos]
+        ordinals = {name.lower(): i for i, name in enumerate(names) if name}
         try:
             columns = tuple(ordinals[name.lower()] for name in watch.columns)
+            bases = tuple(ordinals[name.lower()] for name in watch.bases)
             read = {ordinals[name.lower()] for name in watch.read}
         except KeyError:
             return None
         # Of a system-versioned table's columns the catalog may hide those that end a row.
         ends = {i for i, info in enumerate(infos) if info is None or info.ends_row}
-        return _Found(columns, tuple(sorted(read | ends)), infos)
+        return _Found(columns, bases, tuple(sorted(read | ends)), infos)

@@ -7,7 +7,7 @@ What has no end when another begins was never committed (a server that crashed) 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from struct import Struct
 from typing import Final, NamedTuple
 from zlib import crc32
@@ -21,8 +21,14 @@ from projector.binlog.statements import Watched, defines, effects, opens_transac
 from projector.binlog.tables import Tables, WatchedTable
 from projector.errors import UndecodableLogError
 from projector.model import Change, Kind, RowsChange, TableChange, TableName, Transactions, Watch
+from projector.position import Flavour, file_number
 
 ROWS_AT_ONCE: Final = 2000  # row changes in one Transactions, if transactions can be cut so
+# Flags of row events (rows_event.h): foreign_key_checks=0, so that no key acts; and what keys do is
+# carried out by SQL and logged (MySQL 9.6). They stand behind the event's header and table id.
+_ENDS_STATEMENT: Final = 1
+_WITHOUT_KEYS: Final = 2
+_BY_SQL: Final = 16
 _DUMMY_TABLE: Final = b"\xff\xff\xff\x00\x00\x00"  # ends a statement without rows
 _WRONG_CHECKSUM: Final = "an event's checksum is wrong"
 _checksum_at = Struct("<I").unpack_from
@@ -48,8 +54,13 @@ class Assembler:
         self.has_begun = False  # a format description has come
         self._progress, self._catalog, self._emit = progress, catalog, emit
         self._tables = Tables(watches, catalog, folds_names=folds_names)
+        self._is_mariadb = progress.flavour is Flavour.MARIADB
+        self._shown = _WITHOUT_KEYS if self._is_mariadb else _WITHOUT_KEYS | _BY_SQL
+        self._unseen = {w.table: None for w in watches if w.is_read and w.keys_unseen}
+        self._acted_on: dict[TableName, None] = {}
         read = {watch.table: watch.read for watch in watches}
-        self._watched = Watched(read, folds_names, catalog.indirect)
+        self._watched = Watched(read, folds_names, self._may_act_unnamed)
+        self._place = (0, 0)  # of the statement that is being understood
         self._table_by_id: dict[bytes, WatchedTable | None] = {_DUMMY_TABLE: None}
         # Whole transactions not yet emitted, then the changes of the open one from `_tail` on.
         self._changes: list[Change] = []
@@ -78,7 +89,7 @@ class Assembler:
         for event in Event:
             handlers[event] = None
         for kind in _KIND_BY_TYPE:
-            handlers[kind] = self._take_rows
+            handlers[kind] = self._take_acting_rows if self._unseen else self._take_rows
         for event, handler in {
             Event.QUERY: self._take_query,
             Event.QUERY_COMPRESSED: self._take_query,
@@ -97,6 +108,8 @@ class Assembler:
             Event.XA_PREPARE: self._take_prepare,
         }.items():
             handlers[event] = handler
+        if self._unseen and self._is_mariadb:
+            handlers[Event.TABLE_MAP] = self._take_acted_on
         return handlers
 
     def flush(self, *, is_head: bool) -> None:
@@ -134,13 +147,16 @@ class Assembler:
             return
         if self.checksum_size and crc32(buf[at:end]) != _checksum_at(buf, end)[0]:
             raise DamagedEventError(_WRONG_CHECKSUM)
-        table, decoder = watched
-        if decoder is None:
-            self._say(TableChange(table, "undecodable"))
-            return
+        table, decoder, watch = watched
         kind = buf[at + 4]
+        if decoder is None:
+            is_told = watch.keys_unseen and self._is_mariadb  # by the tables that it acts on
+            if watch.is_read or (self._acts(buf, at, end) and not is_told):
+                self._say(TableChange(table, "undecodable"))
+            return
         before, after, count = decoder.decode(kind, buf, at + HEADER_SIZE, end)
-        change = (table, _KIND_BY_TYPE[kind], before, after, count)
+        hides = not buf[at + 25] & self._shown
+        change = (table, _KIND_BY_TYPE[kind], before, after, count, hides)
         self._changes.append(_new(RowsChange, change))  # a third of the time of RowsChange()
         self._tail_rows += count
         if self._tail_rows >= ROWS_AT_ONCE:
@@ -153,6 +169,32 @@ class Assembler:
             self.verify(buf, at, end)
             watched = self._tables.add(body)
         self._table_by_id[body[:6]] = watched
+
+    # Only where the account is not shown by which foreign keys watched rows change (`_unseen`).
+    # MariaDB maps, before the rows of a statement, each table that its keys act on.
+
+    def _take_acted_on(self, buf: bytes, at: int, end: int) -> None:
+        self._take_table_map(buf, at, end)
+        watched = self._table_by_id[buf[at + HEADER_SIZE : at + HEADER_SIZE + 6]]
+        if watched is not None and watched.table in self._unseen:
+            self._acted_on[watched.table] = None
+
+    def _take_acting_rows(self, buf: bytes, at: int, end: int) -> None:
+        self._take_rows(buf, at, end)
+        if self._acts(buf, at, end):
+            own = self._table_by_id[buf[at + 19 : at + 25]]
+            for table in self._acted_on if self._is_mariadb else self._unseen:
+                if own is None or own.table != table:
+                    self._say(TableChange(table, "cascade"))
+        if buf[at + 25] & _ENDS_STATEMENT:
+            self._acted_on.clear()
+
+    def _acts(self, buf: bytes, at: int, end: int) -> bool:
+        """Tell whether a foreign key may have acted on these rows without a word in the log."""
+        if end - at < HEADER_SIZE + 8:
+            raise DamagedEventError("a row event that is too short")
+        is_insert = _KIND_BY_TYPE[buf[at + 4]] is Kind.INSERT
+        return not (is_insert or buf[at + 25] & self._shown)
 
     def _take_gtid(self, buf: bytes, at: int, end: int) -> None:
         if self._is_open:
@@ -221,17 +263,21 @@ class Assembler:
         """Tell what a statement did to watched tables."""
         if defines(text):
             self._catalog.forget_indirect()
+        self._settle()
+        place = self._progress.ahead(None, log_pos)
+        self._place = (file_number(place.file), place.offset)
         for table, said, moves_columns in effects(text, schema, self._watched):
             reason = said
             if table is not None:
-                self._settle()
-                place = self._progress.ahead(None, log_pos)
                 was_early = self._catalog.was_early(table, place.file, place.offset)
                 if reason is None and moves_columns and was_early:
                     reason = "alter"
                 self._tables.forget(table)
             if reason is not None:
                 self._say(TableChange(table, reason))
+
+    def _may_act_unnamed(self, names: Collection[str]) -> bool:
+        return self._catalog.may_act_unnamed(names, self._place)
 
     def _take_xa(self, verb: bytes, text: bytes, buf: bytes, at: int, end: int) -> None:
         if verb in (b"START", b"BEGIN"):
@@ -382,7 +428,8 @@ class Assembler:
 
 
 _new = tuple.__new__
-_UNSEEN: Final = WatchedTable(TableName("", ""), None)
+_NO_TABLE: Final = TableName("", "")
+_UNSEEN: Final = WatchedTable(_NO_TABLE, None, Watch(_NO_TABLE, (), frozenset()))
 _KIND_BY_TYPE: Final[dict[int, Kind]] = {
     Event.WRITE_ROWS_V1: Kind.INSERT,
     Event.WRITE_ROWS: Kind.INSERT,

@@ -93,10 +93,13 @@ def _unforeseen(name: str, error: Exception) -> Check:
 
 
 @contextmanager
-def _asking(settings: Settings, url: URL) -> Iterator[tuple[Asker, Facts]]:
+def _asking(settings: Settings, plans: Sequence[Plan], url: URL) -> Iterator[tuple[Asker, Facts]]:
     asker = Asker(url, settings.mysql)
     try:
-        yield asker, asker.facts()
+        facts = asker.facts()
+        for plan in plans:
+            plan.folds_names = facts.folds_names
+        yield asker, facts
     finally:
         asker.close()
 
@@ -111,8 +114,9 @@ def _or_grants(
         refusal = refused(error)
         if refusal is None or refusal.code != _NO_ENTRY:
             raise
-        _, names = _tables(settings, plans)
-        with _asking(settings, settings.mysql.parsed_url.set(database="")) as (asker, facts):
+        url = settings.mysql.parsed_url.set(database="")
+        with _asking(settings, plans, url) as (asker, facts):
+            _, names = _tables(settings, plans)
             return access.privileges(asker, facts, names)
 
 
@@ -124,8 +128,8 @@ def _tables(settings: Settings, plans: Sequence[Plan]) -> tuple[str, list[TableN
 
 def _mysql_required(settings: Settings, plans: Sequence[Plan], unfit: list[Check]) -> list[Check]:
     """Look at what `run` needs; what is wrong with the projection goes to `unfit`."""
-    schema, names = _tables(settings, plans)
-    with _asking(settings, settings.mysql.parsed_url) as (asker, facts):
+    with _asking(settings, plans, settings.mysql.parsed_url) as (asker, facts):
+        schema, names = _tables(settings, plans)
         checks = log.required(facts, settings.mysql)
         checks += access.privileges(asker, facts, names)
         checks += access.filters(asker, facts, [name.schema for name in names])
@@ -147,15 +151,15 @@ def _fits(
 
 
 def _mysql(settings: Settings, plans: Sequence[Plan]) -> list[Check]:
-    schema, names = _tables(settings, plans)
-    with _asking(settings, settings.mysql.parsed_url) as (asker, facts):
+    with _asking(settings, plans, settings.mysql.parsed_url) as (asker, facts):
+        schema, names = _tables(settings, plans)
         checks = [ok("mysql.reachable", f"as {facts.account}")]
         checks += log.required(facts, settings.mysql)
         checks += access.privileges(asker, facts, names)
         checks += access.filters(asker, facts, [name.schema for name in names])
         checks += log.recommended(facts, settings.mysql)
         checks += [access.replication(asker, facts), access.clock(asker)]
-        checks += [access.time_zone(asker, facts)]
+        checks += [access.time_zone(asker, facts), access.definitions(asker, facts, names)]
         checks += [_encryption(settings, asker, settings.mysql.parsed_url, "mysql.tls")]
         found = {name: look(asker, name) for name in names}
         for plan in plans:
@@ -185,7 +189,7 @@ def _read(
 ) -> list[Check]:
     """Look at the server that documents are read from."""
     url = settings.mysql.parsed_read_url
-    with _asking(settings, url) as (asker, other):
+    with _asking(settings, plans, url) as (asker, other):
         checks = [replica.follows(primary, facts, asker, other)]
         checks += [access.readable(asker, other, names)]
         checks += [_encryption(settings, asker, url, "mysql.read_tls")]
@@ -226,7 +230,7 @@ def _stored(settings: Settings, plan: Plan) -> list[Check]:
     sink = RedisSink(settings.redis, plan.name)
     try:
         checks = projection.checkpoint(settings, plan, sink.checkpoint_fields())
-        with _asking(settings, settings.mysql.parsed_read_url) as (asker, _):
+        with _asking(settings, [plan], settings.mysql.parsed_read_url) as (asker, _):
             table = look(asker, plan.table_name(plan.root, schema))
             mean = projection.mean_bytes(plan, asker)
         rows = table.rows if table is not None else 0

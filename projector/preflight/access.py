@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from sqlalchemy.engine import URL
 
+from projector.cascade import foreign_keys, logs_actions
 from projector.indexes import quoted
-from projector.model import TableName
+from projector.model import TableName, folded
 from projector.position import Flavour
 from projector.preflight import log
 from projector.preflight.asking import Asker, Facts, Refusal, text_of
@@ -55,6 +56,26 @@ def unreadable(asker: Asker, facts: Facts, tables: Sequence[TableName]) -> list[
     return grants
 
 
+def definitions(asker: Asker, facts: Facts, tables: Sequence[TableName]) -> Check:
+    """Test that the account is shown the foreign keys by which rows change without a word in the
+    log: for that it must read whole tables, the parents outside of the projection too."""
+    name = "mysql.foreign_keys"
+    keys = foreign_keys(asker.connection, tables, folds_names=facts.folds_names)
+    if not keys.denied or logs_actions(asker.connection):
+        return ok(name, "the account is shown all that matter")
+    denied = sorted(keys.denied)
+    return warning(
+        name,
+        f"the account is not shown the definitions of {', '.join(map(str, denied))}, and so not by"
+        " which foreign keys rows change there without a word in the log: whatever may have set"
+        " one off costs a walk over all documents",
+        " ".join(
+            f"GRANT SELECT ON {quoted(table.schema)}.{quoted(table.name)} TO {facts.account};"
+            for table in denied
+        ),
+    )
+
+
 def log_status(asker: Asker, facts: Facts) -> Sequence[Sequence[object]] | Refusal:
     """Ask for the end of the log: SHOW BINARY LOG STATUS, by the name that this server knows."""
     if facts.flavour is Flavour.MARIADB:
@@ -68,7 +89,10 @@ def filters(asker: Asker, facts: Facts, schemas: Sequence[str]) -> list[Check]:
     answer = log_status(asker, facts)
     if isinstance(answer, Refusal) or not answer:
         return []
-    return [log.filters([text_of(value) for value in answer[0][2:4]], schemas)]
+    status = [text_of(value) for value in answer[0][2:4]]
+    if facts.folds_names:
+        status = [folded(text) for text in status]
+    return [log.filters(status, schemas)]
 
 
 def replication(asker: Asker, facts: Facts) -> Check:

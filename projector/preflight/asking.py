@@ -45,6 +45,11 @@ class Facts:
         return self.value(name, default) in {"ON", "1", "YES"}
 
     @property
+    def folds_names(self) -> bool:
+        """Whether names of tables ignore case."""
+        return self.number_of("lower_case_table_names") != 0
+
+    @property
     def title(self) -> str:
         """The product's name."""
         return "MariaDB" if self.flavour is Flavour.MARIADB else "MySQL"

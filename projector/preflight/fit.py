@@ -22,6 +22,8 @@ from projector.projection.graph import Node
 
 Found = Mapping[TableName, TableFacts | None]
 
+# The second are MariaDB's: documents show the rows of now, as queries without FOR SYSTEM_TIME do.
+_LOGGED = {"BASE TABLE", "SYSTEM VERSIONED"}
 _TEXT = "char varchar tinytext text mediumtext longtext enum set json uuid inet4 inet6 time".split()
 _BINARY = "binary varbinary tinyblob blob mediumblob longblob".split()
 _KINDS = {
@@ -52,10 +54,11 @@ def tables(plan: Plan, schema: str, found: Found) -> list[Check]:
                 name, f"there is no table {table}, or it may not be read",
                 f"Correct its name in the projection, create it, or GRANT SELECT ON {table}.",
             ))  # fmt: skip
-        elif facts.kind != "BASE TABLE":
+        elif facts.kind not in _LOGGED:
             problems.append(failed(
                 name, f"{table} is a {facts.kind.lower()}: the log has no rows of it",
-                "Declare the tables below it, joined.",
+                "Declare the tables below it, joined." if "VIEW" in facts.kind
+                else "Name a table, or leave it out.",
             ))  # fmt: skip
         else:
             problems += _columns(name, table, node, facts, read[table])
@@ -90,8 +93,9 @@ def _columns(
         if actual is None:
             yield failed(
                 name,
-                f"there is no column {table}.{column.name}",
-                "Correct its name in the projection's tables, or migrate the database.",
+                f"there is no column {table}.{column.name}, or it may not be read",
+                "Correct its name in the projection's tables, migrate the database, or"
+                f" GRANT SELECT ON {table}.",
             )
             continue
         yield from _type(name, table, column, actual)

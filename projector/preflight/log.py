@@ -66,8 +66,8 @@ def _format(facts: Facts) -> Check:
     if found == "MIXED":
         return warning(
             name,
-            "MIXED: the log does not say which rows a statement changed, so each statement costs a"
-            " walk over all documents",
+            "MIXED: the log does not say which rows a statement changed, nor what triggers did in"
+            " consequence, so each statement, of whatever table, costs a walk over all documents",
             fix,
         )
     return ok(name, found)

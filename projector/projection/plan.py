@@ -35,6 +35,7 @@ class Plan:
     def __init__(self, projection: Projection) -> None:
         self.projection = projection
         self.name = projection.name
+        self.folds_names = False  # whether the server's names of tables ignore case; told by it
         self.root: Node = build(projection)
         self.codec = KeyCodec(self.root.key)
         self.top: Level = levels(projection, self.root)
@@ -68,8 +69,9 @@ class Plan:
         return names
 
     def table_name(self, node: Node, default_schema: str) -> TableName:
-        """Give the server's name of a node's table."""
-        return TableName(node.table.schema or default_schema, node.table.name)
+        """Return the server's name of a node's table."""
+        name = TableName(node.table.schema or default_schema, node.table.name)
+        return name.folded(self.folds_names)
 
     def watches(self, default_schema: str) -> list[Watch]:
         """Give the tables whose changes matter, with the columns that routes need."""
