@@ -18,12 +18,12 @@ help:  ## print this list
 
 setup: $(READY)  ## a virtual environment in .venv with exact versions (the other targets do it by themselves)
 
-$(READY): pyproject.toml constraints.txt
+$(READY): pyproject.toml readers/python/pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "projector needs Python 3.11 or newer: make PYTHON=python3.x" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || tests/install-venv $(PYTHON)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,examples]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,examples]' --editable readers/python
 	@touch $@
 
 check: setup  ## format, lint, types, layers, unit and property tests; no server, under a minute
@@ -31,7 +31,7 @@ check: setup  ## format, lint, types, layers, unit and property tests; no server
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(PYTEST) tests/unit -m "not server"
+	$(PYTEST) tests/unit tests/readers -m "not server"
 
 format: setup  ## format, and mend what the linter can mend
 	$(BIN)/ruff format .
@@ -73,9 +73,9 @@ bench-reader: setup  ## the binlog reader alone, beside mysql-replication and my
 constraints:  ## resolve the newest versions into constraints.txt
 	rm -rf build/resolve
 	$(PYTHON) -m venv build/resolve
-	build/resolve/bin/python -m pip install --quiet '.[test,examples,bench]'
+	build/resolve/bin/python -m pip install --quiet '.[test,examples,bench]' ./readers/python
 	{ sed -n '/^#/p' constraints.txt; \
-	  build/resolve/bin/python -m pip freeze --exclude projector --exclude setuptools; } > build/constraints.txt
+	  build/resolve/bin/python -m pip freeze --exclude projector --exclude binlog-projector-reader --exclude setuptools; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
 
 audit:  ## security advisories for the versions in constraints.txt; status 69: the service was not reached
@@ -85,4 +85,5 @@ audit:  ## security advisories for the versions in constraints.txt; status 69: t
 
 clean:  ## remove what the other targets made, but for the fetched servers
 	rm -rf $(VENV) build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache *.egg-info
+	rm -rf readers/*/build readers/typescript/dist readers/typescript/node_modules readers/python/src/*.egg-info
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

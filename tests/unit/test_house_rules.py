@@ -11,7 +11,9 @@ FUNCTION_LINES = 60
 MODULE_LINES = 450
 
 PRODUCT = sorted(
-    path for folder in ("projector", "schema") for path in (ROOT / folder).rglob("*.py")
+    path
+    for folder in ("projector", "schema", "readers/python/src")
+    for path in (ROOT / folder).rglob("*.py")
 )
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 

@@ -1,0 +1,1 @@
+"""The two reader packages: against the projector's own values, and against live servers."""

@@ -1,0 +1,141 @@
+"""The Python reader's positions and ids, beside the projector's own; the readers' vectors."""
+
+import importlib.metadata
+import json
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from projector_reader import InvalidTokenError, NotComparableError, Position, document_id
+from projector_reader.position import parse_token
+from sqlalchemy import BINARY, Column, Integer, String
+
+from projector.position import GtidSet, MariadbGtids
+from projector.position import Position as Written
+from projector.projection.keys import KeyCodec
+from tests.unit.test_position import domains, gtid_set, members, positions
+
+VECTORS = json.loads((Path(__file__).parent / "vectors.json").read_text("utf-8"))
+
+
+def outcome(position: str, token: str) -> bool | str:
+    try:
+        return Position.parse(position).includes(token)
+    except InvalidTokenError:
+        return "invalid"
+    except NotComparableError:
+        return "incomparable"
+
+
+@pytest.mark.parametrize("vector", VECTORS["includes"], ids=lambda vector: str(vector["case"]))
+def test_the_vectors_hold(vector: dict[str, Any]) -> None:
+    """Each shared case of position and token comes out as it is written down."""
+    assert outcome(vector["position"], vector["token"]) == vector["includes"]
+
+
+@pytest.mark.parametrize("vector", VECTORS["includes"], ids=lambda vector: str(vector["case"]))
+def test_the_projector_agrees_with_the_vectors(vector: dict[str, Any]) -> None:
+    """Where the projector itself can answer, its answer is the one written down; the reader is
+    stricter with what no server writes, for its tokens come from anybody."""
+    if vector["includes"] == "invalid":
+        return
+    try:
+        position = Written.parse(vector["position"])
+    except ValueError:
+        return  # what only a tolerant reader reads
+    try:
+        if "|" in vector["token"]:
+            assert position.reaches(Written.parse(vector["token"])) == vector["includes"]
+        elif isinstance(position.gtids, GtidSet):
+            found = position.gtids.contains(GtidSet.parse(vector["token"]))
+            assert found == vector["includes"]
+        elif isinstance(position.gtids, MariadbGtids):
+            found = position.gtids.contains(MariadbGtids.parse(vector["token"]))
+            assert found == vector["includes"]
+    except ValueError:
+        assert vector["includes"] in ("incomparable", True)
+
+
+@given(members, members)
+def test_sets_are_included_as_the_projector_says(
+    first: frozenset[Any], second: frozenset[Any]
+) -> None:
+    """Any two sets of MySQL's, tags and gaps included."""
+    reached, wanted = gtid_set(first), gtid_set(second)
+    position = Position.parse(f"mysql|s|binlog.000001|4|{reached}")
+    assert position.includes(str(wanted)) == reached.contains(wanted)
+
+
+@given(domains, domains)
+def test_domains_are_included_as_the_projector_says(
+    first: dict[int, tuple[int, int]], second: dict[int, tuple[int, int]]
+) -> None:
+    """Any two positions of MariaDB's."""
+    reached, wanted = MariadbGtids(first), MariadbGtids(second)
+    position = Position.parse(f"mariadb|s|binlog.000001|4|{reached}")
+    assert position.includes(str(wanted)) == reached.contains(wanted)
+
+
+@given(positions, positions)
+def test_positions_reach_each_other_as_the_projector_says(first: Written, second: Written) -> None:
+    """Whatever position the projector writes is read, and compared alike where it can compare."""
+    read = Position.parse(str(first))
+    assert (read.place.server, read.place.file) == (first.server.strip(), first.file)
+    try:
+        expected = first.reaches(second)
+    except ValueError:
+        return
+    if (first.gtids is None) == (second.gtids is None):
+        assert read.includes(str(second)) == expected
+
+
+@given(st.text(alphabet="0123456789abcdef-:,| _\n٣", max_size=60) | st.text(max_size=20))
+def test_any_token_is_read_or_refused(text: str) -> None:
+    """No text does worse than InvalidTokenError."""
+    try:
+        parse_token(text)
+    except InvalidTokenError:
+        return
+    assert Position.parse("mysql|s|f.1|4|").includes("") is True
+
+
+def of_vector(key: Any) -> Any:
+    if isinstance(key, list):
+        return tuple(of_vector(part) for part in key)
+    [(kind, value)] = key.items()
+    return {"number": int, "text": str, "bytes": bytes.fromhex}[kind](value)
+
+
+@pytest.mark.parametrize("vector", VECTORS["ids"], ids=lambda vector: repr(vector["id"]))
+def test_ids_are_the_projectors(vector: dict[str, Any]) -> None:
+    """Numbers, text, bytes and composite keys give the field that the projector writes."""
+    key = of_vector(vector["key"])
+    assert document_id(key) == vector["id"]
+    parts = key if isinstance(key, tuple) else (key,)
+    columns = [
+        Column("c", Integer)
+        if isinstance(part, int)
+        else Column("c", String(20))
+        if isinstance(part, str)
+        else Column("c", BINARY(len(part)))
+        for part in parts
+    ]
+    assert KeyCodec(columns).to_id(parts) == vector["id"]
+
+
+def test_what_is_no_key_is_refused() -> None:
+    """A UUID is the text of its 16 bytes; a float, nothing and a sequence of one are mistakes."""
+    value = uuid.UUID(int=5)
+    assert document_id(value) == document_id(value.bytes) == str(value)
+    for wrong in (1.5, None, (1,), ()):
+        with pytest.raises(TypeError):
+            document_id(wrong)  # type: ignore[arg-type]
+
+
+def test_the_package_needs_redis_alone() -> None:
+    """Nothing else is installed with it; SQLAlchemy only where it is asked for."""
+    needed = importlib.metadata.requires("binlog-projector-reader") or []
+    assert [each for each in needed if "extra" not in each] == ["redis>=6"]
