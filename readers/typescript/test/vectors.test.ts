@@ -1,0 +1,54 @@
+/** The cases that the projector, the Python reader and this package agree on. */
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+
+import {
+  type DocumentKey,
+  documentId,
+  InvalidTokenError,
+  type KeyPart,
+  NotComparableError,
+  Position,
+} from "../src/index.js";
+
+type Part = { number?: string; text?: string; bytes?: string };
+type Vectors = {
+  includes: { case: string; position: string; token: string; includes: boolean | string }[];
+  ids: { key: Part | Part[]; id: string }[];
+};
+
+const VECTORS = JSON.parse(readFileSync(process.env.VECTORS!, "utf-8")) as Vectors;
+
+function outcome(position: string, token: string): boolean | string {
+  try {
+    return Position.parse(position).includes(token);
+  } catch (error) {
+    if (error instanceof InvalidTokenError) return "invalid";
+    if (error instanceof NotComparableError) return "incomparable";
+    throw error;
+  }
+}
+
+function part({ number, text, bytes }: Part): KeyPart {
+  if (number !== undefined) return BigInt(number);
+  return text ?? Buffer.from(bytes!, "hex");
+}
+
+test("each shared case of position and token comes out as it is written down", () => {
+  for (const vector of VECTORS.includes) {
+    assert.equal(outcome(vector.position, vector.token), vector.includes, vector.case);
+  }
+  assert.ok(VECTORS.includes.length > 60);
+});
+
+test("keys give the field that the projector writes", () => {
+  for (const { key, id } of VECTORS.ids) {
+    const found: DocumentKey = Array.isArray(key) ? key.map(part) : part(key);
+    assert.equal(documentId(found), id);
+  }
+  assert.equal(documentId(7), "7");
+  for (const wrong of [1.5, 2 ** 53, null, undefined, [1], [], [[1], 2]]) {
+    assert.throws(() => documentId(wrong as DocumentKey), TypeError);
+  }
+});
