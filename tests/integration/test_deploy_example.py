@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from projector_reader import commit_token
 from sqlalchemy import create_engine
 
 from schema.tables import metadata
@@ -37,15 +38,13 @@ class Service:
     mysql: DatabaseServer
     redis: RedisServer
     client: httpx.Client
+    reader_url: str
 
     def commit(self, sql: str) -> str:
         """Run a statement; the GTIDs that tell of its commit."""
         with self.mysql.connect("helpdesk") as connection, connection.cursor() as cursor:
             cursor.execute(sql)
-            is_mysql = self.mysql.flavour is Flavour.MYSQL
-            cursor.execute("SELECT @@GLOBAL.gtid_executed" if is_mysql else "SELECT @@last_gtid")
-            [gtids] = cursor.fetchone() or ("",)
-            return str(gtids)
+            return commit_token(connection)
 
 
 @pytest.fixture(scope="module", params=[Flavour.MYSQL, Flavour.MARIADB], ids=str)
@@ -67,7 +66,7 @@ def service(request: pytest.FixtureRequest) -> Iterator[Service]:
         try:
             with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
                 _wait(lambda: _answers(client), lambda: daemon.log_tail() + server.log_tail())
-                yield Service(mysql, redis, client)
+                yield Service(mysql, redis, client, reader)
         finally:
             server.discard()
             daemon.discard()
@@ -121,6 +120,38 @@ def test_browsers_hear_of_changes_and_go_on_where_they_broke_off(service: Servic
     with _listening(service, last_id=heard["id"]) as events:
         assert json.loads(next(events)["data"]) == {"written": [], "removed": ["3"]}
     assert service.client.get("/tickets/3").status_code == 404
+
+
+def test_the_service_says_whether_tickets_are_fresh(service: Service) -> None:
+    """With the readers' user it learns that a daemon is at work and not behind."""
+    _wait(lambda: service.client.get("/health").status_code == 200, lambda: "never fresh")
+
+
+def test_a_service_with_a_database_shows_its_writes(service: Service) -> None:
+    """The Flask example: each answer to a write, and each read of the same client afterwards, holds
+    it; the export has every ticket."""
+    port = free_port()
+    settings = {
+        "TICKETS_REDIS_URL": service.reader_url,
+        "TICKETS_DATABASE_URL": service.mysql.url("helpdesk"),
+    }
+    app = str(ROOT / "deploy" / "examples" / "tickets_flask.py")
+    server = _start(["-m", "flask", "--app", app, "run", "--port", str(port)], settings)
+    try:
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=10) as client:
+            _wait(lambda: _answers(client), server.log_tail)
+            for number in range(30):
+                title = f"by flask {number}"
+                answer = client.patch("/tickets/1", json={"title": title})
+                assert answer.json()["title"] == title
+                assert client.get("/tickets/1").json()["title"] == title
+            assert client.get("/tickets/999").status_code == 404
+            client.cookies.set("tickets_after", "nonsense")
+            assert client.get("/tickets/1").status_code == 200
+            lines = client.get("/tickets").text.splitlines()
+            assert {json.loads(line)["id"] for line in lines} >= {1, 2}
+    finally:
+        server.discard()
 
 
 def test_a_client_that_was_away_too_long_is_told_to_reload(service: Service) -> None:

@@ -439,3 +439,11 @@ def _whole_surface(store: Store, surface: Surface) -> None:
     with pytest.raises(ChangesLostError):
         next(surface.changes(after=first))
     surface.close()
+
+
+def test_a_strangers_field_does_not_break_a_walk(store: Store, surface: Surface) -> None:
+    """A field whose name is no UTF-8 comes through, and its document is judged like any other."""
+    store.put(1)
+    store.redis.hset("notes", b"\xff\x00", '{"id": 2, "text": "x"}')
+    assert {note.id for _, note in surface.scan()} == {1, 2}
+    assert len(list(surface.ids())) == 2
