@@ -131,10 +131,11 @@ def pairs(payload: Any) -> dict[str, bytes]:
 
 
 def text(value: Any) -> str:
-    """Return a reply as text."""
-    return (
-        bytes(value).decode() if isinstance(value, bytes | bytearray | memoryview) else str(value)
-    )
+    """Return a reply as text; a field that is no UTF-8 was not written by a projector, and is let
+    through as os.fsdecode does."""
+    if isinstance(value, bytes | bytearray | memoryview):
+        return bytes(value).decode("utf-8", "surrogateescape")
+    return str(value)
 
 
 def content(value: Any) -> bytes:
