@@ -55,7 +55,7 @@ class Catalog:
         self._columns: dict[TableName, tuple[ColumnInfo | None, ...]] = {}
         self._known_at: dict[TableName, tuple[int, int]] = {}
         self._begun_at = (0, 0)
-        self._sees_all = False
+        self.sees_all = False
         self._indirect: frozenset[str] | None = None
         self._indirect_at = (0, 0)
         self._clock_read_at = 0.0
@@ -64,8 +64,8 @@ class Catalog:
     def begin(self) -> None:
         """Note where the log ends: readers before this one may have known what it says by then."""
         self._begun_at = self._log_end()
-        self._sees_all = _sees_all([str(row[0]) for row in self._ask("SHOW GRANTS")])
-        if self._sees_all:
+        self.sees_all = _sees_all([str(row[0]) for row in self._ask("SHOW GRANTS")])
+        if self.sees_all:
             self._learn_indirect()
 
     def columns(self, table: TableName) -> tuple[ColumnInfo | None, ...]:
@@ -87,9 +87,13 @@ class Catalog:
         """Read the table's definition again when it is next needed."""
         self._columns.pop(table, None)
 
-    def forget_indirect(self) -> None:
-        """Ask for views, triggers, routines and cascades again when next needed."""
-        self._indirect = None
+    def note_defined(self, names: frozenset[str] | None) -> None:
+        """Count these among the names through which tables may change unnamed; None: ask again for
+        all of them when next needed."""
+        if names is None:
+            self._indirect = None
+        elif self._indirect is not None:
+            self._indirect |= names
 
     def may_act_unnamed(self, names: Collection[str], place: tuple[int, int]) -> bool:
         """Tell whether a statement with these names, in lower case, which ends at a place of the
@@ -98,7 +102,7 @@ class Catalog:
         It may, unless the account is shown all triggers, views, routines and keys, and those of
         before that place are known: the ones of today tell nothing of yesterday's log.
         """
-        if not self._sees_all:
+        if not self.sees_all:
             return True
         known = self._indirect if self._indirect is not None else self._learn_indirect()
         return place < self._indirect_at or not known.isdisjoint(names)

@@ -111,9 +111,21 @@ def effects(text: bytes, schema: str, watched: Watched) -> list[Effect]:
     return list(found)
 
 
-def defines(text: bytes) -> bool:
-    """Say whether a statement may define something, whatever stands before its first word."""
-    return _DEFINES.search(text) is not None
+def defined(text: bytes) -> frozenset[str] | None:
+    """Return the names, in lower case, through which a statement may act unnamed since this one:
+    whatever a definition mentions. None where its names cannot be read."""
+    if _CHANGES_ROWS.match(text) or not _DEFINES.search(text):
+        return frozenset()
+    try:
+        sql = text.decode("utf-8")
+    except UnicodeDecodeError:
+        return None
+    found: set[str] = set()
+    for tokens in _readings(sql):
+        words = [token.word for token in _proper(tokens)]
+        if words[:2] != ["CREATE", "TABLE"] or "REFERENCES" in words:
+            found.update(token.name.lower() for token in tokens if token.name)
+    return frozenset(found)
 
 
 def opens_transaction(text: bytes) -> bool:

@@ -17,7 +17,7 @@ from projector.binlog.catalog import Catalog
 from projector.binlog.damage import DamagedEventError
 from projector.binlog.events import CHECKSUM_SIZE, HEADER_SIZE, Event, Gtid, header
 from projector.binlog.progress import Progress
-from projector.binlog.statements import Watched, defines, effects, opens_transaction
+from projector.binlog.statements import Watched, defined, effects, opens_transaction
 from projector.binlog.tables import Tables, WatchedTable
 from projector.errors import UndecodableLogError
 from projector.model import Change, Kind, RowsChange, TableChange, TableName, Transactions, Watch
@@ -261,8 +261,8 @@ class Assembler:
 
     def _take_effects(self, schema: str, text: bytes, log_pos: int) -> None:
         """Tell what a statement did to watched tables."""
-        if defines(text):
-            self._catalog.forget_indirect()
+        if self._catalog.sees_all:
+            self._catalog.note_defined(defined(text))
         self._settle()
         place = self._progress.ahead(None, log_pos)
         self._place = (file_number(place.file), place.offset)

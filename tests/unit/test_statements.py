@@ -2,7 +2,7 @@
 
 import pytest
 
-from projector.binlog.statements import Effect, Watched, effects
+from projector.binlog.statements import Effect, Watched, defined, effects
 from projector.model import TableName
 
 T = TableName("shop", "goods")
@@ -76,3 +76,25 @@ def test_a_definition_moves_columns_whatever_it_waits_for() -> None:
     assert Effect(T, None, True) in effects(
         b"ALTER TABLE goods WAIT 5 ADD z INT FIRST", "shop", WATCHED
     )
+
+
+def test_names_in_a_definition_may_act_unnamed_from_then_on() -> None:
+    """A view, a trigger's table, what a rename leads to; not those of a plain new table."""
+    assert defined(b"/* a */ CREATE VIEW `V` AS SELECT id FROM goods") >= {"v", "goods"}
+    assert defined(b"CREATE TRIGGER x AFTER INSERT ON Other FOR EACH ROW DELETE FROM a") >= {
+        "other"
+    }
+    assert defined(b"RENAME TABLE v TO w") >= {"w"}
+    assert defined(b"CREATE TABLE c (id INT, FOREIGN KEY (id) REFERENCES up (id))") >= {"up"}
+    assert defined(b"CREATE TABLE c (id INT)") == frozenset()
+    assert defined(b"INSERT INTO t VALUES ('CREATE VIEW v')") == frozenset()
+    assert defined(b"CREATE VIEW v AS SELECT '\xe9'") is None
+
+
+def test_where_nobody_knows_a_statement_is_not_even_read() -> None:
+    """Triggers and views may be there that the account does not see."""
+    unseen = Watched({T: frozenset({"id"})}, False, lambda names: True)
+    for text in (b"INSERT INTO far VALUES ('" + b"x" * 1000, b"SELECT f()", b" do f()"):
+        assert effects(text, "shop", unseen) == [Effect(None, "statement")]
+    assert effects(b"CREATE TABLE far (id INT)", "shop", unseen) == []
+    assert effects(b"CREATE TABLE far SELECT f()", "shop", unseen) == [Effect(None, "statement")]
