@@ -41,6 +41,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+_LOOK_AGAIN_FOR_S = 1.5  # before a start is refused
+
 out = Console()
 err = Console(stderr=True)
 
@@ -110,7 +112,6 @@ def run(
         parts = make_parts(chosen)
         daemon = Daemon(chosen, parts, health)
         ending = _end_on_signals(daemon)
-        preflight.require(chosen, list(parts.plans))
         server = Server(chosen.http, health)
         server.start()
         structlog.get_logger().info(
@@ -119,6 +120,7 @@ def run(
         notifier = Notifier(lambda: live(health.snapshot(), chosen.http).ok)
         notifier.start()
         try:
+            preflight.require(chosen, list(parts.plans), _LOOK_AGAIN_FOR_S, health.progress)
             code = daemon.run(until_current=until_current, resync=resync)
         finally:
             notifier.stop()

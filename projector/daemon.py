@@ -8,11 +8,12 @@ one known ends the term, and the next begins from what the store says.
 from __future__ import annotations
 
 import json
-import random
+import math
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 from sqlalchemy.engine import Engine
@@ -26,6 +27,7 @@ from projector.errors import (
     FencedError,
     OperatorError,
     PositionLostError,
+    RefusedError,
     TransientError,
 )
 from projector.generated import generated, with_bases
@@ -33,16 +35,18 @@ from projector.health import Health, Resync, State
 from projector.lane import BUILDS, Knowledge, Lane
 from projector.logs import BatchLog
 from projector.model import RowsChange, TableChange, Transactions, Watch
+from projector.portion import Portions
 from projector.ports import Sink, Source
 from projector.position import Position
 from projector.projection import Plan
 from projector.reconcile import BACKGROUND
 from projector.settings import Settings
+from projector.waiting import GIVE_UP_S, Terms, Waitings
 
 _IDLE_WAIT_S = 0.5
 _WALKING_WAIT_S = 0.05  # a chunk that has been read wakes the loop
 _REQUESTS_EVERY_S = 0.5
-_BACKOFF_MAX_S = 5.0
+_WORKED_S = 10.0  # a term that lasted so long was none in vain
 _REDIS_EVERY_S = 10.0
 
 log = structlog.get_logger()
@@ -74,6 +78,10 @@ class Daemon:
         self._schema = settings.mysql.parsed_url.database or ""
         self._watches: list[Watch] = []
         self._learned_at: Position | None = None
+        self._portions = {plan.name: Portions.of(settings) for plan in parts.plans}
+        self._waitings = Waitings(health, self._is_ending)
+        self._terms = Terms(health)
+        self._has_worked = False  # in this term
         self._is_redefined = False  # a watched table's definition changed: learn the keys anew,
         self._is_whole = True  # but not within a transaction, which the next term would meet again
 
@@ -91,9 +99,9 @@ class Daemon:
 
     def run(self, *, until_current: bool = False, resync: bool = False) -> ExitCode:
         """Work until stopped. Raises OperatorError when only an operator can help."""
-        failures = 0
+        self._waitings.give_up_s = self._terms.give_up_s = GIVE_UP_S if until_current else math.inf
         while not self._stop.is_set():
-            began = time.monotonic()
+            began, self._has_worked = time.monotonic(), False
             try:
                 if until_current and self._target is None:
                     self._target = self._parts.source.current()
@@ -106,12 +114,11 @@ class Daemon:
                     self._resign()
                 if until_current and not (self._stop.is_set() or self._is_redefined):
                     break
-            except TransientError as error:
-                metrics.reconnects.labels(error.peer).inc()
-                self._health.failed("transient", str(error))
-                self._note_peer(error.peer, is_up=False)
-                failures = 0 if time.monotonic() - began > 2 * _BACKOFF_MAX_S else failures + 1
-                self._pause(failures, error)
+            except (TransientError, RefusedError) as error:
+                if self._stop.is_set():
+                    break
+                has_worked = self._has_worked or time.monotonic() - began > _WORKED_S
+                self._stop.wait(self._terms.failed(error, has_worked=has_worked))
             except PositionLostError as error:  # while reading: the next start decides
                 self._health.failed("position_lost", str(error))
                 self._stop.wait(0.2)
@@ -120,18 +127,6 @@ class Daemon:
                 self._stop.wait(0.2)
         self._health.update(state=State.STOPPED)
         return ExitCode.OK
-
-    def _note_peer(self, peer: str, *, is_up: bool) -> None:
-        if peer == "mysql":
-            self._health.update(mysql_up=is_up)
-        else:
-            self._health.update(redis_up=is_up)
-
-    def _pause(self, failures: int, error: TransientError) -> None:
-        delay_s = min(_BACKOFF_MAX_S, 0.1 * 2 ** min(failures, 10)) * random.uniform(0.5, 1.0)
-        log.warning("retry", peer=error.peer, error=str(error), delay_s=round(delay_s, 2))
-        self._health.progress()
-        self._stop.wait(delay_s)
 
     def _acquire(self) -> bool:
         """Take the leases of all projections, or none; wait a little when another has one."""
@@ -178,13 +173,14 @@ class Daemon:
         return Lane(
             plan, sink, self._parts.engine, self._settings, known,
             self._is_ending, self._parts.source.visible_end, self._parts.source.wake,
+            self._portions[plan.name], self._health,
         )  # fmt: skip
 
     def _learn(self) -> Knowledge:
         """Read foreign keys and generated columns; watch the tables of the projections, hidden
         keys' parents, and what generated columns are computed from."""
         self._learned_at = self._parts.source.current()
-        connection = Connection(self._parts.engine)
+        connection = Connection(self._parts.engine, self._health.progress)
         try:
             [[[folds]]] = connection.query("SELECT @@lower_case_table_names")
             for plan in self._parts.plans:
@@ -229,7 +225,12 @@ class Daemon:
         now = self._health.snapshot()
         lag_s = None if now.lag_s is None else round(now.lag_s, 1)
         return json.dumps(
-            {"lag_s": lag_s, "last_error": now.last_error, "last_error_at": now.last_error_at}
+            {
+                "lag_s": lag_s,
+                "last_error": now.last_error,
+                "last_error_at": now.last_error_at,
+                "waiting_for": now.waiting_for,
+            }
         )
 
     def _begin(self, lanes: Sequence[Lane], resync: bool) -> None:
@@ -297,7 +298,7 @@ class Daemon:
                 asked_at = now
                 self._attend(lanes)
             for lane in lanes:
-                lane.turn(self._health.tail_lag_s() or 0.0)
+                self._turn(lane)
             self._health.progress()
             if self._is_current(lanes) or (self._is_redefined and self._is_whole):
                 break
@@ -316,7 +317,10 @@ class Daemon:
         for lane in lanes:
             position = transactions.position
             if position is None or not lane.is_beyond(position):
-                lane.pipeline.step(transactions)
+                # Again and again, with the lease in hand: nothing behind it may be applied before.
+                step = partial(lane.pipeline.step, transactions)
+                self._waitings.insist(f"{lane.plan.name} changes", step)
+                self._has_worked |= bool(transactions.changes)
         if transactions.position is None:
             return  # the transaction goes on
         server_now = time.time() + self._parts.source.clock_offset_s
@@ -329,6 +333,15 @@ class Daemon:
                 seconds=round(time.perf_counter() - began, 4),
             )
         self._health.applied(times[-1] if times else None, transactions.is_head, server_now)
+
+    def _turn(self, lane: Lane) -> None:
+        """Let one projection's walks go on; those that the database delays begin again later."""
+        who, lag_s = f"{lane.plan.name} walk", self._health.tail_lag_s() or 0.0
+        self._has_worked |= self._waitings.attempt(
+            who, lambda: lane.turn(lag_s), lane.walker.begin_again
+        )
+        if lane.walker.is_resting:
+            self._waitings.end(who)
 
     def _is_learned(self, position: Position) -> bool:
         """Whether this term's keys were read behind a place in the log. While a prepared

@@ -7,6 +7,9 @@ query without a time limit.
 from __future__ import annotations
 
 import functools
+import math
+import re
+import socket
 import ssl
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,13 +22,22 @@ from pymysql.constants import CLIENT, COMMAND, CR, ER, SERVER_STATUS
 from pymysql.converters import encoders
 from sqlalchemy.engine import URL, Engine
 
-from projector.errors import ConfigurationError, OperatorError, TransientError
+from projector.database_errors import NAME_BY_CODE, Meaning, meaning_of
+from projector.errors import (
+    ConfigurationError,
+    OperatorError,
+    ProjectorError,
+    RefusedError,
+    TooMuchError,
+    TransientError,
+    ValueRefusedError,
+)
 from projector.settings import Mysql, Tls
 
 Rows = Sequence[Sequence[Any]]
 RawRow = tuple[bytes | None, ...]
 RawRows = Sequence[RawRow]
-ServerError = pymysql.err.Error  # one that `meaning` has nothing to say about
+ServerError = pymysql.err.Error  # the driver's own, as the cause of ours
 
 _LOGIN = "Correct user and password in PROJECTOR_MYSQL__URL"
 _UNLOCK = "The account is locked: ALTER USER ... ACCOUNT UNLOCK."
@@ -50,11 +62,16 @@ _REMEDIES = {
     ER.COLUMNACCESS_DENIED_ERROR: f"GRANT SELECT on the whole table; {_GRANT}",
     ER.SPECIFIC_ACCESS_DENIED_ERROR: _GRANT,
 }
-_SCHEMA = {ER.NO_SUCH_TABLE, ER.BAD_FIELD_ERROR, ER.UNKNOWN_TABLE}
-# Lock wait, deadlock, killed query, too many connections, shutdown, read timeout, purged snapshot.
-_BUSY = {1205, 1213, 1317, 1040, 1053, 1077, 1079, 1152, 1159, 1161, 1203, 1226, 1412, 1836, 1927,
-         3024, 3169, 4031}  # fmt: skip
-_CLIENT_LOST = range(2000, 2062)
+_FIT = "Mend the projection or migrate the database; `projector check` lists what is missing."
+_DATABASE = "Correct the database in PROJECTOR_MYSQL__URL, or create it."
+_TLS = (
+    "Name the CA of the server's certificate in PROJECTOR_MYSQL__TLS__CA, and the server by a name"
+    " that the certificate has; or see whether the server has TLS at all."
+)
+_QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
+# Seconds without a word after which the system asks whether the other side is still there, and
+# between its questions: routers and balancers forget lines that are silent for a minute or more.
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 4}
 
 
 def engine(url: URL, settings: Mysql) -> Engine:
@@ -96,7 +113,7 @@ def connect(url: URL, settings: Mysql, **more: Any) -> pymysql.Connection[Any]:
     try:
         _, arguments = url.get_dialect()().create_connect_args(url)
         arguments.pop("client_flag", None)
-        return _Driver(**{**arguments, **connect_arguments(settings), **more})
+        return _kept_alive(_Driver(**{**arguments, **connect_arguments(settings), **more}))
     except (TypeError, ValueError) as error:  # what stands after the ? is given to the driver
         if not url.query:
             raise
@@ -105,6 +122,15 @@ def connect(url: URL, settings: Mysql, **more: Any) -> pymysql.Connection[Any]:
             f" {', '.join(url.query)}",
             "Leave them out; TLS and time limits have settings of their own.",
         ) from error
+
+
+def _kept_alive(connection: _Driver) -> _Driver:
+    line = connection._sock  # type: ignore[attr-defined]
+    if line.family != socket.AF_UNIX:
+        for name, value in _KEEP_ALIVE.items():
+            if (option := getattr(socket, name, None)) is not None:  # not every system has it
+                line.setsockopt(socket.IPPROTO_TCP, option, value)
+    return connection
 
 
 def connect_arguments(settings: Mysql) -> dict[str, Any]:
@@ -156,6 +182,8 @@ def translated() -> Iterator[None]:
         raise meaning(error) from error
     except sa.exc.TimeoutError as error:
         raise TransientError("mysql", "no free connection") from error
+    except TimeoutError as error:
+        raise TooMuchError("mysql", _SILENT) from error
     except (OSError, EOFError) as error:
         raise TransientError("mysql", f"connection lost: {type(error).__name__}") from error
 
@@ -168,48 +196,75 @@ def code_of(error: Exception) -> int:
     return 0
 
 
-def meaning(error: pymysql.err.Error) -> Exception:
-    """Say what must be done about an error of the server or the driver."""
+_SILENT = "MySQL does not answer within the time limit"
+
+
+def meaning(error: pymysql.err.Error) -> ProjectorError:
+    """Return what must be done about an error of the server or the driver."""
     code = error.args[0] if error.args and isinstance(error.args[0], int) else 0
     text = str(error.args[1]) if len(error.args) > 1 else type(error).__name__
-    if (refusal := _refusal(code, text)) is not None:
-        return refusal
-    if code in _BUSY or code in _CLIENT_LOST or isinstance(error, pymysql.err.InterfaceError):
-        return TransientError("mysql", f"MySQL is away or busy ({code}: {text})")
-    if code == 0:
-        return TransientError("mysql", f"connection lost: {text}")
-    return error
+    if code == CR.CR_SERVER_LOST and isinstance(error.__context__, TimeoutError):
+        return TooMuchError("mysql", _SILENT)
+    kind = meaning_of(code) if code else Meaning.AWAY
+    if code == CR.CR_SSL_CONNECTION_ERROR or (kind is Meaning.AWAY and _is_of_tls(text)):
+        return RefusedError(f"no TLS with MySQL: {text}", _TLS)
+    if kind is Meaning.AWAY:
+        said = f"MySQL is away ({code}: {text})" if code else f"connection lost: {text}"
+        return TransientError("mysql", said)
+    if kind in {Meaning.BUSY, Meaning.TOO_MUCH, Meaning.UNKNOWN}:
+        return _passing(code, text, kind)
+    return _refusal(code, text, kind)
 
 
-def _refusal(code: int, text: str) -> OperatorError | None:
-    """Say what to do about an error that waiting does not help against."""
-    if code in _REMEDIES:
-        return OperatorError(f"MySQL refuses access ({code}: {text})", _REMEDIES[code])
+def _passing(code: int, text: str, kind: Meaning) -> TransientError:
+    """Say what may be otherwise in a moment; loudly if nobody knows what it is."""
+    if kind is Meaning.UNKNOWN:
+        said = f"MySQL answers {code}, of which nothing is known: {_masked(text)}"
+        return TransientError("mysql", said, answered=True)
+    hint = f". {_REMEDIES[code]}" if code in _REMEDIES else ""
+    error = TooMuchError if kind is Meaning.TOO_MUCH else TransientError
+    return error("mysql", f"MySQL answers {code}: {text}{hint}", answered=True)
+
+
+def _refusal(code: int, text: str, kind: Meaning) -> RefusedError:
+    """Say what to do about an error that hardly passes by itself."""
+    if kind is Meaning.VALUE:  # its text may quote the value
+        name = NAME_BY_CODE.get(code, "of a value")
+        return ValueRefusedError(f"MySQL refuses a value ({code} {name})", "")
     if code == ER.BAD_DB_ERROR:
-        return OperatorError(
-            f"MySQL has no such database ({code}: {text})",
-            "Correct the database in PROJECTOR_MYSQL__URL, or create it.",
+        return RefusedError(f"MySQL has no such database ({code}: {text})", _DATABASE)
+    if kind is Meaning.SCHEMA:
+        return RefusedError(f"the projection does not fit the database ({code}: {text})", _FIT)
+    if kind is Meaning.ACCESS:
+        return RefusedError(
+            f"MySQL refuses access ({code}: {text})", _REMEDIES.get(code, f"{_LOGIN}; {_GRANT}")
         )
-    if code in _SCHEMA:
-        return OperatorError(
-            f"the projection does not fit the database ({code}: {text})",
-            "Mend the projection or migrate the database; `projector check` lists what is missing.",
-        )
-    if code == CR.CR_SSL_CONNECTION_ERROR or "certificate" in text.lower():
-        return OperatorError(
-            f"no TLS with MySQL: {text}",
-            "Name the CA of the server's certificate in PROJECTOR_MYSQL__TLS__CA, and the server by"
-            " a name that the certificate has; or see whether the server has TLS at all.",
-        )
-    return None
+    return RefusedError(
+        f"MySQL does not run a query of the projection ({code}: {_masked(text)})",
+        "Correct the declaration; `projector explain` shows the queries.",
+    )
+
+
+def _is_of_tls(text: str) -> bool:
+    return "certificate" in text.lower()
+
+
+def _masked(text: str) -> str:
+    """Hide what the server quotes: it may be a value."""
+    return _QUOTED.sub("'...'", text)
 
 
 class Connection:
-    """One connection for queries, made when needed and dropped at the first error."""
+    """One connection for queries, made when needed and dropped at the first error.
 
-    def __init__(self, source: Engine) -> None:
+    `on_answer` is called after each answer: whoever waits for many sees that they come.
+    """
+
+    def __init__(self, source: Engine, on_answer: Callable[[], None] = lambda: None) -> None:
         self._engine = source
+        self._on_answer = on_answer
         self._raw: Any = None
+        self._keeps_snapshot = False
 
     def query(self, *statements: str) -> list[Rows]:
         """Run statements in one round trip; give the rows of each, as text."""
@@ -218,36 +273,70 @@ class Connection:
             for rows in self.query_raw(*statements)
         ]
 
-    def query_raw(self, *statements: str) -> list[RawRows]:
+    def query_raw(self, *statements: str, max_bytes: float = math.inf) -> list[RawRows]:
         """The same, with values as the bytes that the server sent (None: NULL).
 
-        Raises TransientError or OperatorError; the connection is dropped then, with its snapshot.
+        Raises TransientError or RefusedError, TooMuchError for more than `max_bytes`; the
+        connection is dropped then, with its snapshot. One that has died since its last use is
+        made again without a word.
         """
+        sql = ";".join(statements)
         try:
             with translated():
-                if self._raw is None:
-                    self._raw = self._engine.raw_connection()
-                return _results(self._raw.driver_connection, ";".join(statements))
+                results = self._run(sql, max_bytes)
         except BaseException:
             self.close()
             raise
+        self._on_answer()
+        return results
 
     def close(self) -> None:
         """Drop the connection; the next query makes a new one."""
         raw, self._raw = self._raw, None
+        self._keeps_snapshot = False
         if raw is not None:
             raw.invalidate()
 
+    def _run(self, sql: str, max_bytes: float) -> list[RawRows]:
+        if self._raw is not None and not self._keeps_snapshot:
+            try:
+                return self._send(sql, max_bytes)
+            except (pymysql.err.Error, OSError) as error:
+                if not _has_died(error):
+                    raise
+            self.close()  # by the server's wait_timeout, a KILL, a proxy that tidies up
+        if self._raw is None:
+            self._raw = self._engine.raw_connection()
+        return self._send(sql, max_bytes)
 
-def _results(driver: Any, sql: str) -> list[RawRows]:
+    def _send(self, sql: str, max_bytes: float) -> list[RawRows]:
+        results, status = _results(self._raw.driver_connection, sql, max_bytes)
+        self._keeps_snapshot = bool(status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
+        return results
+
+
+def _has_died(error: Exception) -> bool:
+    """Whether a connection was closed from the other side, rather than a query refused."""
+    if isinstance(error, pymysql.err.Error):
+        found = meaning(error)
+        return isinstance(found, TransientError) and not (
+            found.answered or isinstance(found, TooMuchError)
+        )
+    return not isinstance(error, TimeoutError)
+
+
+def _results(driver: Any, sql: str, room: float) -> tuple[list[RawRows], int]:
+    """Run a text of many statements; their rows, and the status that the server ends with. Raises
+    TooMuchError when the rows have no room in so many bytes."""
     driver._execute_command(COMMAND.COM_QUERY, sql)
     results: list[RawRows] = []
     while True:
-        result = _Result(driver)
+        result = _Result(driver, room)
         result.read()
         results.append(result.raw_rows)
+        room = result.room
         if not result.has_next:
-            return results
+            return results, int(result.server_status or 0)
 
 
 class _Result(MySQLResult):
@@ -256,8 +345,9 @@ class _Result(MySQLResult):
     PyMySQL spends three quarters of the time of a wide query on objects for packets and columns.
     """
 
-    def __init__(self, driver: Any) -> None:
+    def __init__(self, driver: Any, room: float) -> None:
         super().__init__(driver)
+        self.room = room
         self.raw_rows: RawRows = ()
 
     def _read_result_packet(self, first_packet: Any) -> None:
@@ -271,7 +361,7 @@ class _Result(MySQLResult):
 
     def _split_rows(self, driver: Any, split: Callable[[bytes], RawRow]) -> RawRows:
         rows: list[RawRow] = []
-        read, number = driver._rfile.read, driver._next_seq_id
+        read, number, room = driver._rfile.read, driver._next_seq_id, self.room
         while True:
             head = read(4)
             size = int.from_bytes(head[:3], "little")
@@ -286,9 +376,13 @@ class _Result(MySQLResult):
                 size = int.from_bytes(head[:3], "little")
                 body += read(size)
                 number = (number + 1) & 0xFF
+            room -= len(body)
+            if room < 0:
+                raise TooMuchError("mysql", "a result has no room in memory", answered=True)
             if body[0] == 0xFE and len(body) < 9:
-                driver._next_seq_id = number
-                self.has_next = bool(body[3] & SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS)
+                driver._next_seq_id, self.room = number, room
+                self.server_status = int.from_bytes(body[3:5], "little")
+                self.has_next = bool(self.server_status & SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS)
                 return rows
             if body[0] == 0xFF:
                 driver._next_seq_id = number

@@ -24,11 +24,20 @@ class ProjectorError(Exception):
 
 
 class TransientError(ProjectorError):
-    """A peer is away or busy: try again with backoff. `peer` is `mysql` or `redis`."""
+    """A peer is away or busy: try again with backoff. `peer` is `mysql` or `redis`.
 
-    def __init__(self, peer: str, message: str) -> None:
+    `answered`: it is there and said "not now": the same connection's place, and the lease, may be
+    kept while one waits.
+    """
+
+    def __init__(self, peer: str, message: str, *, answered: bool = False) -> None:
         super().__init__(message)
         self.peer = peer
+        self.answered = answered
+
+
+class TooMuchError(TransientError):
+    """What was asked for takes too long or too much room: less at once may do."""
 
 
 class OperatorError(ProjectorError):
@@ -40,6 +49,20 @@ class OperatorError(ProjectorError):
         super().__init__(f"{message}. {remedy}" if remedy else message)
         self.message = message
         self.remedy = remedy
+
+
+class RefusedError(OperatorError):
+    """The database refuses a query: an account, a table, or the query is not as it should be.
+
+    Somebody may have to act, or has just acted: privileges and tables come back. A command ends
+    with it; a running daemon says it and waits.
+    """
+
+    peer = "mysql"
+
+
+class ValueRefusedError(RefusedError):
+    """A row's value makes a query fail: perhaps that of one document alone."""
 
 
 class ConfigurationError(OperatorError):

@@ -15,11 +15,16 @@ from projector import metrics
 from projector.barrier import Barrier, Need
 from projector.cascade import Trace
 from projector.database import Connection, RawRows
-from projector.errors import TransientError
+from projector.errors import RefusedError, TransientError, ValueRefusedError
 from projector.projection import Plan
 from projector.route import Values
 
 _CLOSING = "COMMIT"
+_SAID_AFTER_S = 2.0  # at the barrier: shorter waits are everyday life
+_REFUSED_MAX = 64  # documents with refused values, and no other: then it is the query
+_MOST_BYTES = 64 << 20  # of the rows of several documents; one alone may have more
+_COUNT_S = 5  # limit of a count, which is only for a progress bar
+_BARRIER = "the log's changes to show where documents are read"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,10 +44,26 @@ class Found:
     deferred: Mapping[str, frozenset[Values]]
 
 
+def count(plan: Plan, connection: Connection) -> int:
+    """Count the documents as of now, as well as that can be done within seconds: for a bar."""
+    try:
+        [rows] = connection.query(_within(plan.count_query(None), _COUNT_S))
+        return int(rows[0][0] or 0)
+    except (TransientError, RefusedError):
+        return 0
+
+
+def _within(sql: str, seconds: int) -> str:
+    """Limit a query's time in the words of both servers: each reads the other's as a comment."""
+    limited = sql.replace("SELECT", f"SELECT /*+ MAX_EXECUTION_TIME({seconds * 1000}) */", 1)
+    return f"/*M! SET STATEMENT max_statement_time={seconds} FOR */ {limited}"
+
+
 class Fetcher:
     """Reads of one projection over one connection; for one thread at a time.
 
-    `is_stopping` ends a wait at the barrier with TransientError, as `patience_s` does.
+    `is_stopping` ends a wait at the barrier with TransientError, as `patience_s` does. `on_wait` is
+    told what a long wait is for, and None when it is over.
     """
 
     def __init__(
@@ -52,7 +73,9 @@ class Fetcher:
         barrier: Barrier,
         is_stopping: Callable[[], bool],
         patience_s: float = math.inf,
+        on_wait: Callable[[str | None], None] = lambda cause: None,
     ) -> None:
+        self._on_wait = on_wait
         self._patience_s = patience_s
         self._plan = plan
         self._connection = connection
@@ -135,19 +158,16 @@ class Fetcher:
         [rows] = self._snapshot([self._plan.ids_among(valid)], need)
         return {self._plan.to_id(row) for row in rows}
 
-    def count(self, after: str | None = None) -> int:
-        """Count the documents beyond `after`, as of now: a figure for progress bars."""
-        [rows] = self._connection.query(self._plan.count_query(after))
-        return int(rows[0][0])
+    def count(self) -> int:
+        """Count the documents as of now; see `count`."""
+        return count(self._plan, self._connection)
 
     def documents(self, ids: Sequence[str], need: Need) -> Fetched:
-        """Read the documents with these ids."""
+        """Read the documents with these ids. Raises TooMuchError: fewer at once may do."""
         valid = [document_id for document_id in ids if self._can_exist(document_id)]
         if not valid:
             return Fetched({}, frozenset(ids), {})
-        rows = self._snapshot(self._plan.queries(valid), need)
-        with metrics.stage.labels("encode").time():
-            documents, failed = self._plan.documents(rows)
+        documents, failed = self._read(valid, need)
         gone = frozenset(ids) - documents.keys() - failed.keys()
         return Fetched(documents, gone, failed)
 
@@ -162,17 +182,67 @@ class Fetcher:
             return False
         return True
 
-    def _snapshot(self, queries: Sequence[str], need: Need) -> list[RawRows]:
+    def _read(self, ids: Sequence[str], need: Need) -> tuple[dict[str, bytes], dict[str, str]]:
+        """Read documents; those of which a value makes the query fail are set aside."""
+        try:
+            return self._encoded(ids, need)
+        except ValueRefusedError as error:
+            return self._around(ids, need, error)
+
+    def _encoded(self, ids: Sequence[str], need: Need) -> tuple[dict[str, bytes], dict[str, str]]:
+        most = _MOST_BYTES if len(ids) > 1 else math.inf
+        rows = self._snapshot(self._plan.queries(ids), need, most)
+        with metrics.stage.labels("encode").time():
+            return self._plan.documents(rows)
+
+    def _around(
+        self, ids: Sequence[str], need: Need, error: ValueRefusedError
+    ) -> tuple[dict[str, bytes], dict[str, str]]:
+        """Halve until the documents stand alone that the server refuses."""
+        documents: dict[str, bytes] = {}
+        failed: dict[str, str] = {}
+        waiting = [(ids, error)]
+        while waiting:
+            part, refused = waiting.pop()
+            if len(part) == 1:
+                failed[part[0]] = str(refused)
+                if len(failed) > _REFUSED_MAX and not documents:
+                    raise refused
+                continue
+            middle = len(part) // 2
+            for half in (part[:middle], part[middle:]):
+                try:
+                    some, odd = self._encoded(half, need)
+                except ValueRefusedError as again:
+                    waiting.append((half, again))
+                else:
+                    documents |= some
+                    failed |= odd
+        return documents, failed
+
+    def _snapshot(
+        self, queries: Sequence[str], need: Need, max_bytes: float = math.inf
+    ) -> list[RawRows]:
         """Run queries in one snapshot at or beyond what is needed, in one round trip."""
         said: list[RawRows] = []
-        started = time.monotonic()
-        with metrics.stage.labels("fetch").time():
-            while True:
-                opening = self._barrier.opening(need, said)
-                results = self._connection.query_raw(*opening, *queries, _CLOSING)
-                said = results[: len(opening)]
-                if self._barrier.reached(need, said):
-                    return results[len(opening) : -1]
-                metrics.barrier_waits.inc()
-                if self._is_stopping() or time.monotonic() - started > self._patience_s:
-                    raise TransientError("mysql", "stopped while waiting for a commit to show")
+        started, is_told = time.monotonic(), False
+        try:
+            with metrics.stage.labels("fetch").time():
+                while True:
+                    opening = self._barrier.opening(need, said)
+                    results = self._connection.query_raw(
+                        *opening, *queries, _CLOSING, max_bytes=max_bytes
+                    )
+                    said = results[: len(opening)]
+                    if self._barrier.reached(need, said):
+                        return results[len(opening) : -1]
+                    metrics.barrier_waits.inc()
+                    waited_s = time.monotonic() - started
+                    if self._is_stopping() or waited_s > self._patience_s:
+                        raise TransientError("mysql", f"stopped while waiting for {_BARRIER}")
+                    if waited_s > _SAID_AFTER_S and not is_told:
+                        is_told = True
+                        self._on_wait(_BARRIER)
+        finally:
+            if is_told:
+                self._on_wait(None)

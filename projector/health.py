@@ -17,6 +17,9 @@ skewed clock here does not show in it:
   by itself while nothing arrives;
 - never less than the age of the oldest work put off (`owed_since`);
 - unknown (NaN, None) while this process leads nothing.
+
+The last error is the last one that still matters: all applied and nobody waiting, it is forgotten
+(the events keep it).
 """
 
 from __future__ import annotations
@@ -85,7 +88,8 @@ class HealthState:
     """Health at one moment. Times are seconds since the epoch; None: not known (yet).
 
     `owed_since`: commit time of the oldest work put off. `progress_age_s`: since when the loop has
-    not gone round. `epoch`: the lease's.
+    not gone round, nor any server answered it. `epoch`: the lease's. `waiting_for`: what keeps
+    readers waiting at this moment.
     """
 
     state: State
@@ -102,6 +106,7 @@ class HealthState:
     resync: Resync | None = None
     last_error: str | None = None
     last_error_at: float | None = None
+    waiting_for: str | None = None
 
 
 class Changes(TypedDict, total=False):
@@ -145,6 +150,7 @@ class Health:
         self._server_ahead_s = 0.0  # server's clock minus ours
         self._pending: float | None = None
         self._head_at: float | None = None  # our clock; None: the last word was not "nothing more"
+        self._waits: dict[str, str] = {}  # by who waits
         self._events: deque[Event] = deque(maxlen=_EVENTS)
         self._unlogged: list[tuple[str, str, dict[str, Any]]] = []
         self._samples: deque[Sample] = deque(maxlen=_HISTORY)
@@ -164,7 +170,8 @@ class Health:
         self._write_log()
 
     def progress(self) -> None:
-        """The loop has gone round: also while it waits for a dead server, as long as it retries."""
+        """The loop has gone round, or a server has answered it; also while it waits for a dead
+        server, as long as it retries. For any thread."""
         self._progressed = self._clock()
 
     def received(self, commit_time: float) -> None:
@@ -191,6 +198,8 @@ class Health:
                 self._applied_until = commit_time
             if commit_time is not None:
                 self._take({"committed_at": commit_time})
+            if is_head and not self._waits and self._state.last_error is not None:
+                self._state = replace(self._state, last_error=None, last_error_at=None)
             if is_head and self._state.state is State.CATCHING_UP:
                 self._take({"state": State.LEADING})
         self._write_log()
@@ -203,6 +212,23 @@ class Health:
                 self._state, last_error=redact(message), last_error_at=time.time()
             )
         self.event("error", level="error", kind=kind, message=message)
+
+    def waits(self, who: str, cause: str | None) -> None:
+        """Somebody waits for something that passes; None: no longer. For any thread."""
+        with self._lock:
+            if cause is None:
+                self._waits.pop(who, None)
+            else:
+                self._waits[who] = redact(cause)
+            said = "; ".join(f"{who}: {cause}" for who, cause in sorted(self._waits.items()))
+            self._state = replace(self._state, waiting_for=said or None)
+
+    def lost(self, peer: str) -> None:
+        """A peer, `mysql` or `redis`, cannot be used."""
+        if peer == "mysql":
+            self.update(mysql_up=False)
+        else:
+            self.update(redis_up=False)
 
     def event(self, text: str, level: str = "info", **facts: Any) -> None:
         """Log something worth telling and keep it for the status page."""
@@ -300,6 +326,8 @@ class Health:
     def _enter(self, before: State, now: State) -> None:
         if not now.leads:  # what was known of the log is of no use to the next term
             self._applied_until = self._pending = self._head_at = None
+            self._waits.clear()
+            self._state = replace(self._state, waiting_for=None)
         self._state = replace(self._state, since=time.time())
         metrics.state.state(now)
         metrics.is_leader.set(now.leads)

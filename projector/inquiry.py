@@ -66,6 +66,7 @@ class Inquiry:
             "owed": sorted(self.sink.debts().keys() - BACKGROUND),
             "quarantined": len(quarantine),
             "quarantine": dict(sorted(quarantine.items())[:20]),
+            "waiting_for": told.get("waiting_for") if leader is not None else None,
             "last_error": told.get("last_error"),
             "last_error_at": told.get("last_error_at"),
         }

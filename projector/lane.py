@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 import structlog
 from sqlalchemy.engine import Engine
@@ -20,15 +21,16 @@ from projector.cascade import ForeignKey, hidden
 from projector.database import Connection
 from projector.debt import ALL, REPAIR, REQUESTED, Debt, full, ids_debt
 from projector.errors import OperatorError
-from projector.fetch import Fetched, Fetcher
+from projector.fetch import Fetched, Fetcher, count
 from projector.generated import Generated
 from projector.hindsight import Hindsight
-from projector.model import Batch, Checkpoint, Reason, TableName, Watch
+from projector.model import Batch, Checkpoint, Differences, Reason, TableName, Watch
 from projector.pipeline import Known, Limits, Pipeline
+from projector.portion import Portions
 from projector.ports import Sink
 from projector.position import Position
 from projector.projection import Plan
-from projector.reconcile import Differences, Reader, Walker
+from projector.reconcile import Reader, Walker
 from projector.record import read_object
 from projector.route import Router
 from projector.settings import Settings
@@ -52,6 +54,24 @@ class Knowledge:
     logs_actions: bool = True
 
 
+class Listener(Protocol):
+    """Who is told how reading goes: `health.Health`."""
+
+    def progress(self) -> None:
+        """A server has answered."""
+
+    def waits(self, who: str, cause: str | None) -> None:
+        """Somebody waits for something; None: no longer."""
+
+
+class _Nobody:
+    def progress(self) -> None:
+        pass
+
+    def waits(self, who: str, cause: str | None) -> None:
+        pass
+
+
 class Lane:
     """A projection in work. Raises what sink and fetcher raise."""
 
@@ -65,7 +85,11 @@ class Lane:
         is_stopping: Callable[[], bool],
         log_end: Callable[[], Position],
         wake: Callable[[], None],
+        portions: Portions | None = None,
+        listener: Listener | None = None,
     ) -> None:
+        self._portions = portions or Portions.of(settings)
+        self._listener = listener or _Nobody()
         self.plan = plan
         self.sink = sink
         self._engine = engine
@@ -111,7 +135,7 @@ class Lane:
         router = Router(
             self.plan, self._schema, learned.watches, cascades, notes_moved=not learned.logs_actions
         )
-        limits = Limits(self._settings.batch_max_documents, self._settings.fanout_max_documents)
+        limits = Limits(self._portions.tail, self._settings.fanout_max_documents)
         fetcher = self._fetcher(barrier)
         hindsight = None
         if cascades and not learned.logs_actions:
@@ -125,7 +149,8 @@ class Lane:
         reader = Reader(
             self.sink,
             lambda: self._thread_fetcher(barrier),
-            self._settings.reconcile.chunk_documents,
+            self._portions,
+            self._log_end,
         )
         self._walker = Walker(
             self._pipeline,
@@ -192,11 +217,12 @@ class Lane:
             log.warning("hash_changed", projection=self.plan.name)
             self.owe_all("hash_changed")
 
-    def turn(self, lag_s: float) -> None:
-        """Do a little of what is not the tail's: walks, and the snapshot kept for cascades."""
-        self.walker.turn(lag_s, self._settings.reconcile.yield_at_lag_s)
+    def turn(self, lag_s: float) -> bool:
+        """Do a little of what is not the tail's: walks, and the snapshot kept for cascades. True
+        when a walk got on."""
         if self.pipeline.hindsight is not None:
             self.pipeline.hindsight.tend(self.pipeline.position)
+        return self.walker.turn(lag_s, self._settings.reconcile.yield_at_lag_s)
 
     def is_beyond(self, position: Position) -> bool:
         """Whether this lane was further than the stream when the term began, and still is."""
@@ -269,19 +295,16 @@ class Lane:
         self.pipeline.strike(asked, done, {"state": "cancelled"} if ALL in asked else {})
 
     def _full(self, reason: str) -> Debt:
-        total = self._count()
-        return replace(full(reason), total=total, started_at=time.time())
-
-    def _count(self) -> int:
         connection = Connection(self._engine)
         try:
-            [rows] = connection.query(self.plan.count_query(None))
-            return int(rows[0][0])
+            total = count(self.plan, connection)
         finally:
             connection.close()
+        return replace(full(reason), total=total, started_at=time.time())
 
     def _fetcher(self, barrier: Barrier) -> Fetcher:
-        fetcher = Fetcher(self.plan, Connection(self._engine), barrier, self._is_stopping)
+        connection = Connection(self._engine, self._listener.progress)
+        fetcher = Fetcher(self.plan, connection, barrier, self._is_stopping, on_wait=self._say_wait)
         self._fetchers.append(fetcher)
         return fetcher
 
@@ -294,6 +317,9 @@ class Lane:
             self._local.fetcher = self._fetcher(barrier)
         fetcher: Fetcher = self._local.fetcher
         return fetcher
+
+    def _say_wait(self, cause: str | None) -> None:
+        self._listener.waits(f"{self.plan.name} at the barrier", cause)
 
     def _keys(self) -> dict[TableName, tuple[tuple[int, str], ...]]:
         place = {w.table: {c: i for i, c in enumerate(w.columns)} for w in self._known.watches}

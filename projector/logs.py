@@ -54,6 +54,36 @@ class _Threshold:
 _threshold = _Threshold()
 
 
+class _Lines:
+    """Writes lines to standard error; one that cannot be written (a full disk, a closed pipe) is
+    lost and counted, and never the end of whoever logged it."""
+
+    lost = 0
+
+    def msg(self, line: str) -> None:
+        """Write a line past all buffers: what a full disk left there would be written twice, or
+        spoil the exit status."""
+        try:
+            _write(f"{line}\n")
+        except (OSError, ValueError, AttributeError):  # a full disk, a closed file, none at all
+            _Lines.lost += 1
+        else:
+            _Lines.lost = 0
+
+    debug = info = warning = error = critical = exception = log = msg
+
+
+def _write(text: str) -> None:
+    try:
+        descriptor = sys.stderr.fileno()
+    except OSError:  # swapped for a stream in memory
+        sys.stderr.write(text)
+        return
+    data = text.encode("utf-8", "backslashreplace")
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
 class _FromLibraries(logging.Handler):
     """Hands the records of libraries that use `logging` to structlog."""
 
@@ -70,7 +100,7 @@ def configure(settings: Log) -> None:
         processors=[_threshold, *_rendering(settings.format)],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS["debug"]),
         # Looked up for each line: whoever swaps standard error gets the lines from then on.
-        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
+        logger_factory=lambda *_: _Lines(),
         cache_logger_on_first_use=False,
     )
     logging.basicConfig(level=logging.WARNING, handlers=[_FromLibraries()], force=True)
@@ -137,12 +167,18 @@ def _rendering(form: str) -> list[Processor]:
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
         _redact_event,
+        _tell_lost,
         renderer,
     ]
 
 
 def _redact_event(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
     return {key: _redacted(value) for key, value in event.items()}
+
+
+def _tell_lost(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Say with a line how many before it could not be written."""
+    return {**event, "lines_lost": _Lines.lost} if _Lines.lost else event
 
 
 def _redacted(value: object) -> object:
@@ -164,4 +200,7 @@ def _on_signal(_number: int, _frame: object) -> None:
     event: Any = {"event": "log level changed", "log_level": _threshold.toggle_debug()}
     for processor in structlog.get_config()["processors"][1:]:
         event = processor(None, "info", event)
-    os.write(sys.stderr.fileno(), f"{event}\n".encode())
+    try:
+        os.write(sys.stderr.fileno(), f"{event}\n".encode())
+    except (OSError, ValueError, AttributeError):
+        pass  # as for any other line

@@ -138,6 +138,18 @@ class Reason(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Differences:
+    """Ids by what is wrong with them in the store."""
+
+    missing: frozenset[str] = frozenset()
+    stale: frozenset[str] = frozenset()
+    orphan: frozenset[str] = frozenset()
+
+    def __len__(self) -> int:
+        return len(self.missing) + len(self.stale) + len(self.orphan)
+
+
+@dataclass(frozen=True, slots=True)
 class Checkpoint:
     """A position made durable, with what is owed beside it.
 

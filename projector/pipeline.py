@@ -12,18 +12,23 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import dataclass, field, replace
-from itertools import islice
+from itertools import chain, islice
 
 import structlog
 
 from projector import metrics
 from projector.barrier import Need
-from projector.database import ServerError
 from projector.debt import ALL, REQUESTED, Debt, full, ids_debt, route_debt
-from projector.errors import DocumentRefusedError, OperatorError
-from projector.fetch import Fetched, Fetcher
+from projector.errors import (
+    DocumentRefusedError,
+    OperatorError,
+    TooMuchError,
+    ValueRefusedError,
+)
+from projector.fetch import Fetched, Fetcher, Found
 from projector.hindsight import FOUND_MAX, Hindsight
 from projector.model import Applied, Batch, Checkpoint, Reason, Transactions
+from projector.portion import Portion
 from projector.ports import Sink
 from projector.position import Position
 from projector.projection import Plan
@@ -41,9 +46,9 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Limits:
-    """`batch_documents` a batch; a look-up that finds more than `fanout_documents` is put off."""
+    """`batch` documents a batch; a look-up that finds more than `fanout_documents` is put off."""
 
-    batch_documents: int
+    batch: Portion
     fanout_documents: int
 
 
@@ -101,20 +106,17 @@ class Pipeline:
             return
         need = Need(transactions.barrier, transactions.changes)
         owed = self._trace(affected, need)
-        found = self._fetcher.look_up(affected.look_ups, need, self._limits.fanout_documents)
+        found = self._look_up(affected, need)
         debts = self._owed(affected, found.deferred, owed)
         ids = sorted(affected.ids | found.ids)
-        slices = list(_sliced(ids, self._limits.batch_documents)) or [[]]
-        parts = self._documents(slices, need)
-        for fetched in islice(parts, len(slices) - 1):
-            self._write(fetched, Batch({}, frozenset(), Reason.CHANGE))
         last = Batch(
             {}, frozenset(), Reason.CHANGE,
             position=transactions.position,
             committed_at=transactions.commit_times[-1] if transactions.commit_times else None,
             debts={key: debt.to_json() if debt else None for key, debt in debts.items()},
         )  # fmt: skip
-        self._write(next(parts), last)
+        for fetched, is_last in self._documents(ids, need):
+            self._write(fetched, last if is_last else Batch({}, frozenset(), Reason.CHANGE))
         self._know(debts)
         self._unwritten = None
         if self.hindsight is not None:
@@ -122,18 +124,57 @@ class Pipeline:
             if affected.repairs:
                 self.hindsight.forget()  # what else a walk will find, nobody knows
 
-    def _documents(self, slices: Sequence[Sequence[str]], need: Need) -> Iterator[Fetched]:
-        """Read slices in order; where there are several, some while others are written. Walks are
-        settled between steps only, so that none is written with what was read before it."""
-        if len(slices) == 1 or self._read_ahead is None:
-            yield from (self._fetcher.documents(part, need) for part in slices)
+    def _look_up(self, affected: Affected, need: Need) -> Found:
+        """Find documents by rows. What takes too long, or what the server refuses to compare, is
+        put off: nothing behind it may wait for it."""
+        try:
+            return self._fetcher.look_up(affected.look_ups, need, self._limits.fanout_documents)
+        except (TooMuchError, ValueRefusedError):
+            look_ups = affected.look_ups.items()
+            return Found(frozenset(), {name: frozenset(values) for name, values in look_ups})
+
+    def _documents(self, ids: Sequence[str], need: Need) -> Iterator[tuple[Fetched, bool]]:
+        """Read in slices, in order, and say which is the last; where there are several, some while
+        others are written. Walks are settled between steps only, so that none is written with what
+        was read before it."""
+        remaining = deque(_sliced(ids, self._limits.batch.size)) or deque([[]])
+        is_ahead = len(remaining) > 1
+        flying: deque[tuple[list[str], Future[Fetched] | None]] = deque()
+        while remaining or flying:
+            self._send_ahead(remaining, flying, need, is_ahead=is_ahead)
+            part, future = flying.popleft()
+            started = time.monotonic()
+            try:
+                fetched = future.result() if future else self._fetcher.documents(part, need)
+            except TooMuchError:
+                if len(part) <= 1:
+                    raise
+                self._limits.batch.too_much(len(part))
+                left = [*part, *(i for slice_, _ in flying for i in slice_), *chain(*remaining)]
+                remaining, is_ahead = deque(_sliced(left, self._limits.batch.size)), False
+                flying.clear()
+                continue
+            size_bytes = sum(map(len, fetched.documents.values()))
+            self._limits.batch.took(len(part), time.monotonic() - started, size_bytes)
+            self._send_ahead(remaining, flying, need, is_ahead=is_ahead)
+            yield fetched, not (remaining or flying)
+
+    def _send_ahead(
+        self,
+        remaining: deque[list[str]],
+        flying: deque[tuple[list[str], Future[Fetched] | None]],
+        need: Need,
+        *,
+        is_ahead: bool,
+    ) -> None:
+        """Let slices be read by others, at most so many; the next one is read here otherwise."""
+        if not is_ahead or self._read_ahead is None:
+            if remaining and not flying:
+                flying.append((remaining.popleft(), None))
             return
-        remaining = iter(slices)
-        ahead = deque(self._read_ahead(part, need) for part in islice(remaining, _AHEAD))
-        while ahead:
-            fetched = ahead.popleft().result()
-            ahead.extend(self._read_ahead(part, need) for part in islice(remaining, 1))
-            yield fetched
+        while remaining and len(flying) < _AHEAD:
+            part = remaining.popleft()
+            flying.append((part, self._read_ahead(part, need)))
 
     def flush(self) -> None:
         """Move the checkpoint past transactions that touched nothing."""
@@ -175,6 +216,13 @@ class Pipeline:
         )  # fmt: skip
         for key in debts:
             self.known.debts.pop(key, None)
+
+    def widen(self, key: str) -> None:
+        """Owe a walk over everything in place of a look-up that the server does not make."""
+        all_of_it = self._again(ALL, full("fanout"))
+        debts = {ALL: all_of_it.to_json(), key: None}
+        self._apply(Batch({}, frozenset(), Reason.CHANGE, debts=debts))
+        self._know({ALL: all_of_it, key: None})
 
     def settle(
         self,
@@ -234,7 +282,7 @@ class Pipeline:
             return set()
         try:
             return self._fetcher.arrived(affected.arrived, need, FOUND_MAX)
-        except (OperatorError, ServerError) as error:  # a parent between that may not be read
+        except (OperatorError, TooMuchError) as error:  # a parent between that may not be read
             log.info("cascade_unread", error=str(error))
             return None
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from projector.model import Applied, Batch, Checkpoint, Transactions, Watch
+from projector.model import Applied, Batch, Checkpoint, Differences, Transactions, Watch
 from projector.position import Position
 
 
@@ -114,6 +114,11 @@ class Sink(Protocol):
 
     def read(self, ids: Sequence[str]) -> Mapping[str, bytes]:
         """Give the stored documents among `ids`."""
+        ...
+
+    def compare(self, documents: Mapping[str, bytes], gone: Collection[str]) -> Differences:
+        """Return how the store differs from these documents, and which of those gone it has. Never
+        holds more than a few stored documents at once, however large they are."""
         ...
 
     def scan(self, cursor: int, count: int) -> tuple[int, list[str]]:

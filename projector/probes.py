@@ -21,7 +21,7 @@ def live(state: HealthState, settings: Http) -> Verdict:
     age = state.progress_age_s
     if age > settings.live_timeout_s:
         return Verdict(False, f"the loop has not gone round for {age:.0f} s")
-    return Verdict(True, "the loop makes progress")
+    return Verdict(True, f"the loop makes progress{_cause(state)}")
 
 
 def ready(state: HealthState, settings: Http) -> Verdict:
@@ -38,11 +38,17 @@ def ready(state: HealthState, settings: Http) -> Verdict:
             return Verdict(True, "standby: another process leads")
         case State.BUILDING:
             walk = state.resync
-            return Verdict(False, f"building: {walk.done} of {walk.total}" if walk else "building")
+            told = f"building: {walk.done} of {walk.total}" if walk else "building"
+            return Verdict(False, told + _cause(state))
         case State.LEADING | State.CATCHING_UP:
-            return _caught_up(state.lag_s, settings.ready_max_lag_s)
+            verdict = _caught_up(state.lag_s, settings.ready_max_lag_s)
+            return Verdict(verdict.ok, verdict.why + _cause(state))
         case State.STARTING | State.STOPPING | State.STOPPED:
             return Verdict(False, state.state.value)
+
+
+def _cause(state: HealthState) -> str:
+    return f"; waiting: {state.waiting_for}" if state.waiting_for else ""
 
 
 def _caught_up(lag_s: float | None, limit_s: float) -> Verdict:

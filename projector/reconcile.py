@@ -17,29 +17,21 @@ from dataclasses import dataclass, field, replace
 from projector import metrics
 from projector.barrier import Need
 from projector.debt import ALL, REQUESTED, Debt
+from projector.errors import TooMuchError, ValueRefusedError
 from projector.fetch import Fetched, Fetcher
-from projector.model import Reason
+from projector.model import Differences, Reason
 from projector.pipeline import Pipeline
+from projector.portion import Portions
 from projector.ports import Sink
+from projector.position import Position
 
 SCRUB = "scrub"  # the key of the slow walk in the background
 REFRESH = "refresh"  # of the search for what a filter no longer admits because time has passed
 BACKGROUND = frozenset({SCRUB, REFRESH})  # nobody waits for these
-_CHUNK_TARGET_S = 0.25
 _AHEAD = 2  # chunks read ahead: one may be read while another is settled
-_SCAN_COUNT = 2000
-
-
-@dataclass(frozen=True, slots=True)
-class Differences:
-    """Ids by what is wrong with them in the store."""
-
-    missing: frozenset[str] = frozenset()
-    stale: frozenset[str] = frozenset()
-    orphan: frozenset[str] = frozenset()
-
-    def __len__(self) -> int:
-        return len(self.missing) + len(self.stale) + len(self.orphan)
+_CATCH_UP_S = (
+    10.0  # a chunk that differs and is not overtaken by the tail in this time is read anew
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +39,8 @@ class Chunk:
     """What one part of a walk found: documents to write, and how the walk goes on.
 
     `cursor` None: nothing is left in this phase. `recovered`: ids in quarantine whose row can be
-    written again, or is gone.
+    written again, or is gone. `end`: of the log after differences were found; until the tail has
+    passed it they may be changes under way.
     """
 
     fetched: Fetched
@@ -55,7 +48,7 @@ class Chunk:
     differences: Differences
     count: int
     cursor: str | None
-    seconds: float
+    end: Position | None = None
 
 
 @dataclass(slots=True)
@@ -64,26 +57,33 @@ class _Flight:
     phase: str
     started_at: float  # of the walk: another one may have taken its key meanwhile
     future: Future[Chunk]
+    compared_at: float | None = None  # for the first time, in vain
     touched: set[str] = field(default_factory=set)
 
 
 class Reader:
     """Reads one chunk after the other and compares it with the store. Cuts are made in order."""
 
-    def __init__(self, sink: Sink, fetchers: Callable[[], Fetcher], chunk_documents: int) -> None:
+    def __init__(
+        self,
+        sink: Sink,
+        fetchers: Callable[[], Fetcher],
+        portions: Portions,
+        log_end: Callable[[], Position],
+    ) -> None:
         self._sink = sink
         self._fetcher = fetchers
-        self._limit = chunk_documents
-        self.size = min(chunk_documents, 200)
+        self._portions = portions
+        self._log_end = log_end
 
     def cut(self, debt: Debt, cursor: str | None, need: Need) -> tuple[list[str], str | None]:
         """Give the next ids of a walk, and the cursor after them."""
         if debt.phase == "orphans":
-            following, ids = self._sink.scan(int(cursor or 0), _SCAN_COUNT)
+            following, ids = self._sink.scan(int(cursor or 0), self._portions.names.size)
             if cursor is None:  # what is in quarantine need not stand in the hash
                 ids = [*dict.fromkeys([*ids, *self._sink.quarantined()])]
             return ids, str(following) if following else None
-        size = self.size  # once: readers adapt it meanwhile, and a shorter answer means the end
+        size = self._portions.walk.size  # once: readers adapt it, and a short answer is the end
         match debt.scope:
             case "all":
                 ids = self._fetcher().ids_after(cursor, size, need)
@@ -99,35 +99,41 @@ class Reader:
         """Read documents, give those that differ from the store."""
         started = time.monotonic()
         fetched = self._fetcher().documents(ids, need)
-        stored = self._sink.read(ids)
-        differing = {k: v for k, v in fetched.documents.items() if stored.get(k) != v}
-        orphan = fetched.gone & stored.keys()
-        found = Differences(
-            missing=frozenset(differing.keys() - stored.keys()),
-            stale=frozenset(differing.keys() & stored.keys()),
-            orphan=orphan,
-        )
+        found = self._sink.compare(fetched.documents, fetched.gone)
         recovered = frozenset(self._sink.quarantined(ids)) - fetched.failed.keys()
-        self._adapt(time.monotonic() - started)
-        return Chunk(
-            Fetched(differing, orphan, fetched.failed), recovered, found, len(ids), cursor,
-            time.monotonic() - started,
-        )  # fmt: skip
+        size_bytes = sum(map(len, fetched.documents.values()))
+        self._portions.walk.took(len(ids), time.monotonic() - started, size_bytes)
+        differing = {k: fetched.documents[k] for k in found.missing | found.stale}
+        kept = Fetched(differing, found.orphan, fetched.failed)
+        return Chunk(kept, recovered, found, len(ids), cursor, self._end(found))
 
     def orphans(self, ids: list[str], cursor: str | None, need: Need) -> Chunk:
         """Find those among the store's ids that the database does not have."""
         started = time.monotonic()
-        gone = frozenset(ids) - self._fetcher().existing(ids, need)
+        gone = frozenset(ids) - self._existing(ids, need)
+        self._portions.names.took(len(ids), time.monotonic() - started, 0)
         recovered = frozenset(self._sink.quarantined([*gone]))
-        orphan = gone - recovered | self._sink.read([*recovered]).keys()
-        return Chunk(
-            Fetched({}, orphan, {}), recovered, Differences(orphan=orphan), len(ids), cursor,
-            time.monotonic() - started,
-        )  # fmt: skip
+        orphan = gone - recovered | self._sink.compare({}, recovered).orphan
+        found = Differences(orphan=orphan)
+        return Chunk(Fetched({}, orphan, {}), recovered, found, len(ids), cursor, self._end(found))
 
-    def _adapt(self, seconds: float) -> None:
-        factor = min(2.0, max(0.5, _CHUNK_TARGET_S / max(seconds, 0.001)))
-        self.size = max(1, min(self._limit, round(self.size * factor)))
+    def shrink(self, phase: str) -> None:
+        """What was cut last was too much."""
+        portion = self._portions.names if phase == "orphans" else self._portions.walk
+        portion.too_much(portion.size)
+
+    def _existing(self, ids: list[str], need: Need) -> set[str]:
+        """Ask in halves where all at once is too much: a store may give more than it is asked."""
+        try:
+            return self._fetcher().existing(ids, need)
+        except TooMuchError:
+            if len(ids) <= max(1, self._portions.names.size):
+                raise
+            middle = len(ids) // 2
+            return self._existing(ids[:middle], need) | self._existing(ids[middle:], need)
+
+    def _end(self, found: Differences) -> Position | None:
+        return self._log_end() if len(found) else None
 
 
 class Walker:
@@ -152,6 +158,8 @@ class Walker:
         self._cut_cursor: str | None = None
         self._is_cut = False  # the phase's last chunk has been cut
         self._rest_until = 0.0
+        self._phase = ""  # of what was cut last
+        self._again_at = 0.0  # after a read that failed
         self._refresh_s = pipeline.plan.projection.refresh_s
         self._refresh_at = time.monotonic() + (self._refresh_s or 0.0)
         self._found = {"missing": 0, "stale": 0, "orphan": 0}  # by the scrub's pass so far
@@ -170,11 +178,37 @@ class Walker:
         """Settle what is read, read ahead. Never waits. True when something was settled."""
         settled = False
         while self._flights and self._flights[0].future.done():
+            if not self._is_comparable(self._flights[0]):
+                break
             self._settle(self._flights.popleft())
             settled = True
         if lag_s <= yield_at_lag_s:
             self._read_ahead()
         return settled
+
+    def _is_comparable(self, flight: _Flight) -> bool:
+        """Whether the tail has passed all that a chunk of the scrub may have seen: before that,
+        what differs may be a change under way. Such a chunk waits; or it is read again, where
+        something else is owed, or the log's end is not reached."""
+        if flight.key != SCRUB or flight.future.exception() is not None:
+            return True
+        end = flight.future.result().end
+        if end is None:
+            return True
+        if self.is_idle and _reaches(self._pipeline.position, end):
+            return True
+        flight.compared_at = flight.compared_at or time.monotonic()
+        if not self.is_idle or time.monotonic() - flight.compared_at > _CATCH_UP_S:
+            self.close()
+        return False
+
+    def begin_again(self, error: Exception, delay_s: float) -> None:
+        """Read again, after a while, what could not be read; less at once where that was too much.
+        Nothing is lost: a walk goes on from the last chunk that was settled."""
+        if isinstance(error, TooMuchError):
+            self._reader.shrink(self._phase)
+        self.close()
+        self._again_at = time.monotonic() + delay_s
 
     def close(self) -> None:
         """Forget what is being read."""
@@ -184,6 +218,8 @@ class Walker:
         self._pipeline.touched.clear()
 
     def _read_ahead(self) -> None:
+        if time.monotonic() < self._again_at:
+            return
         key = self._next()
         debt = self._pipeline.known.debts.get(key) if key else None
         flying = self._flights[0] if self._flights else None
@@ -203,12 +239,20 @@ class Walker:
         need = Need(self._pipeline.position)
         ahead = 1 if key == SCRUB else _AHEAD
         while len(self._flights) < ahead and not self._is_cut:
-            flight = _Flight(key, debt.phase, debt.started_at, self._submit(debt, need))
+            try:
+                future = self._submit(debt, need)
+            except (TooMuchError, ValueRefusedError):
+                if debt.scope != "route":
+                    raise
+                self._pipeline.widen(key)
+                return
+            flight = _Flight(key, debt.phase, debt.started_at, future)
             self._flights.append(flight)
             self._pipeline.touched.append(flight.touched)
             flight.future.add_done_callback(lambda _: self._on_read())
 
     def _submit(self, debt: Debt, need: Need) -> Future[Chunk]:
+        self._phase = debt.phase
         ids, cursor = self._reader.cut(debt, self._cut_cursor, need)
         self._cut_cursor, self._is_cut = cursor, cursor is None
         read = self._reader.orphans if debt.phase == "orphans" else self._reader.read
@@ -276,6 +320,13 @@ class Walker:
         documents = max(1, self._pipeline.known.checkpoint.documents)
         share = self._scrub_interval_s * chunk.count / documents / 2  # two phases
         self._rest_until = time.monotonic() + max(share, 0.0)
+
+
+def _reaches(position: Position, end: Position) -> bool:
+    try:
+        return position.reaches(end)
+    except ValueError:  # another server behind the address since
+        return False
 
 
 def _without(fetched: Fetched, touched: set[str]) -> Fetched:

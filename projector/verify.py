@@ -12,11 +12,13 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from projector.barrier import Need
-from projector.errors import OperatorError
+from projector.errors import OperatorError, TooMuchError
 from projector.fetch import Fetched, Fetcher
+from projector.portion import Portion
 from projector.ports import Sink
 from projector.position import Position
 from projector.record import read_object
@@ -24,6 +26,8 @@ from projector.record import read_object
 _LOOKS = 5
 _AHEAD = 2  # parts that are looked at while one is settled
 _SAMPLE = 20
+_FIRST = 50  # documents looked at in the beginning: they may be large
+_PART_TARGET_S = 0.5
 _WAIT_S = 30.0
 
 Found = TypeVar("Found")
@@ -99,8 +103,9 @@ def verify(
     not move.
     """
     report = Report()
+    portion = Portion(sides.chunk_documents, _FIRST, _PART_TARGET_S)
     with ThreadPoolExecutor(_AHEAD, thread_name_prefix="verify") as pool:
-        for first in _first_looks(sides, ids, pool):
+        for first in _first_looks(sides, ids, pool, portion):
             standing = _standing(sides, first)
             report.checked += len(first.ids)
             report.quarantined += len(first.fetched.failed)
@@ -129,15 +134,15 @@ def differing_fields(stored: bytes | None, database: bytes | None) -> list[str]:
 
 
 def _first_looks(
-    sides: Sides, ids: Sequence[str] | None, pool: ThreadPoolExecutor
+    sides: Sides, ids: Sequence[str] | None, pool: ThreadPoolExecutor, portion: Portion
 ) -> Iterator[_Look]:
     """Look at all documents of the database, then at those of the store that it does not have."""
     if ids is not None:
-        size = sides.chunk_documents
-        parts = (list(ids[first : first + size]) for first in range(0, len(ids), size))
+        parts = (list(ids[first : first + _FIRST]) for first in range(0, len(ids), _FIRST))
         yield from _ahead(pool, lambda part: _look(sides, part), parts)
         return
-    yield from _ahead(pool, lambda part: _look(sides, part), _in_database(sides))
+    looked = partial(_look_within, sides, portion)
+    yield from _ahead(pool, looked, _in_database(sides, portion))
     for orphans in _ahead(pool, lambda part: _orphans(sides, part), _in_store(sides)):
         if orphans:
             yield _look(sides, orphans)
@@ -158,10 +163,10 @@ def _ahead(
         yield flying.popleft().result()
 
 
-def _in_database(sides: Sides) -> Iterator[list[str]]:
-    size = sides.chunk_documents
+def _in_database(sides: Sides, portion: Portion) -> Iterator[list[str]]:
     after: str | None = None
     while True:
+        size = portion.size
         found = sides.fetcher().ids_after(after, size, Need(sides.position()))
         if found:
             yield found
@@ -183,10 +188,30 @@ def _orphans(sides: Sides, stored: list[str]) -> list[str]:
     return sorted(set(stored) - sides.fetcher().existing(stored, Need(sides.position())))
 
 
+def _look_within(sides: Sides, portion: Portion, ids: Sequence[str]) -> _Look:
+    """Look, and learn from it how much to look at next."""
+    started = time.monotonic()
+    looked = _look(sides, ids)
+    size_bytes = sum(map(len, looked.fetched.documents.values()))
+    portion.took(len(ids), time.monotonic() - started, size_bytes)
+    return looked
+
+
 def _look(sides: Sides, ids: Sequence[str]) -> _Look:
-    """Read both sides, the store first."""
+    """Read both sides, the store first; in halves where all at once is too much."""
     stored = sides.sink.read(ids)
-    return _Look(ids, stored, sides.fetcher().documents(ids, Need(sides.position())))
+    try:
+        fetched = sides.fetcher().documents(ids, Need(sides.position()))
+    except TooMuchError:
+        if len(ids) <= 1:
+            raise
+        halves = [_look(sides, half) for half in (ids[: len(ids) // 2], ids[len(ids) // 2 :])]
+        documents = {k: v for half in halves for k, v in half.fetched.documents.items()}
+        gone = frozenset(k for half in halves for k in half.fetched.gone)
+        failed = {k: v for half in halves for k, v in half.fetched.failed.items()}
+        stored = {k: v for half in halves for k, v in half.stored.items()}
+        fetched = Fetched(documents, gone, failed)
+    return _Look(ids, stored, fetched)
 
 
 def _standing(sides: Sides, looked: _Look) -> dict[str, tuple[bytes | None, bytes | None]]:

@@ -11,13 +11,13 @@ import copy
 import secrets
 import time
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal, TypeVar
 
 from projector.debt import ALL
 from projector.errors import DocumentRefusedError, FencedError, TransientError
-from projector.model import Applied, Batch, Checkpoint
+from projector.model import Applied, Batch, Checkpoint, Differences
 from projector.ports import Lease
 
 Value = TypeVar("Value")
@@ -148,6 +148,14 @@ class MemorySink:
 
     def read(self, ids: Sequence[str]) -> Mapping[str, bytes]:
         return {k: self.store.documents[k] for k in ids if k in self.store.documents}
+
+    def compare(self, documents: Mapping[str, bytes], gone: Collection[str]) -> Differences:
+        stored = self.store.documents
+        return Differences(
+            frozenset(k for k in documents if k not in stored),
+            frozenset(k for k, v in documents.items() if stored.get(k, v) != v),
+            frozenset(k for k in gone if k in stored),
+        )
 
     def scan(self, cursor: int, count: int) -> tuple[int, list[str]]:
         """The cursor is a place among the ids' hash values, so nothing that stays is left out."""

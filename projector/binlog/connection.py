@@ -20,7 +20,7 @@ from pymysql.constants import COMMAND
 from projector import database
 from projector.binlog.damage import DamagedEventError
 from projector.database import meaning, translated
-from projector.errors import OperatorError, PositionLostError, ProjectorError, TransientError
+from projector.errors import PositionLostError, RefusedError, TransientError
 from projector.position import Flavour, GtidSet, MariadbGtids, Position
 from projector.settings import Mysql
 
@@ -68,7 +68,7 @@ def identify(connection: pymysql.Connection[Any]) -> Server:
     sql = f"SELECT {name}, {gtids}, @@lower_case_table_names, @@global.binlog_checksum, @@log_bin"
     who, mode, folds, checksum, logs = ask(connection, sql)[0]
     if not int(logs):
-        raise OperatorError(
+        raise RefusedError(
             "the server writes no binary log", "Set log_bin and restart it; see `projector check`."
         )
     flavour = Flavour.MARIADB if is_mariadb else Flavour.MYSQL
@@ -79,7 +79,7 @@ def log_end(connection: pymysql.Connection[Any]) -> tuple[str, int, str]:
     """Ask for file, offset and executed GTID set (MySQL) of the log's end."""
     try:
         row = ask(connection, "SHOW BINARY LOG STATUS")[0]  # MySQL 8.2, MariaDB 12
-    except pymysql.err.ProgrammingError:
+    except RefusedError:  # unknown to an older server
         row = ask(connection, "SHOW MASTER STATUS")[0]
     return row[0], int(row[1]), (row[4] if len(row) > 4 else "").replace("\n", "")
 
@@ -201,11 +201,8 @@ def refusal(packet: bytes) -> Exception:
 def _meaning(code: int, text: str) -> Exception:
     if code == _ER_MASTER_FATAL_ERROR_READING_BINLOG:
         if "not open" in text or "misconfigured" in text:
-            return OperatorError(f"the server gives no log: {text}", "Run `projector check`.")
+            return RefusedError(f"the server gives no log: {text}", "Run `projector check`.")
         if any(word in text for word in _NOT_LOST):
             return TransientError("mysql", f"the server ended the log: {text}")
         return PositionLostError(f"the server cannot give the log from here: {text}")
-    known = meaning(pymysql.err.OperationalError(code, text))
-    if isinstance(known, ProjectorError):
-        return known
-    return TransientError("mysql", f"the server ended the log ({code}: {text})")
+    return meaning(pymysql.err.OperationalError(code, text))

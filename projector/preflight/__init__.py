@@ -6,6 +6,7 @@ with a traceback for what a server or a setting is like.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
@@ -27,6 +28,7 @@ from projector.sink_redis.client import Server
 
 __all__ = ["Check", "Status", "require", "run_checks"]
 
+_LOOK_AGAIN_S = 0.25
 _NO_ENTRY = 1044  # ER_DBACCESS_DENIED_ERROR
 _MYSQL, _READ = "PROJECTOR_MYSQL__URL", "PROJECTOR_MYSQL__READ_URL"
 _REDIS = "PROJECTOR_REDIS__URL"
@@ -49,14 +51,33 @@ def run_checks(settings: Settings, plans: Sequence[Plan]) -> list[Check]:
     return checks
 
 
-def require(settings: Settings, plans: Sequence[Plan]) -> None:
+def require(
+    settings: Settings,
+    plans: Sequence[Plan],
+    patience_s: float = 0.0,
+    on_answer: Callable[[], None] = lambda: None,
+) -> None:
     """Refuse to start where only somebody can help; a server that is away is waited for later.
 
     Raises ConfigurationError when a projection does not fit its database, else OperatorError; all
-    that is wrong in one message.
+    that is wrong in one message. Looks again for `patience_s`: a migration's tables, or an
+    account's privileges, may be missing at this moment only.
     """
+    deadline = time.monotonic() + patience_s
+    while True:
+        try:
+            _require(settings, plans, on_answer)
+        except OperatorError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(_LOOK_AGAIN_S)
+        else:
+            return
+
+
+def _require(settings: Settings, plans: Sequence[Plan], on_answer: Callable[[], None]) -> None:
     unfit = _failures(lambda: [c for plan in plans for c in projection.masks(plan)])
-    at_mysql = partial(_mysql_required, settings, plans, unfit)
+    at_mysql = partial(_mysql_required, settings, plans, unfit, on_answer)
     wrong = _failures(partial(_or_grants, settings, plans, at_mysql))
     wrong += _failures(lambda: _redis_required(settings, plans))
     kind = OperatorError if wrong else ConfigurationError
@@ -93,8 +114,13 @@ def _unforeseen(name: str, error: Exception) -> Check:
 
 
 @contextmanager
-def _asking(settings: Settings, plans: Sequence[Plan], url: URL) -> Iterator[tuple[Asker, Facts]]:
-    asker = Asker(url, settings.mysql)
+def _asking(
+    settings: Settings,
+    plans: Sequence[Plan],
+    url: URL,
+    on_answer: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[Asker, Facts]]:
+    asker = Asker(url, settings.mysql, on_answer)
     try:
         facts = asker.facts()
         for plan in plans:
@@ -126,9 +152,14 @@ def _tables(settings: Settings, plans: Sequence[Plan]) -> tuple[str, list[TableN
     return schema, list(names)
 
 
-def _mysql_required(settings: Settings, plans: Sequence[Plan], unfit: list[Check]) -> list[Check]:
+def _mysql_required(
+    settings: Settings,
+    plans: Sequence[Plan],
+    unfit: list[Check],
+    on_answer: Callable[[], None],
+) -> list[Check]:
     """Look at what `run` needs; what is wrong with the projection goes to `unfit`."""
-    with _asking(settings, plans, settings.mysql.parsed_url) as (asker, facts):
+    with _asking(settings, plans, settings.mysql.parsed_url, on_answer) as (asker, facts):
         schema, names = _tables(settings, plans)
         checks = log.required(facts, settings.mysql)
         checks += access.privileges(asker, facts, names)

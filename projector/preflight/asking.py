@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -58,9 +58,11 @@ class Facts:
 class Asker:
     """One connection for questions; made anew after each refusal."""
 
-    def __init__(self, url: URL, settings: Mysql) -> None:
+    def __init__(
+        self, url: URL, settings: Mysql, on_answer: Callable[[], None] = lambda: None
+    ) -> None:
         self._engine = engine(url, settings)
-        self.connection = Connection(self._engine)
+        self.connection = Connection(self._engine, on_answer)
 
     def rows(self, sql: str) -> Rows:
         """Ask. Raises TransientError, OperatorError or ServerError."""

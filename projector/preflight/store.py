@@ -120,7 +120,8 @@ def _commands(name: str, *, feeds: bool) -> list[list[str]]:
     records = [checkpoint, keys.debts, keys.quarantine, keys.resync, keys.requests]
     commands = [
         ["GET", lease], ["SET", lease, "x", "PX", "0"], ["PEXPIRE", lease, "x"], ["DEL", none],
-        ["HLEN", name], ["HMGET", name, "x"], ["HSCAN", name, "0", "COUNT", "1"],
+        ["HLEN", name], ["HMGET", name, "x"], ["HSTRLEN", name, "x"],
+        ["HSCAN", name, "0", "COUNT", "1"],
         ["HDEL", none, "x"],
         ["HGET", checkpoint, "x"],
     ]  # fmt: skip

@@ -10,28 +10,32 @@ from __future__ import annotations
 import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, NamedTuple
 
 import structlog
 
 from projector.errors import DocumentRefusedError, FencedError, TransientError
-from projector.model import Applied, Batch, Checkpoint
+from projector.model import Applied, Batch, Checkpoint, Differences
 from projector.ports import Lease
 from projector.position import Position
 from projector.record import read_number, read_object, text_of
 from projector.settings import Redis as RedisSettings
-from projector.sink_redis.act import Keys, arguments, parts
+from projector.sink_redis.act import Keys, arguments, bounded, chunked, parts
 from projector.sink_redis.client import RedisInfo, Server
 from projector.sink_redis.lease import Claim
-from projector.sink_redis.scripts import APPLY, LOAD, SCAN
+from projector.sink_redis.names import Names
+from projector.sink_redis.scripts import APPLY, LOAD, SIZES
 
 __all__ = ["RedisInfo", "RedisSink"]
 
 _LEAST_LIMIT_BYTES = 1024 * 1024  # no server can be told to refuse values below
 
 log = structlog.get_logger()
+
+
+_IDS_AT_ONCE = 2000  # of which one script asks
 
 
 class _Done(NamedTuple):
@@ -68,6 +72,7 @@ class RedisSink:
     ) -> None:
         self._keys = Keys.of(name)
         self._server = Server(settings, self._keys.looks())
+        self._names = Names(self._server, self._keys.hash)
         self._claim = Claim(self._server, self._keys, settings.lease_ttl_s)
         self._feed_length = change_feed_max_length
         self._stamps = _Stamps()  # replaced as a whole: `renew` reads it in another thread
@@ -200,15 +205,39 @@ class RedisSink:
 
     def read(self, ids: Sequence[str]) -> dict[str, bytes]:
         """Give the stored documents among `ids`."""
-        if not ids:
-            return {}
+        sizes = {k: size for k, size in self._sizes(ids).items() if size >= 0}
+        found: dict[str, bytes] = {}
+        for some in bounded(sizes):
+            found |= self._values(some)
+        return found
+
+    def compare(self, documents: Mapping[str, bytes], gone: Collection[str]) -> Differences:
+        """Return how the store differs; see `ports.Sink`. Those of another size are not read."""
+        sizes = self._sizes([*documents, *gone])
+        missing = {k for k in documents if sizes[k] < 0}
+        alike = {k: sizes[k] for k, v in documents.items() if sizes[k] == len(v)}
+        stale = documents.keys() - missing - alike.keys()
+        for some in bounded(alike):
+            stored = self._values(some)
+            stale |= {k for k in some if stored.get(k) != documents[k]}
+        orphan = {k for k in gone if sizes[k] >= 0}
+        return Differences(frozenset(missing), frozenset(stale), frozenset(orphan))
+
+    def _sizes(self, ids: Sequence[str]) -> dict[str, int]:
+        sizes: dict[str, int] = {}
+        for some in chunked(ids, _IDS_AT_ONCE):
+            found = self._server.script(SIZES, [self._keys.hash], some)
+            sizes.update(zip(some, map(int, found), strict=True))
+        return sizes
+
+    def _values(self, ids: Sequence[str]) -> dict[str, bytes]:
         values = self._server.call("HMGET", self._keys.hash, *ids)
         return {k: v for k, v in zip(ids, values, strict=True) if v is not None}
 
     def scan(self, cursor: int, count: int) -> tuple[int, list[str]]:
         """Give some ids and the cursor to go on with; 0 when all were given."""
-        following, found = self._server.script(SCAN, [self._keys.hash], [cursor, count])
-        return int(following), [text_of(key) for key in found]
+        following, found = self._names.after(cursor, count)
+        return following, [text_of(key) for key in found]
 
     def count(self) -> int:
         """Give the number of documents."""

@@ -15,7 +15,7 @@ from typing import Any
 from projector.debt import ALL
 from projector.model import Batch
 
-_PART_BYTES = 32 * 1024 * 1024
+_PART_BYTES = 8 * 1024 * 1024
 _PART_IDS = 20_000
 _FEED_IDS = 500  # ids an entry of the change feed
 
@@ -65,7 +65,7 @@ def parts(batch: Batch) -> list[Batch]:
     if size <= _PART_BYTES and len(batch.documents) + len(batch.removed) <= _PART_IDS:
         return [batch]
     pieces = [Batch(piece, frozenset(), batch.reason) for piece in _pieces(batch.documents)]
-    for ids in _chunked(sorted(batch.removed), _PART_IDS):
+    for ids in chunked(sorted(batch.removed), _PART_IDS):
         pieces.append(Batch({}, frozenset(ids), batch.reason))
     last = replace(batch, documents=pieces[-1].documents, removed=pieces[-1].removed)
     return [*pieces[:-1], last]
@@ -100,9 +100,9 @@ def arguments(batch: Batch, checkpoint: Mapping[str, str], feed_length: int) -> 
 
 
 def _feed(batch: Batch) -> Iterator[str]:
-    for written in _chunked(sorted(batch.documents), _FEED_IDS):
+    for written in chunked(sorted(batch.documents), _FEED_IDS):
         yield from (json.dumps(written), "[]")
-    for removed in _chunked(sorted(filter(_is_unicode, batch.removed)), _FEED_IDS):
+    for removed in chunked(sorted(filter(_is_unicode, batch.removed)), _FEED_IDS):
         yield from ("[]", json.dumps(removed))
 
 
@@ -132,5 +132,20 @@ def _flat(items: Mapping[str, Any]) -> list[Any]:
     return [part for item in items.items() for part in item]
 
 
-def _chunked(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+def bounded(sizes: Mapping[str, int]) -> Iterator[list[str]]:
+    """Cut ids so that their documents, of these sizes, are read without holding the server up."""
+    some: list[str] = []
+    total = 0
+    for document_id, size in sizes.items():
+        if some and (total + size > _PART_BYTES or len(some) == _PART_IDS):
+            yield some
+            some, total = [], 0
+        some.append(document_id)
+        total += size
+    if some:
+        yield some
+
+
+def chunked(ids: Sequence[str], size: int) -> Iterator[Sequence[str]]:
+    """Cut a list into parts of this size."""
     return (ids[first : first + size] for first in range(0, len(ids), size))

@@ -108,6 +108,14 @@ class Server:
         found = self._run(lambda client: client.hgetall(key))
         return {text_of(k): text_of(v) for k, v in found.items()}
 
+    def names(self, key: str, cursor: int, count: int) -> tuple[int, list[bytes]]:
+        """Give some fields of a hash, and the cursor after them. Raises ResponseError where the
+        server cannot leave the values out."""
+        following, found = self._run(
+            lambda client: client.hscan(key, cursor, count=count, no_values=True)
+        )
+        return int(following), list(found)
+
     def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Run a script by its name; by its text where the server has forgotten it."""
 

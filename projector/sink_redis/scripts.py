@@ -114,13 +114,28 @@ redis.call('HSET', KEYS[2], 'stamp', ARGV[3], 'documents', size,
 return {'ok', expected, found, removed, size}
 """)
 
-# KEYS: hash. ARGV: cursor, count. HSCAN without the values (NOVALUES is newer than Redis 7.2): a
-# walk over a million documents would fetch them all once more. Gives: cursor, fields.
+# KEYS: hash. ARGV: cursor, count. HSCAN without the values, for servers before Redis 7.4 and Valkey
+# 8, which have no NOVALUES: they are copied into the script, but not sent. Gives: cursor, fields,
+# bytes of values that were moved.
 SCAN = _script("""
 local found = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
-local fields = {}
-for place = 1, #found[2], 2 do fields[#fields + 1] = found[2][place] end
-return {found[1], fields}
+local fields, moved = {}, 0
+for place = 1, #found[2], 2 do
+  fields[#fields + 1] = found[2][place]
+  moved = moved + #found[2][place + 1]
+end
+return {found[1], fields, moved}
+""")
+
+# KEYS: hash. ARGV: ids. Gives the sizes of the documents in bytes, -1 where there is none.
+SIZES = _script("""
+local sizes = {}
+for place, id in ipairs(ARGV) do
+  local size = redis.call('HSTRLEN', KEYS[1], id)
+  if size == 0 and not redis.call('HGET', KEYS[1], id) then size = -1 end
+  sizes[place] = size
+end
+return sizes
 """)
 
 # KEYS: hash. ARGV: a value. Writes nothing: tells whether the server reads what it is sent.

@@ -360,6 +360,16 @@ def test_a_scan_gives_all_that_stays(store: Store) -> None:
     assert {f"stays {n}" for n in range(3000)} <= seen
 
 
+def test_differences_are_told_by_kind(store: Store) -> None:
+    """Missing, stale (of the same size or not) and orphaned; what is alike is not named."""
+    sink = started(store, {"1": "alike", "2": "other", "3": "longer", "4": "gone", "5": "alike"})
+    wanted = {"1": b"alike", "2": b"OTHER", "3": b"long", "9": b"missing"}
+    found = sink.compare(wanted, ["4", "8"])
+    assert (found.missing, found.stale, found.orphan) == ({"9"}, {"2", "3"}, {"4"})
+    assert len(sink.compare({}, [])) == 0
+    assert len(sink.compare({str(n): b"x" for n in range(100, 5100)}, []).missing) == 5000
+
+
 def test_values_too_large_are_named_and_nothing_is_written(store: Store) -> None:
     """The caller sets these aside and writes the others."""
     store.limit_values(SMALLEST_LIMIT)

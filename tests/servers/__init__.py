@@ -47,6 +47,7 @@ from tests.servers.keyvalue import (
 )
 from tests.servers.programs import available, ensure
 from tests.servers.proxy import TcpProxy
+from tests.servers.refusing import RefusingProxy
 from tests.servers.replica import start_replica, wait_for_replica
 from tests.servers.start import find_database, start_database
 
@@ -56,6 +57,7 @@ __all__ = [
     "Flavour",
     "RedisKind",
     "RedisServer",
+    "RefusingProxy",
     "ServerUnavailable",
     "TcpProxy",
     "available",

@@ -140,16 +140,7 @@ class TcpProxy:
             up_reader, up_writer = await asyncio.open_connection(*self._target, limit=_CHUNK_BYTES)
             self._writers.add(up_writer)
             writers.append(up_writer)
-            pumps = [
-                asyncio.ensure_future(self._pump(reader, up_writer, "bytes_to_server")),
-                asyncio.ensure_future(self._pump(up_reader, writer, "bytes_to_client")),
-            ]
-            try:
-                await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                for pump in pumps:
-                    pump.cancel()
-                await asyncio.gather(*pumps, return_exceptions=True)
+            await self._exchange((reader, writer), (up_reader, up_writer))
         except (OSError, asyncio.CancelledError):
             pass  # the target refuses, or the proxy was told to break off
         finally:
@@ -157,6 +148,27 @@ class TcpProxy:
                 each.close()
                 self._writers.discard(each)
             self._tasks.discard(task)
+
+    async def _exchange(
+        self,
+        client: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+        server: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+    ) -> None:
+        """Pass on what either side says, until one of them ends."""
+        await self._until_first(
+            [
+                asyncio.ensure_future(self._pump(client[0], server[1], "bytes_to_server")),
+                asyncio.ensure_future(self._pump(server[0], client[1], "bytes_to_client")),
+            ]
+        )
+
+    async def _until_first(self, pumps: list[asyncio.Future[None]]) -> None:
+        try:
+            await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for pump in pumps:
+                pump.cancel()
+            await asyncio.gather(*pumps, return_exceptions=True)
 
     async def _pump(
         self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, counter: str

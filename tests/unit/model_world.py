@@ -7,6 +7,7 @@ the algorithm at a time, to show that the model notices.
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -17,8 +18,9 @@ from typing import Any
 from projector.debt import ALL, Debt, full
 from projector.errors import FencedError, TransientError
 from projector.hindsight import Hindsight
-from projector.model import Applied, Batch, Reason, Transactions
+from projector.model import Applied, Batch, Differences, Reason, Transactions
 from projector.pipeline import Known, Limits, Pipeline
+from projector.portion import Portion, Portions
 from projector.position import Position
 from projector.reconcile import SCRUB, Reader, Walker
 from projector.route import Router
@@ -36,6 +38,10 @@ from tests.unit.model_database import (
 
 TTL_S = 5.0
 IDS = [str(ticket) for ticket in TICKET_IDS]
+
+
+def _two() -> Portion:
+    return Portion(2, 2, math.inf)
 
 
 class Broken(AssertionError):
@@ -173,13 +179,17 @@ class Process:
             taped_fetcher, connect, Taped(self.threads, world).log_end, self.threads
         )
         self.pipeline = Pipeline(
-            PLAN, Router(PLAN, "db", WATCHES, HIDDEN), fetcher, self.sink, Limits(2, 2),
+            PLAN, Router(PLAN, "db", WATCHES, HIDDEN), fetcher, self.sink, Limits(_two(), 2),
             Known(checkpoint, debts), self.hindsight,
         )  # fmt: skip
         taped_sink: Any = Taped(self.threads, self.sink)
+        log_end = Taped(self.threads, world).log_end
+        reader = Reader(
+            taped_sink, lambda: taped_fetcher, Portions(_two(), _two(), _two()), log_end
+        )
         self.walker = Walker(
-            self.pipeline, Reader(taped_sink, lambda: taped_fetcher, 2), self.threads,
-            1e-9 if world.has_scrub else 0.0, lambda _found: None, lambda: None,
+            self.pipeline, reader, self.threads,
+            1e-9 if world.has_scrub else 0.0, world.scrubbed, lambda: None,
         )  # fmt: skip
         self._read = checkpoint.position.offset  # transactions handed on
         self._pieces = 0  # of the next one
@@ -257,6 +267,9 @@ class World:
         self._copies = [(self.store.copy(), dict(self.floor))]
         self._now_s = 0.0
 
+    def portions(self) -> Portions:
+        return Portions(_two(), _two(), Portion(2000, 2000, math.inf))
+
     def new_sink(self) -> RuledSink:
         sink = RuledSink(self.store, TTL_S, lambda: self._now_s)
         sink.rules = self.rules
@@ -317,6 +330,10 @@ class World:
         self._copies = [(c, f) for c, f in self._copies if c.epoch <= old.epoch]
 
     # -- what must hold
+
+    def scrubbed(self, found: Differences) -> None:
+        """Nobody else writes here: whatever the scrub finds is a change under way."""
+        raise Broken(f"a false alarm: {found}")
 
     def check(self) -> None:
         """The promise, after every act."""

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 import structlog
@@ -182,3 +183,41 @@ def test_the_last_batches_of_a_burst_are_told_on_flush(
     first, rest = lines()
     assert first["documents"] == 1
     assert (rest["left_out_batches"], rest["left_out_documents"]) == (2, 2)
+
+
+def test_a_full_disk_loses_lines_and_nothing_else() -> None:
+    """Standard error on a full disk, or closed: all goes on, and ends as it would."""
+    program = (
+        "import structlog\n"
+        "from projector import logs, settings\n"
+        "logs.configure(settings.Log(format='json'))\n"
+        "for n in range(2000): structlog.get_logger().error('event', n=n)\n"
+        "print('still here')\n"
+    )
+    command = [sys.executable, "-c", program]
+    for redirection in ("2>/dev/full", "2>&-"):
+        done = subprocess.run(
+            ["/bin/sh", "-c", f'exec "$@" {redirection}', "sh", *command],
+            capture_output=True, text=True, check=False, timeout=60,
+        )  # fmt: skip
+        assert (done.returncode, done.stdout) == (0, "still here\n"), redirection
+
+
+def test_lost_lines_are_counted_when_there_is_room_again(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """The next line that can be written says how many could not."""
+    logs.configure(Log(format="json"))
+    with open("/dev/full", "w") as full:
+        monkeypatch.setattr(sys, "stderr", full)
+        structlog.get_logger().error("lost")
+        structlog.get_logger().error("lost")
+    with open(tmp_path / "log", "w+") as room:
+        monkeypatch.setattr(sys, "stderr", room)
+        structlog.get_logger().error("kept")
+        structlog.get_logger().error("kept too")
+        room.seek(0)
+        found = [json.loads(line) for line in room]
+    assert [(line["event"], line.get("lines_lost")) for line in found] == [
+        ("kept", 2), ("kept too", None),
+    ]  # fmt: skip

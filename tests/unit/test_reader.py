@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 
 from projector.debt import Debt
+from projector.portion import Portion, Portions
 from projector.reconcile import Reader
 
 
@@ -27,12 +28,13 @@ def test_a_walk_does_not_end_because_chunks_change_their_size(size: int) -> None
     """Only an answer shorter than was asked for is the end."""
     table = Growing(100)
     sink: Any = None
-    reader = Reader(sink, lambda: table, chunk_documents=10)
-    table.reader, table.size = reader, size
-    cursor, seen = None, []
     need: Any = None
+    walk = Portion(10, 10, 1.0)
+    reader = Reader(sink, lambda: table, Portions(walk, walk, walk), lambda: need)
+    table.reader, table.size = walk, size
+    cursor, seen = None, []
     while True:
-        reader.size = 10
+        walk.size = 10
         ids, cursor = reader.cut(Debt("all", "test"), cursor, need)
         seen += ids
         if cursor is None:
