@@ -29,9 +29,7 @@ SCRUB = "scrub"  # the key of the slow walk in the background
 REFRESH = "refresh"  # of the search for what a filter no longer admits because time has passed
 BACKGROUND = frozenset({SCRUB, REFRESH})  # nobody waits for these
 _AHEAD = 2  # chunks read ahead: one may be read while another is settled
-_CATCH_UP_S = (
-    10.0  # a chunk that differs and is not overtaken by the tail in this time is read anew
-)
+_CATCH_UP_S = 10.0  # a chunk that differs and that the tail does not pass is read again then
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,8 +93,9 @@ class Reader:
                 return ids, str(first + len(ids)) if first + len(ids) < len(debt.ids) else None
         return ids, ids[-1] if len(ids) == size else None
 
-    def read(self, ids: list[str], cursor: str | None, need: Need) -> Chunk:
-        """Read documents, give those that differ from the store."""
+    def read(self, ids: list[str], cursor: str | None, need: Need, *, compares: bool) -> Chunk:
+        """Read documents, give those that differ from the store. With `compares` that is a fault,
+        so that the log's end is asked for, too."""
         started = time.monotonic()
         fetched = self._fetcher().documents(ids, need)
         found = self._sink.compare(fetched.documents, fetched.gone)
@@ -105,17 +104,19 @@ class Reader:
         self._portions.walk.took(len(ids), time.monotonic() - started, size_bytes)
         differing = {k: fetched.documents[k] for k in found.missing | found.stale}
         kept = Fetched(differing, found.orphan, fetched.failed)
-        return Chunk(kept, recovered, found, len(ids), cursor, self._end(found))
+        end = self._log_end() if compares and len(found) else None
+        return Chunk(kept, recovered, found, len(ids), cursor, end)
 
-    def orphans(self, ids: list[str], cursor: str | None, need: Need) -> Chunk:
-        """Find those among the store's ids that the database does not have."""
+    def orphans(self, ids: list[str], cursor: str | None, need: Need, *, compares: bool) -> Chunk:
+        """Find those among the store's ids that the database does not have; as `read` does."""
         started = time.monotonic()
         gone = frozenset(ids) - self._existing(ids, need)
         self._portions.names.took(len(ids), time.monotonic() - started, 0)
         recovered = frozenset(self._sink.quarantined([*gone]))
         orphan = gone - recovered | self._sink.compare({}, recovered).orphan
         found = Differences(orphan=orphan)
-        return Chunk(Fetched({}, orphan, {}), recovered, found, len(ids), cursor, self._end(found))
+        end = self._log_end() if compares and len(found) else None
+        return Chunk(Fetched({}, orphan, {}), recovered, found, len(ids), cursor, end)
 
     def shrink(self, phase: str) -> None:
         """What was cut last was too much."""
@@ -131,9 +132,6 @@ class Reader:
                 raise
             middle = len(ids) // 2
             return self._existing(ids[:middle], need) | self._existing(ids[middle:], need)
-
-    def _end(self, found: Differences) -> Position | None:
-        return self._log_end() if len(found) else None
 
 
 class Walker:
@@ -256,7 +254,7 @@ class Walker:
         ids, cursor = self._reader.cut(debt, self._cut_cursor, need)
         self._cut_cursor, self._is_cut = cursor, cursor is None
         read = self._reader.orphans if debt.phase == "orphans" else self._reader.read
-        return self._executor.submit(read, ids, cursor, need)
+        return self._executor.submit(read, ids, cursor, need, compares=debt.reason == SCRUB)
 
     def _next(self) -> str | None:
         """Choose: certain ids first; then the whole where it is owed for cause, for a build must
