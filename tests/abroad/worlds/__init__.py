@@ -12,6 +12,7 @@
     judging       what differs between a hash and what it should hold
     plan          a world's number, what is left out of it, how it ended
     world         one world on one server: its life and its verdict
+    shrinking     a failing world made small
     runner        many worlds on few servers
 
 `python -m tests.abroad.worlds 12` makes world 12 again and prints it with what differs.

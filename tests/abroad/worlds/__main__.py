@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from random import Random
 
 from tests.abroad.worlds.plan import Plan
 from tests.abroad.worlds.runner import Runner
+from tests.abroad.worlds.shrinking import shrink
 from tests.abroad.worlds.world import Fault
 from tests.faults.faults import FAULTS
 from tests.servers import Flavour
@@ -26,7 +28,7 @@ def main() -> int:
     parser.add_argument("seeds", help="a number, or first-last")
     parser.add_argument("--server", choices=[str(f) for f in Flavour], help="instead of its own")
     parser.add_argument("--without", default="", help="ingredients to leave out, with commas")
-    parser.add_argument("--statements", type=int, help="run no more of the history than so many")
+    parser.add_argument("--shrink", type=float, metavar="S", help="seconds to make a failure small")
     parser.add_argument("--report", action="store_true", help="print how to make each again")
     parser.add_argument("--out", type=Path, help="a folder for the reports of failures")
     parser.add_argument("--faults", action="store_true", help="as the fault suite plays it")
@@ -36,11 +38,14 @@ def main() -> int:
     flavour = Flavour(chosen.server) if chosen.server else None
     with Runner(chosen.out) as runner:
         for seed in range(int(first), int(last or first) + 1):
-            plan = Plan(seed, without, chosen.statements)
-            world, verdict = runner.play(plan, flavour, _faults(seed) if chosen.faults else ())
+            plan, faults = Plan(seed, without), _faults(seed) if chosen.faults else []
+            world, verdict = runner.play(plan, flavour, faults)
+            if verdict.is_failure and chosen.shrink:
+                attempt = partial(runner.play, flavour=flavour, faults=faults)
+                world, verdict = shrink(world, verdict, attempt, chosen.shrink)
             if verdict.word != "right" or chosen.report:
                 print(f"{time.strftime('%T')} {verdict.seconds:.1f} s {verdict}", flush=True)
-            if chosen.report:
+            if chosen.report or (verdict.is_failure and chosen.shrink):
                 print(world.report())
         print(runner.tally)
     return bool(runner.tally.failures)

@@ -138,7 +138,7 @@ class _Author:
         for column in level.role.table.key:
             if random.random() < 0.7:
                 said = level.role.column(column)
-                level.fields.append(Field(self._next(), said, column.kind.shape))
+                level.fields.append(Field(self._next(), said, column.shape))
         roles = [*level.roles, *(level.roles if level.joins else []), *around]
         for _ in range(random.choice([2, 3, 4, 5])):
             level.fields.append(self._field(random.choice(roles)))
@@ -148,6 +148,8 @@ class _Author:
         generated = [c for c in role.table.columns if c.generated]
         column = random.choice([*role.table.columns, *generated])
         name, kind, said = self._next(), column.kind, role.column(column)
+        if column.misdeclared:
+            return Field(name, said, "any")
         if kind.shape == "plain" and random.random() < 0.1:
             return Field(name, said, "plain", random.choice(["fixed", "partial", "hashed"]))
         if random.random() < 0.25:

@@ -72,7 +72,7 @@ def _table(random: Random, variable: str, table: Table, wanted: set[str]) -> str
         if random.random() < 0.3 and len(key) < 2:
             random.shuffle(columns)
     said = [
-        f"    sa.Column({c.name!r}, {c.kind.declared}"
+        f"    sa.Column({c.name!r}, {c.declared}"
         f"{', primary_key=True, autoincrement=False' if c.name in key else ''}),"
         for c in columns
     ]

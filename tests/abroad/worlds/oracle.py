@@ -24,6 +24,13 @@ Row = Sequence[Any]
 Identity = tuple[Any, ...]  # of the rows from the root down to one
 
 
+class Anything:
+    """The value of a column that is declared as something else: nobody can say what it is."""
+
+
+ANYTHING = Anything()
+
+
 class NoForm(Exception):
     """A value that JSON has no form for, as a date that no calendar has."""
 
@@ -174,6 +181,8 @@ def _document_id(spec: Level, identity: Identity) -> str:
 def _json(declared: Field, value: Any) -> Any:
     if value is None:
         return None
+    if declared.shape == "any":
+        return ANYTHING
     if declared.mask:
         return _masked(declared.mask, value)
     return _SHAPES[declared.shape](value)

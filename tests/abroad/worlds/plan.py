@@ -33,13 +33,21 @@ class Judged(Exception):
         self.word, self.detail = word, detail
 
 
-@dataclass
+INGREDIENTS = (
+    "settings", "row-image", "odd-names", "generated", "polymorphic", "misdeclared", "engines",
+    "foreign-keys", "outside", "triggers", "views", "account", "breaks", "kills", "xa-pending",
+    "log-lost", "verify", "server",
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
 class Plan:
-    """All of a world that is decided before the server is asked."""
+    """All of a world that is decided before the server is asked. `without` are ingredients that are
+    left out, `skipped` the numbers of statements that are not run."""
 
     seed: int
     without: frozenset[str] = frozenset()
-    statements: int | None = None
+    skipped: frozenset[int] = frozenset()
 
     def chance(self, ingredient: str) -> Random:
         """A source of chance for one ingredient; of one left out it always says no."""
@@ -49,7 +57,7 @@ class Plan:
 
 
 class _Never(Random):
-    """Says no to every `random() < …` and takes the first choice."""
+    """Says no to every `random() < …` and takes the last choice."""
 
     def random(self) -> float:
         return 0.999999

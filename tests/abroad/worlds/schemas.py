@@ -18,18 +18,32 @@ _ODD_NAMES = ("Order", "größe", "Group Items", "x-y", "select", "T1", "äöü"
 _COLUMN_NAMES = ("a", "b", "c", "d", "e", "f", "g", "h", "k", "m", "n", "p", "q", "r", "s")
 _ODD_COLUMNS = ("Select", "größe", "x y", "per%cent", "order", "C1", "v-w", "Δ", "_k", "Key")
 _PLAIN = Kind("INT", "sa.Integer", "int", ("1", "2", "3", "4"), "number", can_be_id=True)
+_TYPES = ("sa.Integer", "sa.String(30)", "sa.Text", "sa.Numeric(10, 2)", "sa.DateTime", "sa.Date",
+          "sa.Boolean", "sa.Float", "sa.JSON", "sa.LargeBinary", "mysql.YEAR")  # fmt: skip
 _ON_DELETE = ("CASCADE", "CASCADE", "SET NULL", "RESTRICT", "NO ACTION")
 
 
 @dataclass(slots=True)
 class Column:
-    """A column; `generated` is its expression and how it is kept. `is_shown`: in documents."""
+    """A column; `generated` is its expression and how it is kept. `misdeclared` is the type that it
+    is declared with by mistake: its values are of no certain form then."""
 
     name: str
     kind: Kind
     is_nullable: bool = True
     generated: str = ""
     base: str = ""
+    misdeclared: str = ""
+
+    @property
+    def declared(self) -> str:
+        """The type in a declaration."""
+        return self.misdeclared or self.kind.declared
+
+    @property
+    def shape(self) -> str:
+        """How its values stand in JSON."""
+        return "any" if self.misdeclared else self.kind.shape
 
     @property
     def definition(self) -> str:
@@ -103,6 +117,7 @@ def generate(chance: Callable[[str], Random], flavour: Flavour, is_folding: bool
     tables = [maker.table(name) for name in names]
     _add_generated(chance("generated"), flavour, tables)
     _add_pairs(chance("polymorphic"), tables)
+    _misdeclare(chance("misdeclared"), tables)
     _choose_engines(chance("engines"), flavour, tables)
     extras = _foreign_keys(chance("foreign-keys"), tables)
     outside = _outside(chance("outside"), tables, extras)
@@ -229,6 +244,16 @@ def _add_pairs(random: Random, tables: list[Table]) -> None:
         table.columns += [kind, identity]
         table.pairs.append((kind, identity))
         table.indexes += random.choice([[], [[kind, identity]], [[identity]], [[identity, kind]]])
+
+
+def _misdeclare(random: Random, tables: list[Table]) -> None:
+    """Declare a column that nothing is joined by as something else than it is."""
+    columns = [
+        column for table in tables for column in table.columns
+        if not column.kind.can_be_key and not column.generated
+    ]  # fmt: skip
+    if columns and random.random() < 0.06:
+        random.choice(columns).misdeclared = random.choice(_TYPES)
 
 
 def _choose_engines(random: Random, flavour: Flavour, tables: list[Table]) -> None:
