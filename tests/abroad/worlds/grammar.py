@@ -22,11 +22,20 @@ _SESSIONS = (
 
 
 class Grammar:
-    """Makes steps. `schema_name` is for statements that name the database."""
+    """Makes steps. `schema_name` is for statements that name the database; `absences` lets tables
+    and columns be away for a moment."""
 
-    def __init__(self, random: Random, schema: Schema, flavour: Flavour, schema_name: str) -> None:
+    def __init__(
+        self,
+        random: Random,
+        schema: Schema,
+        flavour: Flavour,
+        schema_name: str,
+        *,
+        absences: bool = True,
+    ) -> None:
         self._random, self._schema, self._flavour = random, schema, flavour
-        self._name = schema_name
+        self._name, self._absences = schema_name, absences
         self._counter = 0
         self._added: list[tuple[Table, str]] = []
         self._has_view = any("CREATE VIEW" in extra for extra in schema.extras)
@@ -95,10 +104,12 @@ class Grammar:
         table = random.choice(self._schema.watched)
         makers = [
             (self._add_column, 3), (self._drop_column, 2), (self._widen, 3), (self._reorder, 3),
-            (self._rename_twice, 1), (self._swap, 1), (self._table_away, 1), (self._index, 1),
+            (self._swap, 1), (self._index, 1),
             (self._rebuild, 1), (self._deduplicate, 1), (self._noise, 2), (self._charset, 1),
             (self._triggers, 2), (self._foreign_key, 1),
         ]  # fmt: skip
+        if self._absences:
+            makers += [(self._rename_twice, 1), (self._table_away, 1)]
         return random.choices([m for m, _ in makers], [w for _, w in makers])[0](table)
 
     # Rows.
@@ -250,7 +261,7 @@ class Grammar:
             *self._random.choice([
                 [f"RENAME TABLE {name} TO old_one, new_one TO {name}"],
                 [f"RENAME TABLE {name} TO old_one", f"RENAME TABLE new_one TO {name}"],
-            ]),
+            ][: 2 if self._absences else 1]),
             "DROP TABLE IF EXISTS old_one", "DROP TABLE IF EXISTS new_one",
         ]  # fmt: skip
 

@@ -19,7 +19,7 @@ class Verdict:
 
     @property
     def is_failure(self) -> bool:
-        return self.word in {"wrong", "ended", "stuck"}
+        return self.word in {"wrong", "ended", "stuck", "broken"}
 
     def __str__(self) -> str:
         return f"world {self.seed} on {self.server}: {self.word} {self.detail}"
@@ -36,7 +36,7 @@ class Judged(Exception):
 INGREDIENTS = (
     "settings", "row-image", "odd-names", "generated", "polymorphic", "misdeclared", "engines",
     "foreign-keys", "outside", "triggers", "views", "account", "breaks", "kills", "xa-pending",
-    "log-lost", "verify", "server",
+    "log-lost", "verify", "server", "absences",
 )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import traceback
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -93,7 +94,10 @@ class Runner:
             plan, self._server(chosen, options), self._redis, self._nursery,
             is_folding=FOLDING in options, faults=faults,
         )  # fmt: skip
-        verdict = world.play()
+        try:
+            verdict = world.play()
+        except Exception:  # a mistake of ours is told like one of the product's
+            verdict = Verdict(plan.seed, "", "broken", traceback.format_exc()[-2000:])
         verdict.server = " ".join([str(chosen), *options])
         self.tally.note(verdict)
         if verdict.is_failure and self._folder is not None:

@@ -21,6 +21,7 @@ from tests.abroad.worlds.breaking import Breaker
 from tests.abroad.worlds.grammar import Grammar
 from tests.abroad.worlds.judging import differences
 from tests.abroad.worlds.plan import Judged, Plan, Verdict
+from tests.abroad.worlds.schemas import Table
 from tests.abroad.worlds.spec import Level
 from tests.nursery import Nursery
 from tests.projector_process import Projector, committed, is_settled
@@ -74,18 +75,26 @@ class World:
         self.root = stack.enter_context(contextlib.closing(self._connect(None)))
         self.database.drop_database(self.name)
         self.database.create_database(self.name)
-        stack.callback(self.database.drop_database, self.name)
+        stack.callback(self._drop)
         self.root = stack.enter_context(contextlib.closing(self._connect(self.name)))
         flavour = self.database.flavour
         self.schema = schemas.generate(self.plan.chance, flavour, self.is_folding)
         self._create()
-        self.grammar = Grammar(self.plan.chance("history"), self.schema, flavour, self.name)
+        self.grammar = Grammar(
+            self.plan.chance("history"), self.schema, flavour, self.name,
+            absences=self.plan.chance("absences").random() < 0.9,
+        )  # fmt: skip
         self.log.append("-- first rows")
         for statement in self.grammar.fill():
             self._run(self.root, statement)
         self._declare(stack)
         self._start_parts(stack)
         self._globals(stack)
+
+    def _drop(self) -> None:
+        with contextlib.closing(self._connect(None)) as connection:
+            self._end_prepared(connection, but="")
+            self._rows(connection, f"DROP DATABASE IF EXISTS `{self.name}`")
 
     def _globals(self, stack: contextlib.ExitStack) -> None:
         chosen = settings.choose(self.plan.chance, self.database.flavour)
@@ -312,33 +321,46 @@ class World:
             cursor.execute("UNLOCK TABLES")
         with contextlib.suppress(pymysql.err.MySQLError), connection.cursor() as cursor:
             cursor.execute("ROLLBACK")
+        self._end_prepared(connection, but="pending")
+
+    def _end_prepared(self, connection: Any, but: str) -> None:
+        """Roll transactions back that were prepared, but for those whose names begin so."""
         with contextlib.suppress(pymysql.err.MySQLError), connection.cursor() as cursor:
             cursor.execute("XA RECOVER")
             for row in cursor.fetchall():
-                if not row[3].startswith("pending"):
-                    cursor.execute(f"XA ROLLBACK '{row[3]}'")
+                name = row[3].decode() if isinstance(row[3], bytes) else row[3]
+                if not but or not name.startswith(but):
+                    cursor.execute(f"XA ROLLBACK '{name}'")
 
     def _mend(self) -> None:
         """Put back what a refused statement left half done."""
         with contextlib.closing(self._connect(self.name)) as connection:
             self._leave_nothing_open(connection)
-        with self.root.cursor() as cursor:
+            there = {row[0].lower() for row in self._rows(connection, "SHOW TABLES")}
             for table in self.schema.watched:
+                missing = table.name.lower() not in there
                 for name in ("away", "old_one", "new_one"):
-                    cursor.execute(f"SHOW TABLES LIKE '{table.name}'")
-                    if not cursor.fetchall():
-                        self._try(self.root, f"RENAME TABLE `{name}` TO `{table.name}`")
-                cursor.execute(f"SHOW TABLES LIKE '{table.name}'")
-                if not cursor.fetchall():
-                    raise Judged("skipped", f"{table.name} is gone")
-                cursor.execute(f"SHOW COLUMNS FROM `{table.name}`")
-                there = {row[0] for row in cursor.fetchall()}
-                missing = {column.name for column in table.columns} - there
-                if len(missing) == 1 and "away" in there:
-                    sql = f"ALTER TABLE `{table.name}` RENAME COLUMN away TO `{missing.pop()}`"
-                    self._try(self.root, sql)
+                    if missing and name in there:
+                        back = f"RENAME TABLE `{name}` TO `{table.name}`"
+                        missing = self._try(connection, back) is not None
                 if missing:
-                    raise Judged("skipped", f"{table.name} lacks {missing}")
+                    raise Judged("skipped", f"{table.name} is gone")
+                self._mend_columns(connection, table)
+
+    def _mend_columns(self, connection: Any, table: Table) -> None:
+        found = {row[0] for row in self._rows(connection, f"SHOW COLUMNS FROM `{table.name}`")}
+        missing = {column.name for column in table.columns} - found
+        if len(missing) == 1 and "away" in found:
+            back = f"ALTER TABLE `{table.name}` RENAME COLUMN away TO `{missing.pop()}`"
+            self._try(connection, back)
+        if missing:
+            raise Judged("skipped", f"{table.name} lacks {missing}")
+
+    @staticmethod
+    def _rows(connection: Any, sql: str) -> list[tuple[Any, ...]]:
+        with connection.cursor() as cursor:
+            cursor.execute(sql)
+            return list(cursor.fetchall())
 
     def _run(self, connection: Any, sql: str) -> int | None:
         """Run a statement of the history, unless it is to be skipped."""
