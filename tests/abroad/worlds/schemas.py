@@ -109,11 +109,16 @@ def generate(chance: Callable[[str], Random], flavour: Flavour, is_folding: bool
     """Make up tables. `chance` gives a source of chance for each ingredient."""
     random = chance("schema")
     families = [random.choice(FAMILIES)(flavour) for _ in range(random.choice([1, 2, 2, 3]))]
+    beside = payloads(flavour)
+    if chance("unlike-keys").random() > 0.9:
+        collation = random.choice(["utf8mb4_general_ci", "utf8mb4_bin", "latin1_swedish_ci"])
+        families = [_alike(collation, family) or [_PLAIN] for family in families]
+        beside = _alike(collation, beside)
     odd = chance("odd-names").random() < 0.25
     names = random.sample(_ODD_NAMES if odd else _PLAIN_NAMES, random.choice([2, 3, 3, 4, 5, 7]))
     if is_folding:
         names = [name.capitalize() for name in names]
-    maker = _Maker(random, flavour, families, _ODD_COLUMNS if odd else _COLUMN_NAMES)
+    maker = _Maker(random, beside, families, _ODD_COLUMNS if odd else _COLUMN_NAMES)
     tables = [maker.table(name) for name in names]
     _add_generated(chance("generated"), flavour, tables)
     _add_pairs(chance("polymorphic"), tables)
@@ -126,14 +131,26 @@ def generate(chance: Callable[[str], Random], flavour: Flavour, is_folding: bool
     return Schema([*tables, *outside], extras)
 
 
+def _alike(collation: str, kinds: list[Kind]) -> list[Kind]:
+    """Of some types those that are compared with each other in one way only."""
+    own = {"UUID", "INET6"} & {kind.ddl for kind in kinds}
+    return [
+        kind for kind in kinds
+        if not kind.charset
+        or (kind.family == "text" and kind.collation == collation and kind.ddl[0] in "VC")
+        or (kind.family in ("uuid", "inet") and not own and kind.ddl.startswith("VARCHAR"))
+        or not kind.family
+    ]  # fmt: skip
+
+
 class _Maker:
     """Makes tables of one world's families of keys."""
 
     def __init__(
-        self, random: Random, flavour: Flavour, families: list[list[Kind]], names: tuple[str, ...]
+        self, random: Random, beside: list[Kind], families: list[list[Kind]], names: tuple[str, ...]
     ) -> None:
         self._random, self._families, self._names = random, families, names
-        self._payloads = payloads(flavour)
+        self._payloads = beside
         self._keys: list[Kind] = []
 
     def table(self, name: str) -> Table:
