@@ -108,13 +108,20 @@ class Server:
         found = self._run(lambda client: client.hgetall(key))
         return {text_of(k): text_of(v) for k, v in found.items()}
 
-    def names(self, key: str, cursor: int, count: int) -> tuple[int, list[bytes]]:
-        """Give some fields of a hash, and the cursor after them. Raises ResponseError where the
-        server cannot leave the values out."""
-        following, found = self._run(
-            lambda client: client.hscan(key, cursor, count=count, no_values=True)
-        )
-        return int(following), list(found)
+    def names(self, key: str, cursor: int, count: int) -> tuple[int, list[bytes]] | None:
+        """Return the cursor after some fields of a hash, and the fields; None where the server
+        cannot leave the values out."""
+
+        def ask(client: Any) -> Any:
+            try:
+                return client.hscan(key, cursor, count=count, no_values=True)
+            except ResponseError as error:
+                if "syntax error" not in str(error):
+                    raise
+                return None  # before Redis 7.4 and Valkey 8
+
+        found = self._run(ask)
+        return None if found is None else (int(found[0]), list(found[1]))
 
     def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Run a script by its name; by its text where the server has forgotten it."""

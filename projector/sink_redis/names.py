@@ -8,8 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from redis.exceptions import ResponseError
-
 from projector.sink_redis.client import Server
 from projector.sink_redis.scripts import SCAN
 
@@ -30,10 +28,10 @@ class Names:
     def after(self, cursor: int, count: int) -> tuple[int, list[bytes]]:
         """Return the next cursor, 0 at the end, and about `count` names."""
         if self._has_novalues:
-            try:
-                return self._server.names(self._key, cursor, count)
-            except ResponseError:  # "syntax error": before Redis 7.4 and Valkey 8
-                self._has_novalues = False
+            found = self._server.names(self._key, cursor, count)
+            if found is not None:
+                return found
+            self._has_novalues = False
         names: list[bytes] = []
         while len(names) < count:
             following, some, moved = self._ask(cursor)
