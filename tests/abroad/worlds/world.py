@@ -27,9 +27,12 @@ from tests.nursery import Nursery
 from tests.projector_process import Projector, committed, is_settled
 from tests.servers import DatabaseServer, Flavour, RedisServer, TcpProxy
 from tests.servers.account import documented_account
+from tests.servers.refusing import RefusingProxy
 
 SETTLE_S = 40.0
 Fault = Callable[[Any, Random], None]
+# Deadlock, lock wait, changed definition, kill, connections, limits of time, lost connection.
+_PASSING = (1213, 1205, 1412, 1317, 1040, 1969, 3024, 2013, 1146, 1054, 1290, 0)
 _IMPATIENT = {
     "PROJECTOR_MYSQL__CONNECT_TIMEOUT_S": "2",
     "PROJECTOR_MYSQL__READ_TIMEOUT_S": "3",
@@ -160,7 +163,9 @@ class World:
         self.redis = self.redis_server.client(db=self.number)
         stack.callback(self.redis.close)
         self.redis.flushdb()
-        self.to_mysql = TcpProxy(self.database.host, self.database.port)
+        self.refuses = self.plan.chance("refusals").random() < 0.2 and not self.faults
+        proxy = RefusingProxy if self.refuses else TcpProxy
+        self.to_mysql = proxy(self.database.host, self.database.port)
         stack.callback(self.to_mysql.close)
         self.to_redis = TcpProxy(self.redis_server.host, self.redis_server.port)
         stack.callback(self.to_redis.close)
@@ -215,6 +220,7 @@ class World:
                 self.breaker.arm()
             self._write(steps, definitions, random)
             self._check()
+            self._refuse(self.plan.chance("refused"))
         if self.plan.chance("kills").random() < 0.5:
             self._write(8, definitions, random)
             forgotten = self._forget(self.plan.chance("xa-pending"))
@@ -260,6 +266,12 @@ class World:
             if done.returncode != 0:
                 said = f"{done.stdout}{done.stderr}"[-1500:]
                 raise Judged("wrong", f"verify of {spec.name}: {done.returncode}\n{said}")
+
+    def _refuse(self, random: Random) -> None:
+        """Have some of the daemon's next queries answered with errors that pass."""
+        if isinstance(self.to_mysql, RefusingProxy):
+            for code in random.sample(_PASSING, 3):
+                self.to_mysql.refuse(code, times=random.choice([1, 2, 5]), chance=0.05)
 
     def _suffer(self, random: Random, definitions: float) -> None:
         """All faults but the last under load, the last in silence: no later write mends it."""
@@ -392,6 +404,8 @@ class World:
         self.documents = sum(self._compare(spec) for spec in self.specs)
 
     def _settle(self) -> None:
+        if isinstance(self.to_mysql, RefusingProxy):
+            self.to_mysql.relent()
         target, deadline = committed(_Decoding(self.root)), time.monotonic() + SETTLE_S
         waiting = [spec.name for spec in self.specs]
         while waiting:
