@@ -22,6 +22,7 @@ from pymysql.constants import CLIENT, COMMAND, CR, ER, SERVER_STATUS
 from pymysql.converters import encoders
 from sqlalchemy.engine import URL, Engine
 
+from projector import session
 from projector.database_errors import NAME_BY_CODE, Meaning, meaning_of
 from projector.errors import (
     ConfigurationError,
@@ -76,7 +77,7 @@ _KEEP_ALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 4}
 
 def engine(url: URL, settings: Mysql) -> Engine:
     """Make an engine whose connections suit this program's queries; connects to nothing yet."""
-    created = sa.create_engine(
+    return sa.create_engine(
         url.set(drivername="mysql+pymysql"),
         creator=lambda: connect(url, settings, conv=dict(encoders)),
         isolation_level="AUTOCOMMIT",
@@ -85,8 +86,6 @@ def engine(url: URL, settings: Mysql) -> Engine:
         pool_reset_on_return=None,
         skip_autocommit_rollback=True,
     )
-    sa.event.listen(created, "connect", _prepare_session)
-    return created
 
 
 class _Driver(pymysql.Connection):
@@ -108,12 +107,13 @@ def _unverified() -> ssl.SSLContext:
 
 
 def connect(url: URL, settings: Mysql, **more: Any) -> pymysql.Connection[Any]:
-    """Open a connection; it speaks TLS where the server does. Raises the driver's errors."""
+    """Open a connection; it speaks TLS where the server does, and its session is stated (see
+    `session`). Raises the driver's errors."""
     url = url.set(drivername="mysql+pymysql")
     try:
         _, arguments = url.get_dialect()().create_connect_args(url)
         arguments.pop("client_flag", None)
-        return _kept_alive(_Driver(**{**arguments, **connect_arguments(settings), **more}))
+        connection = _kept_alive(_Driver(**{**arguments, **connect_arguments(settings), **more}))
     except (TypeError, ValueError) as error:  # what stands after the ? is given to the driver
         if not url.query:
             raise
@@ -122,6 +122,12 @@ def connect(url: URL, settings: Mysql, **more: Any) -> pymysql.Connection[Any]:
             f" {', '.join(url.query)}",
             "Leave them out; TLS and time limits have settings of their own.",
         ) from error
+    try:
+        session.state(connection)
+    except BaseException:
+        connection._force_close()  # type: ignore[attr-defined]
+        raise
+    return connection
 
 
 def _kept_alive(connection: _Driver) -> _Driver:
@@ -163,14 +169,6 @@ def tls_context(tls: Tls) -> ssl.SSLContext | None:
             "Name PEM files that this user may read.",
         ) from None
     return context
-
-
-def _prepare_session(connection: Any, _record: object) -> None:
-    with connection.cursor() as cursor:
-        # An empty sql_mode: no ANSI_QUOTES, and zero dates come out to be reported. Quotes in
-        # SHOW CREATE TABLE, by which foreign keys are found.
-        cursor.execute("SET SESSION sql_mode='', time_zone='+00:00', sql_quote_show_create=1")
-        cursor.execute("SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ")
 
 
 @contextmanager

@@ -21,7 +21,6 @@ from projector.position import file_number
 from projector.settings import Mysql
 
 _CLOCK_INTERVAL_S: Final = 60.0
-_SHOWS_KEYS: Final = "show_gipk_in_create_table_and_information_schema"
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)
 _ESCAPES: Final = {"n": "\n", "r": "\r", "0": "\0", "t": "\t", "Z": "\x1a"}
 _COLUMNS: Final = (
@@ -145,9 +144,6 @@ class Catalog:
     def _connected(self) -> pymysql.Connection[Any]:
         if self._connection is None:
             self._connection = connect(self._settings)
-            # A generated invisible key is a column in the log, wherever the server hides it.
-            if ask(self._connection, f"SHOW VARIABLES LIKE '{_SHOWS_KEYS}'"):
-                ask(self._connection, f"SET SESSION {_SHOWS_KEYS} = ON")
         return self._connection
 
 
