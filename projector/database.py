@@ -18,7 +18,7 @@ from typing import Any
 import pymysql
 import sqlalchemy as sa
 from pymysql.connections import MySQLResult
-from pymysql.constants import CLIENT, COMMAND, CR, ER, SERVER_STATUS
+from pymysql.constants import CLIENT, COMMAND, CR, ER, FIELD_TYPE, FLAG, SERVER_STATUS
 from pymysql.converters import encoders
 from sqlalchemy.engine import URL, Engine
 
@@ -33,7 +33,26 @@ from projector.errors import (
     TransientError,
     ValueRefusedError,
 )
+from projector.projection.encoding import Promise, Promises, SentRows
 from projector.settings import Mysql, Tls
+
+_BINARY = 63  # the character set of what is no text
+_TEXTS = {
+    FIELD_TYPE.VAR_STRING, FIELD_TYPE.STRING, FIELD_TYPE.VARCHAR, FIELD_TYPE.ENUM, FIELD_TYPE.SET,
+    FIELD_TYPE.TINY_BLOB, FIELD_TYPE.BLOB, FIELD_TYPE.MEDIUM_BLOB, FIELD_TYPE.LONG_BLOB,
+}  # fmt: skip
+_PROMISES = {
+    **dict.fromkeys(
+        (FIELD_TYPE.TINY, FIELD_TYPE.SHORT, FIELD_TYPE.INT24, FIELD_TYPE.LONG, FIELD_TYPE.LONGLONG),
+        Promise.WHOLE,
+    ),
+    FIELD_TYPE.NEWDECIMAL: Promise.DECIMAL,
+    FIELD_TYPE.BIT: Promise.BIT,
+    FIELD_TYPE.DATETIME: Promise.INSTANT,
+    FIELD_TYPE.TIMESTAMP: Promise.INSTANT,
+    FIELD_TYPE.DATE: Promise.DATE,
+    FIELD_TYPE.JSON: Promise.JSON,
+}  # not YEAR, which is 0000, too
 
 Rows = Sequence[Sequence[Any]]
 RawRow = tuple[bytes | None, ...]
@@ -347,18 +366,21 @@ class _Result(MySQLResult):
         super().__init__(driver)
         self.room = room
         self.raw_rows: RawRows = ()
+        self._promises: Promises = ()
 
     def _read_result_packet(self, first_packet: Any) -> None:
         # The text resultset, MySQL internals manual "Protocol::COM_QUERY Response": the number of
         # columns, a definition of each, EOF, rows, EOF.
         count = first_packet.read_length_encoded_integer()
         driver: Any = self.connection
-        for _ in range(count + 1):
-            driver._read_packet()
+        columns = [driver._read_packet()._data for _ in range(count)]
+        driver._read_packet()
+        self._promises = tuple(map(_promise, columns))
         self.raw_rows = self._split_rows(driver, _splitter(count))
 
     def _split_rows(self, driver: Any, split: Callable[[bytes], RawRow]) -> RawRows:
-        rows: list[RawRow] = []
+        rows = SentRows()
+        rows.promises = self._promises
         read, number, room = driver._rfile.read, driver._next_seq_id, self.room
         while True:
             head = read(4)
@@ -386,6 +408,17 @@ class _Result(MySQLResult):
                 driver._next_seq_id = number
                 pymysql.err.raise_mysql_exception(body)
             rows.append(split(body))
+
+
+def _promise(definition: bytes) -> Promise:
+    """Read what a column's definition says of its values: it ends with character set, length, type,
+    flags and decimals (MySQL internals manual, "Protocol::ColumnDefinition41")."""
+    charset, kind = int.from_bytes(definition[-12:-10], "little"), definition[-6]
+    if int.from_bytes(definition[-5:-3], "little") & FLAG.ZEROFILL:
+        return Promise.NOTHING
+    if kind in _TEXTS:
+        return Promise.NOTHING if charset == _BINARY else Promise.TEXT
+    return _PROMISES.get(kind, Promise.NOTHING)
 
 
 @functools.cache

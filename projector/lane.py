@@ -233,8 +233,10 @@ class Lane:
         """Free threads and connections."""
         if self._walker is not None:
             self._walker.close()
-        if self._pipeline is not None and self._pipeline.hindsight is not None:
-            self._pipeline.hindsight.forget()
+        if self._pipeline is not None:
+            self._pipeline.close()
+            if self._pipeline.hindsight is not None:
+                self._pipeline.hindsight.forget()
         for executor in (self._executor, self._ahead):
             executor.shutdown(wait=False, cancel_futures=True)
         for fetcher in self._fetchers:

@@ -32,6 +32,7 @@ from projector.portion import Portion
 from projector.ports import Sink
 from projector.position import Position
 from projector.projection import Plan
+from projector.quarantine import QuarantineLog
 from projector.route import Affected, Router
 
 _CHECKPOINT_EVERY_S = 1.0  # how often a checkpoint alone is written, at most
@@ -85,6 +86,7 @@ class Pipeline:
         self.hindsight = hindsight
         self._read_ahead = read_ahead
         self.touched: list[set[str]] = []  # one a chunk being read: ids written meanwhile
+        self._quarantine_log = QuarantineLog(plan.name)
         self._unwritten: Transactions | None = None  # passed, nothing of ours in them
         self._written_at = 0.0
 
@@ -177,7 +179,8 @@ class Pipeline:
             flying.append((part, self._read_ahead(part, need)))
 
     def flush(self) -> None:
-        """Move the checkpoint past transactions that touched nothing."""
+        """Move the checkpoint past transactions that touched nothing; tell what was set aside."""
+        self._quarantine_log.tell(is_walking=ALL in self.known.debts)
         if (passed := self._unwritten) is None:
             return
         when = passed.commit_times[-1] if passed.commit_times else None
@@ -185,6 +188,10 @@ class Pipeline:
             Batch({}, frozenset(), Reason.CHANGE, position=passed.position, committed_at=when)
         )
         self._unwritten = None
+
+    def close(self) -> None:
+        """Tell what is left to tell."""
+        self._quarantine_log.tell()
 
     def owe(
         self,
@@ -337,6 +344,10 @@ class Pipeline:
             failed = {**fetched.failed, **dict.fromkeys(error.ids, error.reason)}
             self._write(Fetched(kept, fetched.gone, failed), batch)
             return
+        self._quarantine_log.add(
+            reason for document_id, reason in fetched.failed.items()
+            if ALL in self.known.debts or document_id not in self.known.quarantine
+        )  # fmt: skip
         for document_id, reason in quarantine.items():
             if reason is None:
                 self.known.quarantine.discard(document_id)

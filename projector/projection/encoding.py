@@ -1,84 +1,178 @@
 """From the server's text of a value to JSON, without a detour through Python objects.
 
 MySQL's text protocol gives numbers, dates and decimals as the very digits that JSON wants, texts as
-UTF-8: bytes go in and bytes come out. For each query one function is generated that writes a row
-as a JSON fragment. The results equal Pydantic v2's JSON mode. Raises ValueError for a value that
-has no JSON form (an invalid date).
+UTF-8: bytes go in and bytes come out. What is declared need not be what the server sends: an
+expression, or a table altered since, may give anything. Each result says of which types its columns
+are (`promises`): what a type promises is not looked at again, everything else is. For each query
+functions are generated that write a row as a JSON fragment. The results equal Pydantic v2's JSON
+mode. Raises ValueError for a value that has no such form.
 """
 
 from __future__ import annotations
 
 import base64
+import datetime
 import functools
-import json
+import math
 import re
 import uuid
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from decimal import Decimal, InvalidOperation
+from enum import Enum, auto
+from json.encoder import encode_basestring
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
+from projector.errors import ConfigurationError
 from projector.projection.declaration import Field, Fixed, Hashed, Partial, expression_of
+from projector.projection.jsontext import json_value, trusted_json
 
 Raw = bytes | None  # a column as the server sent it
 Encoder = Callable[[bytes], bytes]  # of a value that is not NULL
+RowEncoder = Callable[[Sequence[Raw]], bytes]
 
-_SPACES_OUTSIDE_STRINGS = re.compile(rb'("(?:[^"\\]|\\.)*")|\s+')
 _ESCAPED = re.compile(rb'[\x00-\x1f"\\]').search
+_WHOLE = re.compile(rb"[-+]?[0-9]+").fullmatch
+_INSTANT = re.compile(
+    rb"[0-9]{4}-[0-9]{2}-[0-9]{2}[ T](?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?"
+).fullmatch
+_DATE = re.compile(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}").fullmatch
+_TIME = re.compile(rb"(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9](?:\.[0-9]{1,6})?").fullmatch
+
+
+class Promise(Enum):
+    """What the server says of the form of all values of a column of a result."""
+
+    NOTHING = auto()
+    WHOLE = auto()  # a whole number without superfluous zeros
+    DECIMAL = auto()  # digits with a fraction of fixed length
+    BIT = auto()  # bytes, most significant first
+    INSTANT = auto()  # a date and a time of day
+    DATE = auto()
+    JSON = auto()  # MySQL's own type: valid, no member twice, not too deep
+    TEXT = auto()  # in UTF-8
+
+
+Promises = tuple[Promise, ...]
+
+
+class SentRows(list[tuple[Raw, ...]]):
+    """Rows of a result, and what the server promises of its columns (nothing said: nothing)."""
+
+    promises: Promises = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Form:
+    """How values of a declared type are written: `checked` takes whatever the server may send,
+    `trusted` what it has promised (None: the server's text is JSON already)."""
+
+    checked: Encoder
+    trusted: Encoder | None = None
+    promise: Promise = Promise.NOTHING
+
+    def encoder(self, promise: Promise) -> Encoder | None:
+        """Choose by what the server has promised."""
+        is_kept = self.promise is promise and promise is not Promise.NOTHING
+        return self.trusted if is_kept else self.checked
 
 
 def text(value: bytes) -> bytes:
     """A string: Unicode stays as it is."""
     if _ESCAPED(value) is None:
         return b'"%b"' % value
-    return json.encoder.encode_basestring(value.decode()).encode()
+    return encode_basestring(value.decode()).encode()
 
 
-def _no_constant(name: str) -> None:
-    raise ValueError(f"{name} is not JSON")
+def any_text(value: bytes) -> bytes:
+    """A string of bytes that need not be UTF-8."""
+    if not value.isascii():
+        try:
+            value.decode()
+        except UnicodeDecodeError:
+            raise ValueError("bytes that are no text in UTF-8") from None
+    return text(value)
 
 
-def _compact_json(value: bytes) -> bytes:
-    json.loads(value, parse_constant=_no_constant)
-    return _SPACES_OUTSIDE_STRINGS.sub(rb"\1", value)
-
-
-_compact_short_json = functools.lru_cache(maxsize=1024)(_compact_json)
-
-
-def json_value(value: bytes) -> bytes:
-    """Check stored JSON and take the spaces out; digits stay as they are."""
-    return _compact_short_json(value) if len(value) <= 256 else _compact_json(value)
+def whole_number(value: bytes) -> bytes:
+    """A whole number; YEAR and ZEROFILL come with zeros in front."""
+    if _WHOLE(value) is None:
+        raise ValueError("not a whole number")
+    return b"%d" % int(value)
 
 
 def boolean(value: bytes) -> bytes:
-    """Any number but zero is true."""
+    """Of a whole number: any but zero is true."""
     return b"false" if value == b"0" else b"true"
+
+
+def any_boolean(value: bytes) -> bytes:
+    """Any number but zero is true; BIT(1) comes as a byte."""
+    if value in (b"\0", b"\1"):
+        return b"false" if value == b"\0" else b"true"
+    return b"false" if _number(value) == 0 else b"true"
+
+
+def _number(value: bytes) -> Decimal:
+    try:
+        number = Decimal(value.decode())
+    except (InvalidOperation, UnicodeDecodeError):
+        raise ValueError("not a number") from None
+    if not number.is_finite() or b"_" in value:
+        raise ValueError("not a number")
+    return number
+
+
+@functools.lru_cache(maxsize=4096)
+def _day(date: bytes) -> bytes:
+    """Check a date against the calendar: zero dates and the year 0 are MySQL's own, and with
+    ALLOW_INVALID_DATES February has 31 days; no reader could parse them."""
+    try:
+        datetime.date(int(date[:4]), int(date[5:7]), int(date[8:]))
+    except ValueError:
+        raise ValueError(f"the date {date.decode()} does not exist") from None
+    return date
 
 
 def date_time(value: bytes) -> bytes:
     """`2026-11-22 21:59:12.452458` to RFC 3339 in UTC."""
-    date, time = value[:10], value[11:]
+    time = value[11:]
     if len(time) > 8:
         fraction = time[9:]
         time = time[:8] if fraction.strip(b"0") == b"" else time[:9] + fraction.ljust(6, b"0")
-    if date[5:7] == b"00" or date[8:] == b"00" or date[:4] == b"0000":
-        _refuse(date)
-    return b'"%bT%bZ"' % (date, time)
+    return b'"%bT%bZ"' % (_day(value[:10]), time)
+
+
+def any_date_time(value: bytes) -> bytes:
+    """The same of a text."""
+    if _INSTANT(value) is None:
+        if _DATE(value):
+            _day(value)
+        raise ValueError("not a date with a time of day")
+    return date_time(value)
 
 
 def date_only(value: bytes) -> bytes:
     """A date that the calendar has."""
-    if value[5:7] == b"00" or value[8:] == b"00" or value[:4] == b"0000":
-        _refuse(value)
+    return b'"%b"' % _day(value)
+
+
+def any_date(value: bytes) -> bytes:
+    """The same of a text."""
+    if _DATE(value) is None:
+        raise ValueError("not a date")
+    return date_only(value)
+
+
+def time_of_day(value: bytes) -> bytes:
+    """A time of a day; TIME also holds durations of up to 839 hours, before zero too."""
+    if _TIME(value) is None:
+        raise ValueError("not a time of day; declare a String to have durations as texts")
     return b'"%b"' % value
-
-
-def _refuse(date: bytes) -> None:
-    # Zero dates and the year 0 are MySQL's own; no reader could parse them.
-    raise ValueError(f"the date {date.decode()} does not exist")
 
 
 def number_as_text(value: bytes) -> bytes:
@@ -86,9 +180,20 @@ def number_as_text(value: bytes) -> bytes:
     return b'"%b"' % value
 
 
+def any_number_as_text(value: bytes) -> bytes:
+    """The same of a text; ZEROFILL comes with zeros in front."""
+    return b'"%b"' % str(_number(value)).encode()
+
+
 def floating(value: bytes) -> bytes:
     """A float the way Python and Pydantic print it."""
-    return repr(float(value)).encode()
+    try:
+        number = float(value)
+    except ValueError:
+        raise ValueError("not a number") from None
+    if not math.isfinite(number) or b"_" in value:
+        raise ValueError("not a number that a float can hold")
+    return repr(number).encode()
 
 
 def blob(value: bytes) -> bytes:
@@ -98,7 +203,17 @@ def blob(value: bytes) -> bytes:
 
 def uuid_bytes(value: bytes) -> bytes:
     """BINARY(16) as a UUID."""
+    if len(value) != 16:
+        raise ValueError("not the 16 bytes of a UUID")
     return b'"%b"' % str(uuid.UUID(bytes=value)).encode()
+
+
+def uuid_text(value: bytes) -> bytes:
+    """A UUID, with or without dashes."""
+    try:
+        return b'"%b"' % str(uuid.UUID(value.decode())).encode()
+    except ValueError:
+        raise ValueError("not a UUID") from None
 
 
 def bits(value: bytes) -> bytes:
@@ -106,46 +221,63 @@ def bits(value: bytes) -> bytes:
     return b"%d" % int.from_bytes(value, "big")
 
 
-def encoder_of(kind: TypeEngine[Any]) -> Encoder | None:
-    """Choose by the declared type; None: the server's text is JSON already (whole numbers)."""
-    if isinstance(kind, sa.Boolean) or (
-        isinstance(kind, mysql.TINYINT) and kind.display_width == 1
-    ):
-        return boolean
-    if getattr(kind, "zerofill", False):
-        return lambda value: b"%d" % int(value)
-    by_type: Sequence[tuple[type[TypeEngine[Any]], Encoder | None]] = (
-        (sa.Integer, None),
-        (mysql.YEAR, None),
-        (mysql.BIT, bits),
-        (sa.Float, floating),
-        (sa.Numeric, number_as_text),
-        (sa.DateTime, date_time),
-        (sa.Date, date_only),
-        (sa.JSON, json_value),
-    )
-    for known, encoder in by_type:
+_WHOLE_NUMBER = Form(whole_number, None, Promise.WHOLE)
+_BOOLEAN = Form(any_boolean, boolean, Promise.WHOLE)
+_UUID = Form(uuid_bytes)
+_BLOB = Form(blob)
+_TEXT = Form(any_text, text, Promise.TEXT)
+_BY_TYPE: Sequence[tuple[type[TypeEngine[Any]], Form]] = (
+    (sa.Boolean, _BOOLEAN),
+    (sa.Integer, _WHOLE_NUMBER),
+    (mysql.YEAR, _WHOLE_NUMBER),
+    (mysql.BIT, Form(whole_number, bits, Promise.BIT)),
+    (sa.Float, Form(floating)),
+    (sa.Numeric, Form(any_number_as_text, number_as_text, Promise.DECIMAL)),
+    (sa.DateTime, Form(any_date_time, date_time, Promise.INSTANT)),
+    (sa.Date, Form(any_date, date_only, Promise.DATE)),
+    (sa.Time, Form(time_of_day)),
+    (sa.Uuid, Form(uuid_text)),
+    (sa.JSON, Form(json_value, trusted_json, Promise.JSON)),
+)
+
+
+def form_of(kind: TypeEngine[Any]) -> Form:
+    """Choose by the declared type. Raises ConfigurationError for what no such server has."""
+    if isinstance(kind, sa.Interval | sa.ARRAY):
+        raise ConfigurationError(
+            f"{type(kind).__name__} is a type that neither MySQL nor MariaDB has",
+            "Declare the type that the column has.",
+        )
+    if isinstance(kind, TypeDecorator):
+        return form_of(kind.impl_instance)
+    if isinstance(kind, mysql.TINYINT) and kind.display_width == 1:
+        return _BOOLEAN
+    for known, form in _BY_TYPE:
         if isinstance(kind, known):
-            return encoder
+            return form
     if isinstance(kind, sa.types._Binary):
-        return uuid_bytes if kind.length == 16 and isinstance(kind, sa.BINARY) else blob
-    return text
+        return _UUID if kind.length == 16 and isinstance(kind, sa.BINARY) else _BLOB
+    return _TEXT
 
 
 def masked(declared: Fixed | Hashed | Partial) -> Encoder:
     """Encode the masked text of a column."""
 
     def encode(value: bytes) -> bytes:
-        return text(declared.mask(value.decode()).encode())
+        try:
+            said = value.decode()
+        except UnicodeDecodeError:
+            raise ValueError("bytes that are no text in UTF-8") from None
+        return text(declared.mask(said).encode())
 
     return encode
 
 
-def encoder_for(declared: Field) -> Encoder | None:
-    """Choose the encoder of a declared field."""
+def form_for(declared: Field) -> Form:
+    """Choose the form of a declared field."""
     if isinstance(declared, Fixed | Hashed | Partial):
-        return masked(declared)
-    return encoder_of(declared.type)
+        return Form(masked(declared))
+    return form_of(declared.type)
 
 
 def name_of(declared: Field) -> str:
@@ -154,31 +286,70 @@ def name_of(declared: Field) -> str:
     return str(getattr(expression, "key", None) or getattr(expression, "name", ""))
 
 
-def row_encoder(
+@dataclass(frozen=True, slots=True)
+class RowWriter:
+    """Writes columns `first`, `first + 1` … of a row: as `"name":value,…`, or as a plain value
+    (`is_plain`). `path`: where the rows stand in the document."""
+
+    names: tuple[str, ...]
+    forms: tuple[Form, ...]
+    first: int
+    path: str = ""
+    is_plain: bool = False
+    _made: dict[Promises, RowEncoder] = field(default_factory=dict, compare=False)
+
+    def encoder(self, promises: Promises) -> RowEncoder:
+        """Return the function that writes a row of a result with these promises."""
+        made = self._made.get(promises)
+        if made is None:
+            encoders = self._encoders(promises)
+            make = _value_encoder if self.is_plain else _row_encoder
+            made = self._made[promises] = make(self.names, encoders, self.first)
+        return made
+
+    def reason(self, row: Sequence[Raw], promises: Promises) -> str:
+        """Name the column of a row that cannot be written, and say why."""
+        for index, encode in enumerate(self._encoders(promises)):
+            value = row[self.first + index]
+            try:
+                if value is not None and encode is not None:
+                    encode(value)
+            except ValueError as error:
+                name = "" if self.is_plain else self.names[index]
+                return f"{'.'.join(filter(None, (self.path, name)))}: {error}"
+        return "unknown"
+
+    def _encoders(self, promises: Promises) -> list[Encoder | None]:
+        mine = promises[self.first :] or (Promise.NOTHING,) * len(self.forms)
+        return [form.encoder(p) for form, p in zip(self.forms, mine, strict=True)]
+
+
+def _row_encoder(
     names: Sequence[str], encoders: Sequence[Encoder | None], first: int
-) -> Callable[[Sequence[Raw]], bytes]:
-    """Generate the function that writes columns `first`, `first + 1` … as `"name":value,…`."""
+) -> RowEncoder:
     scope: dict[str, Any] = {"null": b"null"}
     parts = []
     for index, (name, encoder) in enumerate(zip(names, encoders, strict=True)):
         value = f"r[{first + index}]"
         label = text(name.encode()) + b":"
         parts.append(repr(b"," + label if index else label))
-        if encoder is None:
+        if encoder is None:  # never empty: it is a number
             parts.append(f"{value} or null")
         else:
             scope[f"e{index}"] = encoder
             parts.append(f"null if {value} is None else e{index}({value})")
     exec(f"def encode(r, join=b''.join):\n    return join(({', '.join(parts)},))\n", scope)
-    encode: Callable[[Sequence[Raw]], bytes] = scope["encode"]
+    encode: RowEncoder = scope["encode"]
     return encode
 
 
-def value_encoder(encoder: Encoder | None, column: int) -> Callable[[Sequence[Raw]], bytes]:
-    """Give the function that writes one column as a plain JSON value."""
+def _value_encoder(
+    names: Sequence[str], encoders: Sequence[Encoder | None], first: int
+) -> RowEncoder:
+    [encoder] = encoders
 
     def encode(row: Sequence[Raw]) -> bytes:
-        value = row[column]
+        value = row[first]
         if value is None:
             return b"null"
         return encoder(value) if encoder else value

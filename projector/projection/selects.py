@@ -28,12 +28,13 @@ from projector.projection.declaration import (
     expression_of,
 )
 from projector.projection.encoding import (
+    Promises,
     Raw,
-    encoder_for,
+    RowWriter,
+    SentRows,
+    form_for,
     name_of,
-    row_encoder,
     text,
-    value_encoder,
 )
 from projector.projection.graph import Node, determines_id, joined_for, nodes_read
 from projector.projection.keys import KeyCodec, among
@@ -61,7 +62,7 @@ class Level:
     key_width: int
     parent: Callable[[Sequence[Raw]], RowKey]
     own: Callable[[Sequence[Raw]], RowKey]
-    encode: Callable[[Sequence[Raw]], bytes]
+    writer: RowWriter
     before: bytes
     after: bytes
     empty: bytes  # without rows, unless one whose keys are all NULL (`nothing`) says otherwise
@@ -124,7 +125,7 @@ def levels(projection: Projection, root: Node) -> Level:
     return Level(
         node=root, sql=compile_sql(statement), key_names=tuple(spelled(c) for c in root.key),
         key_width=width, parent=key, own=key,
-        encode=row_encoder(names, [encoder_for(f) for f in fields], width),
+        writer=RowWriter(tuple(names), tuple(map(form_for, fields)), width),
         before=b"", after=b"", empty=b"", nothing=None, is_object=True,
         signature=_signature(fields), children=children,
     )  # fmt: skip
@@ -234,20 +235,26 @@ def _level(node: Node, width: int) -> Level:
     if isinstance(declared, Aggregate) and not all(map(_is_known_over_nothing, fields)):
         arranged = sa.union_all(arranged, _over_nothing(source, keys, fields))
     first = len(keys) + len(own_key)
-    names, encoders = [name_of(f) for f in fields], [encoder_for(f) for f in fields]
+    names = [name_of(f) for f in fields]
     before, after, empty, is_object = _brackets(declared, names)
     if isinstance(declared, Many):
         _refuse_double(declared.name, [*names, *(n for c in children for n in _names(c))])
     plain = isinstance(declared, Many) and declared.value is not None
-    encode = value_encoder(encoders[0], first) if plain else row_encoder(names, encoders, first)
+    writer = RowWriter(tuple(names), tuple(map(form_for, fields)), first, _path_of(node), plain)
     return Level(
         node=node, sql=compile_sql(arranged),
         key_names=tuple(spelled(c) for c in root_key), key_width=width,  # type: ignore[arg-type]
-        parent=_key_reader(0, len(keys)), own=_key_reader(0, first), encode=encode,
+        parent=_key_reader(0, len(keys)), own=_key_reader(0, first), writer=writer,
         before=before, after=after, empty=empty,
         nothing=_key_reader(0, len(keys))((None,) * len(keys)), is_object=is_object,
         signature=_signature(fields), children=children,
     )  # fmt: skip
+
+
+def _path_of(node: Node) -> str:
+    """Spell where the rows of a collection stand in the document; an aggregate's stand beside."""
+    names = [n.declared.name for n in node.path() if isinstance(n.declared, Many)]
+    return ".".join(reversed(names))
 
 
 def _fields(declared: Many | Aggregate) -> list[Any]:
@@ -328,12 +335,15 @@ def assemble(
     rows_of = {id(level): rows for level, rows in zip(top.all(), rows_by_level, strict=True)}
     below = [_grouped(child, rows_of, failed) for child in top.children]
     documents: dict[str, bytes] = {}
-    for row in rows_of[id(top)]:
+    rows = rows_of[id(top)]
+    promises = _promises(rows)
+    encode = top.writer.encoder(promises)
+    for row in rows:
         key = top.own(row)
         try:
-            fragment = top.encode(row)
-        except ValueError as error:
-            failed[key] = str(error)
+            fragment = encode(row)
+        except ValueError:
+            failed[key] = top.writer.reason(row, promises)
             continue
         if failed and key in failed:
             continue
@@ -351,18 +361,22 @@ def _grouped(
 ) -> tuple[dict[RowKey, bytes], bytes]:
     below = [_grouped(child, rows_of, failed) for child in level.children]
     lists: dict[RowKey, list[bytes]] = {}
-    encode, parent, own = level.encode, level.parent, level.own
+    rows, parent, own = rows_of[id(level)], level.parent, level.own
+    promises = _promises(rows)
+    encode = level.writer.encoder(promises)
     root_key = _key_reader(0, level.key_width)
-    for row in rows_of[id(level)]:
+    for row in rows:
         try:
             fragment = encode(row)
-        except ValueError as error:
+        except ValueError:
+            reason = level.writer.reason(row, promises)
             if parent(row) == level.nothing:
+                column, _, why = reason.partition(": ")
                 raise ConfigurationError(
-                    f"figures over no rows of {level.node.source.description}: {error}",
+                    f"figures over no rows of {level.node.source.description}: {why} ({column})",
                     "Give them another value over no rows.",
                 ) from None
-            failed[root_key(row)] = str(error)
+            failed[root_key(row)] = reason
             continue
         for groups, empty in below:
             fragment += groups.get(own(row), empty)
@@ -372,3 +386,7 @@ def _grouped(
     before, after = level.before, level.after
     groups = {key: before + b",".join(found) + after for key, found in lists.items()}
     return groups, groups.pop(level.nothing, level.empty)
+
+
+def _promises(rows: Rows) -> Promises:
+    return rows.promises if isinstance(rows, SentRows) else ()
