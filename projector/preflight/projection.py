@@ -14,7 +14,6 @@ from projector.position import Flavour, Position
 from projector.preflight.asking import Asker, Refusal
 from projector.preflight.check import Check, failed, ok, warning
 from projector.projection import Plan
-from projector.projection.declaration import Hashed
 from projector.settings import Settings
 
 _NONE = Position(Flavour.MYSQL, "", "", 0, None)  # without changes: as of now
@@ -50,11 +49,7 @@ def indexes(plan: Plan, asker: Asker) -> list[Check]:
 
 def masks(plan: Plan) -> list[Check]:
     """Test that every mask has its key."""
-    fields: list[object] = list(plan.projection.fields)
-    for level in plan.levels:
-        fields += getattr(level.node.declared, "fields", ())
-        fields.append(getattr(level.node.declared, "value", None))
-    wanted = {field.key_variable for field in fields if isinstance(field, Hashed)}
+    wanted = {mask.key_variable for mask in plan.hashed}
     return [
         failed(
             f"{plan.name}.masks", f"{variable} is not set", "Set it to the key that masks a column."

@@ -98,6 +98,10 @@ class Hashed:
             )
         return hmac.new(key.encode(), value.encode(), hashlib.sha256).hexdigest()
 
+    def key_mark(self) -> str:
+        """Return what tells this key from another, and nothing of either; "" without a key."""
+        return self.mask("the key itself") if os.environ.get(self.key_variable) else ""
+
 
 @dataclass(frozen=True, slots=True)
 class Partial:

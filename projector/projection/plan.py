@@ -11,7 +11,7 @@ import sqlalchemy as sa
 
 from projector.errors import ConfigurationError
 from projector.model import TableName, Watch
-from projector.projection.declaration import Many, Projection
+from projector.projection.declaration import Hashed, Many, Projection
 from projector.projection.encoding import name_of
 from projector.projection.graph import Node, all_nodes, build
 from projector.projection.keys import KeyCodec, among, beyond
@@ -26,7 +26,7 @@ from projector.projection.selects import (
     with_keys,
 )
 
-ENCODING_VERSION = 1  # raise when the same rows give other bytes: every document is then rebuilt
+ENCODING_VERSION = 2  # raise when the same rows give other bytes: every document is then rebuilt
 
 
 class Plan:
@@ -54,7 +54,17 @@ class Plan:
         """Changes when the same rows would give other documents."""
         said = [str(ENCODING_VERSION), *(level.sql for level in self.levels)]
         said += [level.empty.decode() + level.signature for level in self.levels]
+        said += [mask.key_mark() for mask in self.hashed]
         return hashlib.sha256("\0".join(said).encode()).hexdigest()[:16]
+
+    @cached_property
+    def hashed(self) -> list[Hashed]:
+        """The fields that are masked by a keyed hash, at any depth."""
+        fields: list[object] = []
+        for level in self.levels:
+            fields += getattr(level.node.declared or self.projection, "fields", ())
+            fields.append(getattr(level.node.declared, "value", None))
+        return [field for field in fields if isinstance(field, Hashed)]
 
     @cached_property
     def field_names(self) -> list[str]:

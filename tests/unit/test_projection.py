@@ -7,7 +7,7 @@ import sqlalchemy as sa
 
 from projector.errors import ConfigurationError
 from projector.model import MISSING, Kind, RowsChange, TableChange, TableName
-from projector.projection import Aggregate, Join, Many, Plan, Projection, load_projections
+from projector.projection import Aggregate, Hashed, Join, Many, Plan, Projection, load_projections
 from projector.projection.graph import Node
 from projector.route import Router
 from schema.document import TicketDocument
@@ -131,6 +131,23 @@ def test_the_fingerprint_follows_the_declaration(plan: Plan) -> None:
     )
     assert Plan(tickets).fingerprint == plan.fingerprint
     assert Plan(less).fingerprint != plan.fingerprint
+
+
+def test_the_fingerprint_follows_the_keys_of_masks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key that was replaced gives other hashes, at any depth; and is not told."""
+    table = sa.Table("t", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True),
+                     sa.Column("mail", sa.String(9)))  # fmt: skip
+    child = sa.Table("c", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True),
+                     sa.Column("t_id", sa.Integer), sa.Column("mail", sa.String(9)))  # fmt: skip
+    flat = Projection("t", table, [table.c.id, Hashed(table.c.mail, "MASK_KEY")])
+    many = Many("c", child, child.c.t_id == table.c.id, value=Hashed(child.c.mail, "MASK_KEY"))
+    for projection in (flat, Projection("t", table, [table.c.id], collections=[many])):
+        found = set()
+        for key in ("", "old", "new"):
+            monkeypatch.setenv("MASK_KEY", key)
+            found.add(Plan(projection).fingerprint)
+            assert Plan(projection).fingerprint in found
+        assert len(found) == 3
 
 
 _METADATA = sa.MetaData()
