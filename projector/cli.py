@@ -6,12 +6,14 @@ Usage and configuration errors print one readable message, never a secret, and e
 from __future__ import annotations
 
 import dataclasses
+import errno
 import json
+import os
 import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -42,6 +44,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _LOOK_AGAIN_FOR_S = 1.5  # before a start is refused
+_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE}
 
 out = Console()
 err = Console(stderr=True)
@@ -355,10 +358,32 @@ def print_json(report: Any) -> None:
 def main() -> None:
     """Entry point. What nobody foresaw ends with its traceback, redacted, and a status of its own:
     supervisors restart on that one."""
+    if sys.stdout is None:  # closed by whoever started this process
+        sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (for the life of the process)
     try:
-        app()
+        with _answers_written():
+            app()
     except Exception:
         if not structlog.is_configured():
             logs.configure(settings.Log())
         structlog.get_logger().error("bug", exc_info=True)
         sys.exit(ExitCode.BUG)
+
+
+@contextmanager
+def _answers_written() -> Iterator[None]:
+    """See to it that what was printed is written: a full disk is nobody's bug."""
+    try:
+        try:
+            yield
+        finally:
+            sys.stdout.flush()
+    except OSError as error:
+        if error.errno not in _UNWRITABLE:
+            raise
+        # Python would try again to write what is left, and fail.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        reason = os.strerror(error.errno or 0)
+        with suppress(OSError):
+            err.print(f"projector: the answer cannot be written: {reason}", soft_wrap=True)
+        sys.exit(ExitCode.REFUSED)

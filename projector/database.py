@@ -11,7 +11,7 @@ import math
 import re
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -92,6 +92,12 @@ _QUOTED = re.compile(r"'[^']*'|\"[^\"]*\"")
 # Seconds without a word after which the system asks whether the other side is still there, and
 # between its questions: routers and balancers forget lines that are silent for a minute or more.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 20, "TCP_KEEPINTVL": 10, "TCP_KEEPCNT": 4}
+# What may stand after the ? of a URL: the way there. Anything else would make another driver of it.
+_PARAMETERS = {
+    "unix_socket", "bind_address", "charset", "collation", "server_public_key", "ssl", "ssl_ca",
+    "ssl_capath", "ssl_cert", "ssl_key", "ssl_cipher", "ssl_check_hostname", "ssl_disabled",
+    "ssl_verify_cert", "ssl_verify_identity",
+}  # fmt: skip
 
 
 def engine(url: URL, settings: Mysql) -> Engine:
@@ -129,6 +135,8 @@ def connect(url: URL, settings: Mysql, **more: Any) -> pymysql.Connection[Any]:
     """Open a connection; it speaks TLS where the server does, and its session is stated (see
     `session`). Raises the driver's errors."""
     url = url.set(drivername="mysql+pymysql")
+    if unknown := url.query.keys() - _PARAMETERS:
+        raise _parameters_refused(unknown)
     try:
         _, arguments = url.get_dialect()().create_connect_args(url)
         arguments.pop("client_flag", None)
@@ -136,11 +144,7 @@ def connect(url: URL, settings: Mysql, **more: Any) -> pymysql.Connection[Any]:
     except (TypeError, ValueError) as error:  # what stands after the ? is given to the driver
         if not url.query:
             raise
-        raise ConfigurationError(
-            "PROJECTOR_MYSQL__URL: the driver does not take the parameters after the ?:"
-            f" {', '.join(url.query)}",
-            "Leave them out; TLS and time limits have settings of their own.",
-        ) from error
+        raise _parameters_refused(url.query) from error
     try:
         session.state(connection)
     except BaseException:
@@ -156,6 +160,14 @@ def _kept_alive(connection: _Driver) -> _Driver:
             if (option := getattr(socket, name, None)) is not None:  # not every system has it
                 line.setsockopt(socket.IPPROTO_TCP, option, value)
     return connection
+
+
+def _parameters_refused(names: Iterable[str]) -> ConfigurationError:
+    return ConfigurationError(
+        "PROJECTOR_MYSQL__URL: the driver does not take the parameters after the ?:"
+        f" {', '.join(sorted(names))}",
+        "Leave them out; TLS and time limits have settings of their own.",
+    )
 
 
 def connect_arguments(settings: Mysql) -> dict[str, Any]:

@@ -7,6 +7,7 @@ repeats a value in an error message: a secret may stand where it does not belong
 from __future__ import annotations
 
 import os
+import re
 import socket
 import sys
 import tomllib
@@ -14,14 +15,13 @@ import zlib
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
     PositiveFloat,
-    PositiveInt,
     SecretStr,
     ValidationError,
     field_validator,
@@ -40,9 +40,12 @@ from sqlalchemy.exc import ArgumentError
 
 from projector.errors import ConfigurationError
 
+Seconds = Annotated[float, Field(gt=0, le=86400)]
+Count = Annotated[int, Field(ge=1, le=1_000_000)]
+
 
 class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Tls(_Section):
@@ -70,9 +73,11 @@ class Mysql(_Section):
         None, description="replica server id; derived, distinct per host and process, if not given"
     )
     tls: Tls = Tls()
-    heartbeat_s: PositiveFloat = Field(1.0, description="how often an idle server says so")
-    connect_timeout_s: PositiveFloat = Field(10.0, description="limit for a connection to stand")
-    read_timeout_s: PositiveFloat = Field(30.0, description="limit for an answer to a query")
+    heartbeat_s: Annotated[float, Field(ge=0.05, le=3600)] = Field(
+        1.0, description="how often an idle server says so"
+    )
+    connect_timeout_s: Seconds = Field(10.0, description="limit for a connection to stand")
+    read_timeout_s: Seconds = Field(30.0, description="limit for an answer to a query")
     on_position_lost: Literal["resync", "stop"] = Field(
         "resync", description="what to do when the log cannot be read on from the checkpoint"
     )
@@ -134,29 +139,39 @@ class Redis(_Section):
     ca: Path | None = Field(None, description="CA file for rediss://")
     cert: Path | None = Field(None, description="client certificate for rediss://")
     key: Path | None = Field(None, description="client key for rediss://")
-    timeout_s: PositiveFloat = Field(5.0, description="limit for an answer")
-    lease_ttl_s: Annotated[float, Field(ge=1.0)] = Field(
+    timeout_s: Seconds = Field(5.0, description="limit for an answer")
+    lease_ttl_s: Annotated[float, Field(ge=1.0, le=86400)] = Field(
         5.0, description="how long a silent leader keeps its lease"
     )
 
     @field_validator("url")
     @classmethod
     def _is_redis_url(cls, value: SecretStr) -> SecretStr:
+        secret = value.get_secret_value()
         try:
-            url = urlsplit(value.get_secret_value())
-            lists_hosts = "," in url.netloc  # Sentinels: each with its own port
-            port = None if lists_hosts else url.port
+            url = urlsplit(secret)
+            if "," not in url.netloc:  # Sentinels: each with its own port
+                _ = url.port
+            port_is_zero = any(port == 0 for _, port in _hosts(secret))
         except ValueError:
             # from None: the message would repeat a part of the URL, which may be the password
             raise ValueError(
                 "the URL's port is not a number; write redis://:password@host:6379/1,"
                 " with / @ : # ? % in the password percent-encoded"
             ) from None
-        if url.scheme not in {"redis", "rediss", "unix"} or port == 0:
+        if url.scheme not in {"redis", "rediss", "unix"} or port_is_zero:
             raise ValueError("not a Redis URL; write redis://host:6379/1")
-        if url.scheme != "unix" and not (url.path.strip("/") or "0").isdigit():
+        if url.scheme != "unix" and not (url.path.strip("/") or "0").isdecimal():
             raise ValueError("the URL's database is not a number; write redis://host:6379/1")
+        if url.scheme == "unix" and not url.path.strip("/"):
+            raise ValueError("the URL names no socket; write unix:///run/redis.sock?db=1")
+        _refuse_parameters(url)
         return value
+
+    @property
+    def hosts(self) -> list[tuple[str, int | None]]:
+        """Hosts and ports of the URL: several where it lists Sentinels."""
+        return _hosts(self.url.get_secret_value())
 
     @model_validator(mode="after")
     def _tls_is_consistent(self) -> Redis:
@@ -166,6 +181,26 @@ class Redis(_Section):
         if plain and (self.ca or self.cert):
             raise ValueError("ca, cert and key need TLS: write the URL with rediss://")
         return self
+
+
+def _hosts(url: str) -> list[tuple[str, int | None]]:
+    """Take `h1:p1,[::1]:p2` out of a URL. Raises ValueError."""
+    netloc = re.split("[/?#]", url.partition("://")[2], maxsplit=1)[0].rpartition("@")[2]
+    parts = [urlsplit(f"//{host}") for host in netloc.split(",")]
+    return [(part.hostname or "localhost", part.port) for part in parts]
+
+
+def _refuse_parameters(url: SplitResult) -> None:
+    """The driver would take what stands after the ? for arguments of its own."""
+    parameters = dict(parse_qsl(url.query, keep_blank_values=True))
+    database = parameters.pop("db", "0") if url.scheme == "unix" else "0"
+    if parameters or url.fragment:
+        raise ValueError(
+            "the URL has parameters after the ? or #; leave them out: TLS, time limits and Sentinel"
+            " have settings of their own (and ? or # in a password is percent-encoded)"
+        )
+    if not database.isdecimal():
+        raise ValueError("the URL's database is not a number; write unix:///run/redis.sock?db=1")
 
 
 class Http(_Section):
@@ -197,9 +232,9 @@ class Log(_Section):
 class Reconcile(_Section):
     """Walks over all documents."""
 
-    chunk_documents: PositiveInt = Field(1000, description="documents a chunk, at most")
+    chunk_documents: Count = Field(1000, description="documents a chunk, at most")
     yield_at_lag_s: PositiveFloat = Field(2.0, description="a walk rests while lag is above")
-    scrub_interval_s: Annotated[float, Field(ge=0)] = Field(
+    scrub_interval_s: Annotated[float, Field(ge=0, le=1e9)] = Field(
         86400.0, description="time for one background pass of verify and repair; 0: off"
     )
     on_projection_change: Literal["resync", "stop"] = Field(
@@ -216,6 +251,7 @@ class Settings(BaseSettings):
         env_file=".env",
         extra="ignore",
         frozen=True,
+        allow_inf_nan=False,
         nested_model_default_partial_update=True,
     )
 
@@ -228,11 +264,11 @@ class Settings(BaseSettings):
     http: Http = Http()
     log: Log = Field(default_factory=Log)
     reconcile: Reconcile = Reconcile()
-    batch_max_documents: PositiveInt = Field(500, description="documents a batch, at most")
-    fanout_max_documents: PositiveInt = Field(
+    batch_max_documents: Count = Field(500, description="documents a batch, at most")
+    fanout_max_documents: Count = Field(
         2000, description="a change that touches more documents is worked off behind newer ones"
     )
-    change_feed_max_length: Annotated[int, Field(ge=0)] = Field(
+    change_feed_max_length: Annotated[int, Field(ge=0, le=2**53)] = Field(
         0, description="entries kept in the stream {name}:changes; 0: no stream"
     )
 

@@ -31,7 +31,7 @@ from redis.exceptions import (
     ResponseError,
 )
 from redis.retry import Retry
-from redis.sentinel import Sentinel
+from redis.sentinel import MasterNotFoundError, Sentinel
 
 from projector.errors import ConfigurationError, OperatorError, TransientError
 from projector.record import text_of
@@ -165,6 +165,9 @@ class Server:
         """Free the connections."""
         if "_client" in self.__dict__:
             self._client.close()
+            pool = getattr(self._client, "connection_pool", None)  # a cluster has several
+            if isinstance(manager := getattr(pool, "sentinel_manager", None), _Sentinels):
+                manager.close()
 
     def unusable_key(self) -> str | None:
         """Find a key that holds what is not ours."""
@@ -320,7 +323,7 @@ def _connect(settings: RedisSettings) -> Any:
         options |= {"ssl_certfile": str(settings.cert)} if settings.cert else {}
         options |= {"ssl_keyfile": str(settings.key)} if settings.key else {}
     if settings.sentinel_master:
-        return _by_sentinel(url, settings.sentinel_master, options)
+        return _by_sentinel(settings, settings.sentinel_master, options)
     if settings.cluster:
         if urlsplit(url).path.strip("/") not in {"", "0"}:
             raise ConfigurationError(
@@ -330,16 +333,47 @@ def _connect(settings: RedisSettings) -> Any:
     return redis.Redis.from_url(url, **options)
 
 
-def _by_sentinel(url: str, master: str, options: dict[str, Any]) -> Any:
-    parts = urlsplit(url)
-    credentials, _, hosts = parts.netloc.rpartition("@")
-    user, _, password = credentials.partition(":")
-    sentinels = []
-    for host in hosts.split(","):
-        name, _, port = host.rpartition(":")
-        sentinels.append((name or port, int(port) if name else 26379))
+class _Sentinels(Sentinel):
+    """Sentinels that may want a password: then the one in the URL, the master's."""
+
+    def __init__(self, hosts: Any, login: dict[str, str], kwargs: Any, **options: Any) -> None:
+        made: Any = super().__init__
+        made(hosts, sentinel_kwargs=kwargs, **options, **login)
+        known: Any = Sentinel
+        self._known = known(hosts, sentinel_kwargs={**kwargs, **login}) if login else None
+
+    def close(self) -> None:
+        """Free the connections to Sentinels."""
+        for known in (self, self._known):
+            for client in known.sentinels if known is not None else ():
+                client.close()
+
+    def discover_master(self, service_name: str) -> Any:
+        ask: Any = super().discover_master
+        try:
+            return ask(service_name)
+        except MasterNotFoundError as error:
+            if not _wants_password(error):
+                raise
+            if self._known is None:
+                raise AuthenticationError("Sentinel wants a password") from error
+        try:
+            return self._known.discover_master(service_name)
+        except MasterNotFoundError as error:
+            if _wants_password(error):
+                raise AuthenticationError("Sentinel refuses the password in the URL") from error
+            raise
+
+
+def _wants_password(error: MasterNotFoundError) -> bool:
+    return "Authentication" in str(error) or "WRONGPASS" in str(error)
+
+
+def _by_sentinel(settings: RedisSettings, master: str, options: dict[str, Any]) -> Any:
+    parts = urlsplit(settings.url.get_secret_value())
+    user, _, password = parts.netloc.rpartition("@")[0].partition(":")
+    sentinels = [(name, port or 26379) for name, port in settings.hosts]
     login = {k: unquote(v) for k, v in (("username", user), ("password", password)) if v}
     tls = {"ssl": True} if parts.scheme == "rediss" else {}
-    sentinel: Any = Sentinel
-    found = sentinel(sentinels, sentinel_kwargs={**options, **tls}, **options, **login, **tls)
+    found: Any = _Sentinels(sentinels, login, {**options, **tls}, **options, **tls)
     return found.master_for(master, db=int(parts.path.strip("/") or 0))

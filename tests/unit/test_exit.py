@@ -3,6 +3,8 @@
 import subprocess
 import sys
 
+import pytest
+
 from projector.errors import ExitCode
 from tests.projector_process import ROOT
 
@@ -26,3 +28,22 @@ def test_a_bug_ends_with_its_traceback_and_its_own_status() -> None:
     assert done.returncode == ExitCode.BUG
     assert "KeyError" in done.stderr
     assert "geheim" not in done.stderr
+
+
+@pytest.mark.parametrize("words", ["schema", "--version", "--help", "run --help"])
+@pytest.mark.parametrize(
+    ("redirection", "status"),
+    [("> /dev/full", ExitCode.REFUSED), (">&-", ExitCode.OK), ("> /dev/full 2>&1", 3)],
+)
+def test_an_answer_that_cannot_be_written_is_no_bug(
+    words: str, redirection: str, status: int
+) -> None:
+    """A full disk has a message, where there is a place for one; nobody reads: nothing is said."""
+    command = f"exec {sys.executable} -m projector {words} {redirection}"
+    done = subprocess.run(
+        ["bash", "-c", command], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.returncode == status, done.stderr
+    assert ("cannot be written" in done.stderr) == (redirection == "> /dev/full")
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr

@@ -202,6 +202,73 @@ def test_several_sentinels_are_one_url(environment: pytest.MonkeyPatch) -> None:
     assert load().redis.sentinel_master == "primary"
 
 
+@pytest.mark.parametrize(
+    ("url", "hosts"),
+    [
+        ("redis://:p@[::1]:26379,[fe80::2]:26380/1", [("::1", 26379), ("fe80::2", 26380)]),
+        ("redis://[::1],b:1,c/0", [("::1", None), ("b", 1), ("c", None)]),
+        ("rediss://u:p%40@h", [("h", None)]),
+        ("redis://[::1]:6379/1", [("::1", 6379)]),
+    ],
+)
+def test_hosts_may_be_addresses_of_ipv6(
+    environment: pytest.MonkeyPatch, url: str, hosts: list[tuple[str, int | None]]
+) -> None:
+    """In brackets, alone or in a list of Sentinels."""
+    environment.setenv("PROJECTOR_REDIS__URL", url)
+    assert load().redis.hosts == hosts
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:geheim@h/1?foo=1", "redis://:geheim@h/1?decode_responses=true",
+        "redis://:geheim@h/1?db=2", "redis://:geheim@h/1?", "redis://:geheim@h/1#geheim",
+        "redis://:geheim@[::1]:geheim/1", "redis://:geheim@a:1,b:geheim/1", "redis://a:1,b:0/1",
+        "unix://:geheim@", "unix:///geheim?db=geheim", "unix:///geheim?db=1&protocol=3",
+        "redis://:geheim@h/²", "redis://:geheim@[::1/1", "redis://:gehe?im@h/1",
+    ],
+)  # fmt: skip
+def test_a_redis_url_is_checked_whole(environment: pytest.MonkeyPatch, url: str) -> None:
+    """What the driver would choke on, or take for something else, is refused without a secret."""
+    environment.setenv("PROJECTOR_REDIS__URL", url)
+    if url.endswith("?"):  # an empty query is none
+        assert load().redis.hosts == [("h", None)]
+        return
+    message = complaint()
+    assert "PROJECTOR_REDIS__URL: " in message
+    assert "geheim" not in message
+
+
+def test_a_socket_names_its_database(environment: pytest.MonkeyPatch) -> None:
+    """Where a URL of a socket has no other place for it."""
+    environment.setenv("PROJECTOR_REDIS__URL", "unix:///run/redis.sock?db=1")
+    assert "db=1" in load().redis.url.get_secret_value()
+
+
+_NUMBERS = [
+    "MYSQL__HEARTBEAT_S", "MYSQL__CONNECT_TIMEOUT_S", "MYSQL__READ_TIMEOUT_S",
+    "REDIS__TIMEOUT_S", "REDIS__LEASE_TTL_S", "HTTP__READY_MAX_LAG_S", "HTTP__LIVE_TIMEOUT_S",
+    "RECONCILE__CHUNK_DOCUMENTS", "RECONCILE__YIELD_AT_LAG_S", "RECONCILE__SCRUB_INTERVAL_S",
+    "BATCH_MAX_DOCUMENTS", "FANOUT_MAX_DOCUMENTS", "CHANGE_FEED_MAX_LENGTH",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("value", ["inf", "-inf", "nan", "Infinity", "1e999", "-1"])
+@pytest.mark.parametrize("name", _NUMBERS)
+def test_numbers_are_finite(environment: pytest.MonkeyPatch, name: str, value: str) -> None:
+    """An infinite time limit is none that a socket or a server could keep."""
+    environment.setenv(f"PROJECTOR_{name}", value)
+    assert f"PROJECTOR_{name}: " in complaint()
+
+
+@pytest.mark.parametrize("name", [n for n in _NUMBERS if "HTTP" not in n and "YIELD" not in n])
+def test_numbers_are_of_this_world(environment: pytest.MonkeyPatch, name: str) -> None:
+    """Beyond some size the driver or the server fails."""
+    environment.setenv(f"PROJECTOR_{name}", "1" + "0" * 40)
+    assert f"PROJECTOR_{name}: " in complaint()
+
+
 def test_levels_may_be_written_large(environment: pytest.MonkeyPatch) -> None:
     """INFO is what half of the world writes."""
     environment.setenv("PROJECTOR_LOG__LEVEL", "DEBUG")
