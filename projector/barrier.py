@@ -12,11 +12,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from projector.database import RawRows
 from projector.errors import OperatorError
 from projector.model import MISSING, Change, RowsChange, TableName
 from projector.position import Flavour, GtidSet, Position, file_number
 from projector.projection.keys import among
+from projector.results import RawRows
 
 _WAIT_S = 1.0  # limit of one wait on the server; the caller asks again as long as it likes
 _HEAD_BYTES = 1 << 16  # what a file begins with: its description and the list of GTIDs

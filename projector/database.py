@@ -17,8 +17,7 @@ from typing import Any
 
 import pymysql
 import sqlalchemy as sa
-from pymysql.connections import MySQLResult
-from pymysql.constants import CLIENT, COMMAND, CR, ER, FIELD_TYPE, FLAG, SERVER_STATUS
+from pymysql.constants import CLIENT, CR, ER, SERVER_STATUS
 from pymysql.converters import encoders
 from sqlalchemy.engine import URL, Engine
 
@@ -33,30 +32,10 @@ from projector.errors import (
     TransientError,
     ValueRefusedError,
 )
-from projector.projection.encoding import Promise, Promises, SentRows
+from projector.results import RawRows, results
 from projector.settings import Mysql, Tls
 
-_BINARY = 63  # the character set of what is no text
-_TEXTS = {
-    FIELD_TYPE.VAR_STRING, FIELD_TYPE.STRING, FIELD_TYPE.VARCHAR, FIELD_TYPE.ENUM, FIELD_TYPE.SET,
-    FIELD_TYPE.TINY_BLOB, FIELD_TYPE.BLOB, FIELD_TYPE.MEDIUM_BLOB, FIELD_TYPE.LONG_BLOB,
-}  # fmt: skip
-_PROMISES = {
-    **dict.fromkeys(
-        (FIELD_TYPE.TINY, FIELD_TYPE.SHORT, FIELD_TYPE.INT24, FIELD_TYPE.LONG, FIELD_TYPE.LONGLONG),
-        Promise.WHOLE,
-    ),
-    FIELD_TYPE.NEWDECIMAL: Promise.DECIMAL,
-    FIELD_TYPE.BIT: Promise.BIT,
-    FIELD_TYPE.DATETIME: Promise.INSTANT,
-    FIELD_TYPE.TIMESTAMP: Promise.INSTANT,
-    FIELD_TYPE.DATE: Promise.DATE,
-    FIELD_TYPE.JSON: Promise.JSON,
-}  # not YEAR, which is 0000, too
-
 Rows = Sequence[Sequence[Any]]
-RawRow = tuple[bytes | None, ...]
-RawRows = Sequence[RawRow]
 ServerError = pymysql.err.Error  # the driver's own, as the cause of ours
 
 _LOGIN = "Correct user and password in PROJECTOR_MYSQL__URL"
@@ -312,12 +291,12 @@ class Connection:
         sql = ";".join(statements)
         try:
             with translated():
-                results = self._run(sql, max_bytes)
+                found = self._run(sql, max_bytes)
         except BaseException:
             self.close()
             raise
         self._on_answer()
-        return results
+        return found
 
     def close(self) -> None:
         """Drop the connection; the next query makes a new one."""
@@ -339,9 +318,9 @@ class Connection:
         return self._send(sql, max_bytes)
 
     def _send(self, sql: str, max_bytes: float) -> list[RawRows]:
-        results, status = _results(self._raw.driver_connection, sql, max_bytes)
+        found, status = results(self._raw.driver_connection, sql, max_bytes)
         self._keeps_snapshot = bool(status & SERVER_STATUS.SERVER_STATUS_IN_TRANS)
-        return results
+        return found
 
 
 def _has_died(error: Exception) -> bool:
@@ -352,105 +331,3 @@ def _has_died(error: Exception) -> bool:
             found.answered or isinstance(found, TooMuchError)
         )
     return not isinstance(error, TimeoutError)
-
-
-def _results(driver: Any, sql: str, room: float) -> tuple[list[RawRows], int]:
-    """Run a text of many statements; their rows, and the status that the server ends with. Raises
-    TooMuchError when the rows have no room in so many bytes."""
-    driver._execute_command(COMMAND.COM_QUERY, sql)
-    results: list[RawRows] = []
-    while True:
-        result = _Result(driver, room)
-        result.read()
-        results.append(result.raw_rows)
-        room = result.room
-        if not result.has_next:
-            return results, int(result.server_status or 0)
-
-
-class _Result(MySQLResult):
-    """A result whose rows are split by one generated function and not converted.
-
-    PyMySQL spends three quarters of the time of a wide query on objects for packets and columns.
-    """
-
-    def __init__(self, driver: Any, room: float) -> None:
-        super().__init__(driver)
-        self.room = room
-        self.raw_rows: RawRows = ()
-        self._promises: Promises = ()
-
-    def _read_result_packet(self, first_packet: Any) -> None:
-        # The text resultset, MySQL internals manual "Protocol::COM_QUERY Response": the number of
-        # columns, a definition of each, EOF, rows, EOF.
-        count = first_packet.read_length_encoded_integer()
-        driver: Any = self.connection
-        columns = [driver._read_packet()._data for _ in range(count)]
-        driver._read_packet()
-        self._promises = tuple(map(_promise, columns))
-        self.raw_rows = self._split_rows(driver, _splitter(count))
-
-    def _split_rows(self, driver: Any, split: Callable[[bytes], RawRow]) -> RawRows:
-        rows = SentRows()
-        rows.promises = self._promises
-        read, number, room = driver._rfile.read, driver._next_seq_id, self.room
-        while True:
-            head = read(4)
-            size = int.from_bytes(head[:3], "little")
-            body = read(size)
-            if len(head) < 4 or len(body) < size or head[3] != number:
-                raise pymysql.err.OperationalError(
-                    CR.CR_SERVER_LOST, "the connection broke off within a result"
-                )
-            number = (number + 1) & 0xFF
-            while size == 0xFFFFFF:  # a packet of 16 MiB goes on in the next one
-                head = read(4)
-                size = int.from_bytes(head[:3], "little")
-                body += read(size)
-                number = (number + 1) & 0xFF
-            room -= len(body)
-            if room < 0:
-                raise TooMuchError("mysql", "a result has no room in memory", answered=True)
-            if body[0] == 0xFE and len(body) < 9:
-                driver._next_seq_id, self.room = number, room
-                self.server_status = int.from_bytes(body[3:5], "little")
-                self.has_next = bool(self.server_status & SERVER_STATUS.SERVER_MORE_RESULTS_EXISTS)
-                return rows
-            if body[0] == 0xFF:
-                driver._next_seq_id = number
-                pymysql.err.raise_mysql_exception(body)
-            rows.append(split(body))
-
-
-def _promise(definition: bytes) -> Promise:
-    """Read what a column's definition says of its values: it ends with character set, length, type,
-    flags and decimals (MySQL internals manual, "Protocol::ColumnDefinition41")."""
-    charset, kind = int.from_bytes(definition[-12:-10], "little"), definition[-6]
-    if int.from_bytes(definition[-5:-3], "little") & FLAG.ZEROFILL:
-        return Promise.NOTHING
-    if kind in _TEXTS:
-        return Promise.NOTHING if charset == _BINARY else Promise.TEXT
-    return _PROMISES.get(kind, Promise.NOTHING)
-
-
-@functools.cache
-def _splitter(count: int) -> Callable[[bytes], RawRow]:
-    """Generate the function that splits a row of so many length-encoded columns."""
-    lines = ["def split(b):", " p = 0"]
-    for column in range(count):
-        lines += [
-            " n = b[p]",
-            " if n < 251:",
-            f"  q = p + 1 + n; c{column} = b[p + 1:q]; p = q",
-            " elif n == 251:",
-            f"  c{column} = None; p += 1",
-            " else:",
-            "  s = p + (3 if n == 252 else 4 if n == 253 else 9)",
-            "  q = s + int.from_bytes(b[p + 1:s], 'little')",
-            f"  c{column} = b[s:q]; p = q",
-        ]
-    lines.append(f" return ({''.join(f'c{column}, ' for column in range(count))})")
-    scope: dict[str, Any] = {}
-    exec("\n".join(lines), scope)
-    split: Callable[[bytes], RawRow] = scope["split"]
-    return split

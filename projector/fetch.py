@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from projector import metrics
 from projector.barrier import Barrier, Need
 from projector.cascade import Trace
-from projector.database import Connection, RawRows
+from projector.database import Connection
 from projector.errors import RefusedError, TransientError, ValueRefusedError
 from projector.projection import Plan
+from projector.results import RawRows
 from projector.route import Values
 
 _CLOSING = "COMMIT"
