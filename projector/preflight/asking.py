@@ -73,10 +73,10 @@ class Asker:
         """Ask several things in one round trip."""
         return self.connection.query(*statements)
 
-    def attempt(self, sql: str) -> Rows | Refusal:
-        """Ask what may be refused. Raises TransientError."""
+    def attempt(self, *statements: str) -> Rows | Refusal:
+        """Ask what may be refused; return the rows of the last statement. Raises TransientError."""
         try:
-            return self.rows(sql)
+            return self.connection.query(*statements)[-1]
         except (OperatorError, ServerError) as error:
             if (refusal := refused(error)) is None:
                 raise

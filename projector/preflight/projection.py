@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 from projector.barrier import LockedRows, Need
 from projector.binlog.connection import connect, identify
@@ -14,27 +15,52 @@ from projector.position import Flavour, Position
 from projector.preflight.asking import Asker, Refusal
 from projector.preflight.check import Check, failed, ok, warning
 from projector.projection import Plan
+from projector.projection.declaration import Aggregate
+from projector.projection.selects import Level
 from projector.settings import Settings
 
 _NONE = Position(Flavour.MYSQL, "", "", 0, None)  # without changes: as of now
+_STRICTLY = "SET SESSION sql_mode='ONLY_FULL_GROUP_BY'"
+_COLUMN = re.compile(r"'(?:[^'.]+\.)?([^'.]+)\.[^'.]+'")  # 'database.alias.column', in its text
+_UNGROUPED = {1055, 1140}  # ER_WRONG_FIELD_WITH_GROUP, ER_MIX_OF_GROUP_FUNC_AND_FIELDS
 _SAMPLE = 200  # documents made to learn their size
 
 
 def queries(plan: Plan, asker: Asker) -> Check:
-    """Have the server parse every query and look-up, for no document."""
+    """Have the server parse every query and look-up, for no document.
+
+    Strictly grouped: an aggregate function where rows are meant would otherwise be taken.
+    """
     name = f"{plan.name}.queries"
-    statements = {role(level.node): level.query([]) for level in plan.levels}
+    levels = {role(level.node): level for level in plan.levels}
+    statements = {title: level.query([]) for title, level in levels.items()}
     statements |= {found.name: found.query([], (), 1) for found in plan.look_ups.values()}
     statements[f"{plan.root.table.name} ids"] = plan.ids_among([])
     for title, sql in statements.items():
-        answer = asker.attempt(sql)
+        answer = asker.attempt(_STRICTLY, sql)
+        if isinstance(answer, Refusal) and _is_known_better(answer, levels.get(title)):
+            answer = asker.attempt(sql)
         if isinstance(answer, Refusal):
             return failed(
                 name,
                 f"the query for {title} is refused ({answer.code}: {answer.text})",
-                "Mend the projection; or the privileges, where access is denied.",
+                "Mend the projection; or the privileges, where access is denied."
+                if answer.code not in _UNGROUPED
+                else "Figures over several rows belong into an Aggregate, each column in one of its"
+                " functions.",
             )
+    asker.connection.close()  # and with it the session's mode
     return ok(name, f"the server takes all {len(statements)} queries")
+
+
+def _is_known_better(answer: Refusal, level: Level | None) -> bool:
+    """Whether a column of an enclosing table is refused, which the keys determine: MariaDB does not
+    know what depends on what, and no server knows it of a table without a unique key."""
+    if level is None or not isinstance(level.node.declared, Aggregate):
+        return False
+    named = _COLUMN.search(answer.text)
+    own = {node.source.description.lower() for node in level.node.scope}
+    return answer.code in _UNGROUPED and (named is None or named[1].lower() not in own)
 
 
 def indexes(plan: Plan, asker: Asker) -> list[Check]:

@@ -12,7 +12,14 @@ from typing import cast
 
 from sqlalchemy import Alias, BinaryExpression, Column, FromClause, Integer, Table
 from sqlalchemy.sql import operators, visitors
-from sqlalchemy.sql.elements import BooleanClauseList, ClauseElement, _anonymous_label
+from sqlalchemy.sql.elements import (
+    BindParameter,
+    BooleanClauseList,
+    ClauseElement,
+    False_,
+    True_,
+    _anonymous_label,
+)
 
 from projector.errors import ConfigurationError
 from projector.projection.declaration import (
@@ -23,6 +30,7 @@ from projector.projection.declaration import (
     Projection,
     expression_of,
 )
+from projector.projection.expressions import require_figures, require_plain, require_visible
 
 Pair = tuple[Column[object], Column[object]]  # own column, parent's column
 
@@ -31,8 +39,10 @@ Pair = tuple[Column[object], Column[object]]  # own column, parent's column
 class Node:
     """A table in its role. `pairs` is the edge to `parent`; the root has neither.
 
-    `on` is the whole join condition. `declared` is the Many or Aggregate that the node begins,
-    None for the root and to-one joins; `to_one` are the nodes joined to it and to those.
+    `on` is the whole join condition, `conditions` what it says beside the equal columns, and
+    `constants` the own columns that it holds to one value. `declared` is the Many or Aggregate that
+    the node begins, None for the root and to-one joins; `to_one` are the nodes joined to it and to
+    those.
     """
 
     source: FromClause
@@ -40,6 +50,8 @@ class Node:
     parent: Node | None = None
     pairs: tuple[Pair, ...] = ()
     on: Expression | None = None
+    conditions: tuple[Expression, ...] = ()
+    constants: tuple[str, ...] = ()
     declared: Many | Aggregate | None = None
     to_one: list[Node] = field(default_factory=list)
     children: list[Node] = field(default_factory=list)
@@ -80,8 +92,9 @@ def build(projection: Projection) -> Node:
             "Declare primary_key=True on the columns that identify a document.",
         )
     _grow(root, projection.joins, projection.collections)
-    expressions = [expression_of(f) for f in projection.fields]
-    _note_reads(root, [*expressions, *root.key, projection.where])
+    expressions = [*map(expression_of, projection.fields), projection.where]
+    require_plain(projection.name, expressions)
+    _note_reads(root, [*expressions, *root.key])
     return root
 
 
@@ -171,49 +184,103 @@ def _grow(base: Node, joins: Sequence[Join], collections: Sequence[Many | Aggreg
                 f"{node.table.name} has nested collections but no primary key",
                 "Declare primary_key=True on the columns that identify its rows.",
             )
+        _note_reads(node, [declared.on], base.scope)  # before its own joins, which `on` cannot read
         _grow(node, declared.joins, nested)
-        expressions = [declared.on, declared.where, *node.key]
-        if isinstance(declared, Many):
-            expressions += [expression_of(f) for f in declared.fields]
-            expressions += [expression_of(declared.value)] if declared.value is not None else []
-            expressions += declared.order_by
-        else:
-            expressions += declared.fields
-        _note_reads(node, expressions, base.scope)
+        _note_reads(node, [declared.where, *node.key, *_shown(declared, node)], base.scope)
+
+
+def _shown(declared: Many | Aggregate, node: Node) -> list[Expression]:
+    """Return what a collection shows and orders by, if that is of rows, or else of figures."""
+    if isinstance(declared, Aggregate):
+        require_plain(node.source.description, [declared.where])
+        own = [other.source for other in node.scope]
+        require_figures(node.source.description, declared.fields, own)
+        return list(declared.fields)
+    values = [declared.value] if declared.value is not None else []
+    expressions = [*map(expression_of, [*declared.fields, *values]), *declared.order_by]
+    require_plain(declared.name, [*expressions, declared.where])
+    return expressions
 
 
 def _attach(source: FromClause, on: Expression, candidates: Sequence[Node]) -> Node:
     node = Node(source, _table(source), on=on)
+    require_plain(source.description, [on])
+    clauses = list(_conjuncts(on))
     pairs: dict[Node, list[Pair]] = {}
-    for left, right in _equalities(on):
-        for own, other in ((left, right), (right, left)):
-            if own.table is source and other.table is not source:
-                for parent in candidates:
-                    if other.table is parent.source:
-                        pairs.setdefault(parent, []).append((own, other))
-                        break
+    equal: list[ClauseElement] = []
+    for clause in clauses:
+        for parent, pair in _equalities(clause, source, candidates):
+            pairs.setdefault(parent, []).append(pair)
+            equal.append(clause)
     if len(pairs) != 1:
-        raise ConfigurationError(
-            f"the join of {source.description} must equate its columns with those of one table "
-            f"named before it, and names {len(pairs)}",
-            "Write on=child.c.parent_id == parent.c.id, after the join of the parent.",
-        )
+        raise _unattached(source, on, candidates, list(pairs))
     [(node.parent, found)] = pairs.items()
     node.pairs = tuple(found)
+    others = [clause for clause in clauses if not any(clause is known for known in equal)]
+    node.conditions = tuple(cast(Expression, clause) for clause in others)
+    node.constants = tuple(column.name for c in others for column in _held(c, source))
     return node
 
 
-def _equalities(on: ClauseElement) -> Iterator[Pair]:
+def _unattached(
+    source: FromClause, on: Expression, candidates: Sequence[Node], found: Sequence[Node]
+) -> ConfigurationError:
+    """Say why a table cannot be joined where it stands, and what to write instead."""
+    name, known = source.description, [source, *(node.source for node in candidates)]
+    absent = [c.table for c in _columns([on]) if not any(c.table is other for other in known)]
+    if absent and not found:
+        link, top = absent[0].description, candidates[0].source.description
+        return ConfigurationError(
+            f"the join of {name} names {link}, which is not joined before it",
+            f"Where {link} has one row for each of {top}, join it first. Where it has many, begin"
+            f" the list there: Many(…, {link}, on={link}.c.… == {top}.c.…, joins=[Join({name}, …)])"
+            f"; and where each of these has many of {name}, nest a Many of {name} in its"
+            " collections=[…].",
+        )
+    named = " and ".join(node.source.description for node in found) or "none"
+    return ConfigurationError(
+        f"the join of {name} must equate its columns with those of one table named before it, and"
+        f" names {named}",
+        "Write on=child.c.parent_id == parent.c.id, after the join of the parent.",
+    )
+
+
+def _conjuncts(on: ClauseElement) -> Iterator[ClauseElement]:
     if isinstance(on, BooleanClauseList) and on.operator is operators.and_:
         for clause in on.clauses:
-            yield from _equalities(clause)
-    elif (
-        isinstance(on, BinaryExpression)
-        and on.operator is operators.eq
-        and isinstance(on.left, Column)
-        and isinstance(on.right, Column)
+            yield from _conjuncts(clause)
+    else:
+        yield on
+
+
+def _equalities(
+    clause: ClauseElement, source: FromClause, candidates: Sequence[Node]
+) -> Iterator[tuple[Node, Pair]]:
+    """Return the parent and the pair of columns that a clause equates, if it does just that."""
+    if not (
+        isinstance(clause, BinaryExpression)
+        and clause.operator is operators.eq
+        and isinstance(clause.left, Column)
+        and isinstance(clause.right, Column)
     ):
-        yield on.left, on.right
+        return
+    for own, other in ((clause.left, clause.right), (clause.right, clause.left)):
+        if own.table is source and other.table is not source:
+            parent = next((node for node in candidates if node.source is other.table), None)
+            if parent is not None:
+                yield parent, (own, other)
+
+
+def _held(clause: ClauseElement, source: FromClause) -> Iterator[Column[object]]:
+    """Return the own column that a clause equates with a constant."""
+    if isinstance(clause, BinaryExpression) and clause.operator is operators.eq:
+        for own, other in ((clause.left, clause.right), (clause.right, clause.left)):
+            if (
+                isinstance(own, Column)
+                and own.table is source
+                and isinstance(other, BindParameter | True_ | False_)
+            ):
+                yield own
 
 
 def _note_reads(
@@ -221,12 +288,14 @@ def _note_reads(
 ) -> None:
     """Remember which columns of which node are read; refuse those of a table not joined."""
     node_by_source = {node.source: node for node in [*outer, *base.scope]}
+    require_visible(base.source.description, expressions, node_by_source)
     for column in _columns(expressions):
         node = node_by_source.get(column.table)
         if node is None:
             raise ConfigurationError(
                 f"{column} is read, but {column.table.description} is not joined there",
-                "Add a Join for it.",
+                "Add a Join for it. A condition of a list that reads what is joined in it stands in"
+                " where=.",
             )
         node.read.add(column.name)
 

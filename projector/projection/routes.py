@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from projector.projection.graph import Node, all_nodes, determines_id
 from projector.projection.keys import among, beyond
 from projector.projection.selects import (
+    Descent,
     compile_sql,
     from_root,
     keys_mark,
@@ -84,11 +85,13 @@ def _route(node: Node, root: Node, named: dict[str, LookUp]) -> Route:
 def ids_statement(start: Node, root: Node) -> tuple[sa.Select[Any], list[Any]]:
     """Write the query for the ids of documents in which chosen rows of `start` stand, in order;
     give it with the columns of the ids."""
-    source, key = (root.source, list(root.key)) if start is root else from_root(start)
-    statement = sa.select(*key).distinct().select_from(source).where(keys_mark()).order_by(*key)
+    descent = Descent(root.source, list(root.key)) if start is root else from_root(start)
+    key = descent.keys
+    statement = sa.select(*key).distinct().select_from(descent.source)
+    statement = statement.where(keys_mark(), *descent.conditions).order_by(*key)
     if any(column.table is not root.source for column in key):  # read from a row that may hang free
         statement = statement.where(*(column.is_not(None) for column in key))
-    return statement, list(key)
+    return statement, key
 
 
 def _look_up(

@@ -37,7 +37,7 @@ from projector.projection.encoding import (
     text,
 )
 from projector.projection.graph import Node, determines_id, joined_for, nodes_read
-from projector.projection.keys import KeyCodec, among
+from projector.projection.keys import KeyCodec, among, literal
 
 _KEYS = "/*keys*/TRUE"  # stands for the predicate in a compiled query
 _DIALECT = mysql.dialect(paramstyle="named")  # named: a % in a query stays a single one
@@ -82,8 +82,27 @@ class Level:
 
 def compile_sql(statement: Statement) -> str:
     """Write a statement without parameters, in MySQL's and MariaDB's common dialect."""
-    compiled = statement.compile(dialect=_DIALECT, compile_kwargs={"literal_binds": True})
-    return str(compiled)
+    try:
+        return str(_Compiler(_DIALECT, statement, compile_kwargs={"literal_binds": True}))
+    except sa.exc.CompileError as error:
+        raise ConfigurationError(
+            f"a constant of the projection cannot be written in SQL: {str(error).split(';')[0]}",
+            "Write a number, a text, bytes, a date or a time.",
+        ) from None
+
+
+class _Compiler(_DIALECT.statement_compiler):  # type: ignore[name-defined, misc]
+    """Writes constants as they stand; refuses a parameter without one, which would be NULL."""
+
+    def visit_bindparam(self, bindparam: Any, *arguments: Any, **options: Any) -> str:
+        if bindparam.required and bindparam.callable is None:
+            raise sa.exc.CompileError(f"the parameter {bindparam.key} has no value")
+        return str(super().visit_bindparam(bindparam, *arguments, **options))
+
+    def render_literal_value(self, value: Any, type_: Any) -> str:
+        if isinstance(value, bytes):
+            return literal(value)
+        return str(super().render_literal_value(value, type_))
 
 
 def keys_mark() -> sa.TextClause:
@@ -173,9 +192,19 @@ def _children(base: Node, width: int) -> tuple[Level, ...]:
     return tuple(_level(child, width) for node in base.scope for child in node.children)
 
 
-def from_root(node: Node, read: Collection[Node] = ()) -> tuple[sa.FromClause, list[Expression]]:
-    """Join the path from the root down to `node`, and `read` too; give it with the root's key as
-    read there. The root itself is left out where the topmost edge already holds its key."""
+@dataclass(frozen=True, slots=True)
+class Descent:
+    """The way from the root down to a node: what to select from, the root's key as read there, and
+    the conditions that no join in `source` says."""
+
+    source: sa.FromClause
+    keys: list[Expression]
+    conditions: Sequence[Expression] = ()
+
+
+def from_root(node: Node, read: Collection[Node] = ()) -> Descent:
+    """Join the path from the root down to `node`, and `read` too. The root itself is left out where
+    the topmost edge already holds its key; what else its condition says stays."""
     path = list(node.path())[::-1]
     root, top = path[0], path[1]
     own_by_parent = {other.key: own for own, other in top.pairs}
@@ -185,27 +214,15 @@ def from_root(node: Node, read: Collection[Node] = ()) -> tuple[sa.FromClause, l
         and determines_id(top.pairs, root)
         and root not in read
         and not any(other.parent is root for other in joined if other is not top)
-        and not _reads_parent(top)
+        and root not in nodes_read(top, top.conditions)
     )
     first, *following = joined[1:] if bare else joined
     source = first.source
     for other in following:
         source = sa.join(source, other.source, other.on, isouter=other not in path)
-    keys: list[Expression] = [own_by_parent[c.key] for c in root.key] if bare else list(root.key)
-    return source, keys
-
-
-def _reads_parent(node: Node) -> bool:
-    """Whether the join's condition says more of the parent than that keys are equal."""
-    assert node.parent is not None
-    assert node.on is not None
-    others = [other for _, other in node.pairs]
-    return any(
-        isinstance(element, sa.Column)
-        and element.table is node.parent.source
-        and not any(element is other for other in others)
-        for element in sa.sql.visitors.iterate(node.on)
-    )
+    if not bare:
+        return Descent(source, list(root.key))
+    return Descent(source, [own_by_parent[c.key] for c in root.key], top.conditions)
 
 
 def _level(node: Node, width: int) -> Level:
@@ -221,7 +238,8 @@ def _level(node: Node, width: int) -> Level:
     read = nodes_read(node, [*map(expression_of, fields), *getattr(declared, "order_by", ())])
     for above, condition in conditions:
         read |= nodes_read(above, [condition])
-    source, root_key = from_root(node, read | set(node.to_one))
+    descent = from_root(node, read | set(node.to_one))
+    source, root_key = descent.source, descent.keys
     # All keys on the way, not the nearest: a row may hang on several rows of one document.
     enclosing = [above for above in node.parent.path() if above.declared is not None]
     keys = [*root_key, *(column for above in reversed(enclosing) for column in above.key)]
@@ -229,8 +247,7 @@ def _level(node: Node, width: int) -> Level:
     own_key = list(node.key) if children else []
     columns = [*keys, *own_key, *map(expression_of, fields)]
     statement = sa.select(*_labelled(columns)).select_from(source).where(keys_mark())
-    for _, condition in conditions:
-        statement = statement.where(condition)
+    statement = statement.where(*descent.conditions, *(condition for _, condition in conditions))
     arranged: Statement = _arranged(statement, declared, node, keys, len(columns))
     if isinstance(declared, Aggregate) and not all(map(_is_known_over_nothing, fields)):
         arranged = sa.union_all(arranged, _over_nothing(source, keys, fields))

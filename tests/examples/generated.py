@@ -49,12 +49,14 @@ Environment = Mapping[str, Row | None]  # the row that stands in each role; None
 
 @dataclass
 class Spec:
-    """A table in a role. `pairs`: own column, the other role, its column. `where`: role, column,
-    and the number that it must be above."""
+    """A table in a role. `pairs`: own column, the other role, its column. `conditions`: what `on`
+    says beside them: role, column and the number that it is. `where`: role, column, and the number
+    that it must be above."""
 
     table: str
     role: str
     pairs: Sequence[tuple[str, str, str]] = ()
+    conditions: Sequence[tuple[str, str, int]] = ()
     fields: Sequence[tuple[str, str]] = ()
     joins: list["Spec"] = field(default_factory=list)
     collections: list["Spec"] = field(default_factory=list)
@@ -85,7 +87,7 @@ def _fill(chance: random.Random, spec: Spec, outer: list[Spec], depth: int) -> N
         pairs = [
             (own, above.role, own if own == "s" else chance.choice(NUMBERS)) for own in KEYS[table]
         ]
-        spec.joins.append(Spec(table, role, pairs))
+        spec.joins.append(Spec(table, role, pairs, _conditions(chance, role, above.role)))
     spec.fields = [
         (other.role, column)
         for other in spec.roles
@@ -103,10 +105,18 @@ def _fill(chance: random.Random, spec: Spec, outer: list[Spec], depth: int) -> N
         own = chance.choice([*NUMBERS, "s"])
         pairs = [(own, above.role, "s" if own == "s" else chance.choice(NUMBERS))]
         kind = "aggregate" if chance.random() < 0.3 else "many"
-        child = Spec(table, role, pairs, kind=kind)
+        child = Spec(table, role, pairs, _conditions(chance, role, above.role), kind=kind)
         child.limit = chance.choice([None, None, 2]) if kind == "many" else None
         spec.collections.append(child)
         _fill(chance, child, [*outer, *spec.roles], depth + 1)
+
+
+def _conditions(chance: random.Random, role: str, above: str) -> list[tuple[str, str, int]]:
+    """Mostly none, else one or two of the own row or of the row above."""
+    return [
+        (chance.choice([role, role, above]), chance.choice(["k", "a"]), chance.randint(1, 2))
+        for _ in range(chance.choice([0, 0, 1, 2]))
+    ]
 
 
 def _around(spec: Spec, outer: list[Spec]) -> list[Spec]:
@@ -139,7 +149,8 @@ def _source(spec: Spec, sources: dict[str, sa.FromClause]) -> sa.FromClause:
 
 def _on(spec: Spec, sources: Mapping[str, sa.FromClause]) -> Any:
     own = sources[spec.role]
-    return sa.and_(*(own.c[c] == sources[role].c[other] for c, role, other in spec.pairs))
+    pairs = [own.c[c] == sources[role].c[other] for c, role, other in spec.pairs]
+    return sa.and_(*pairs, *(sources[role].c[c] == number for role, c, number in spec.conditions))
 
 
 def _fields(spec: Spec, sources: Mapping[str, sa.FromClause]) -> list[Any]:
@@ -202,7 +213,10 @@ def _admitted(spec: Spec, row: Row, outer: Environment, rows: Rows) -> Iterator[
 
 def _hangs(spec: Spec, row: Row, environment: Environment) -> bool:
     pairs = [(row[own], (environment[role] or {}).get(c)) for own, role, c in spec.pairs]
-    return all(own is not None and own == other for own, other in pairs)
+    held = {**environment, spec.role: row}
+    return all(own is not None and own == other for own, other in pairs) and all(
+        (held[role] or {}).get(column) == number for role, column, number in spec.conditions
+    )
 
 
 def _document(spec: Spec, environment: Environment, rows: Rows) -> dict[str, Any]:
