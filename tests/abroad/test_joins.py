@@ -212,6 +212,7 @@ def test_all_of_a_join_condition_holds(abroad: MakeWorld) -> None:
         world.expect(_expected(world))
     assert world.daemon.run("verify").returncode == 0
 
+
 figures = Projection(
     "figures", ticket, [ticket.c.id],
     collections=[Aggregate(
