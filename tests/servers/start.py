@@ -74,4 +74,5 @@ def _arguments(flavour: Flavour, port: int, gtid: bool) -> list[str]:
     if flavour is not Flavour.MYSQL:
         return [*arguments, "--binlog-format=ROW"]
     arguments.append("--mysqlx=OFF")
-    return [*arguments, "--gtid-mode=ON", "--enforce-gtid-consistency=ON"] if gtid else arguments
+    switch = "ON" if gtid else "OFF"  # stated, for it is on by default since MySQL 9
+    return [*arguments, f"--gtid-mode={switch}", f"--enforce-gtid-consistency={switch}"]
