@@ -1,8 +1,9 @@
 """Life: standby, leadership, the loop, retries, a clean stop.
 
 The only place with a broad view of failures: transient ones are retried here with backoff and
-jitter, and nowhere else. Never writes without the lease; a lost lease or a store that is not the
-one known ends the term, and the next begins from what the store says.
+jitter, and nowhere else. Never writes without the lease of the projection; a lost lease or a store
+that is not the one known ends the term, and the next begins from what the store says. A term is one
+reading of the log for the projections whose leases are held; leases outlast it, unless it failed.
 """
 
 from __future__ import annotations
@@ -13,15 +14,15 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from enum import Enum
 from functools import partial
 
 import structlog
 from sqlalchemy.engine import Engine
 
 from projector import metrics
-from projector.cascade import foreign_keys, hidden, logs_actions, with_parents
 from projector.database import Connection
-from projector.debt import REQUESTED
+from projector.debt import REQUESTED, Debt
 from projector.errors import (
     ExitCode,
     FencedError,
@@ -30,16 +31,16 @@ from projector.errors import (
     RefusedError,
     TransientError,
 )
-from projector.generated import generated, with_bases
 from projector.health import Health, Resync, State
-from projector.lane import BUILDS, Knowledge, Lane
+from projector.knowledge import Knowledge, learn
+from projector.lane import Lane
+from projector.leases import Leases
 from projector.logs import BatchLog
-from projector.model import RowsChange, TableChange, Transactions, Watch
+from projector.model import Change, Damage, RowsChange, TableChange, Transactions
 from projector.portion import Portions
 from projector.ports import Sink, Source
 from projector.position import Position
 from projector.projection import Plan
-from projector.reconcile import BACKGROUND
 from projector.settings import Settings
 from projector.waiting import GIVE_UP_S, Terms, Waitings
 
@@ -47,7 +48,10 @@ _IDLE_WAIT_S = 0.5
 _WALKING_WAIT_S = 0.05  # a chunk that has been read wakes the loop
 _REQUESTS_EVERY_S = 0.5
 _WORKED_S = 10.0  # a term that lasted so long was none in vain
+_BETWEEN_TERMS_S = 0.2  # after one that failed
+_STANDBY_S = 0.5
 _REDIS_EVERY_S = 10.0
+_DEFINITIONS = frozenset({"alter", "drop", "rename"})  # of `TableChange.reason`
 
 log = structlog.get_logger()
 
@@ -62,6 +66,13 @@ class Parts:
     engine: Engine
 
 
+class _End(Enum):
+    """How a term ends: for good, or for one with other projections or definitions."""
+
+    DONE = "done"
+    ANOTHER = "another"
+
+
 class Daemon:
     """One process: at most one at a time writes, the others stand by."""
 
@@ -70,19 +81,23 @@ class Daemon:
         self._parts = parts
         self._health = health
         self._stop = threading.Event()
-        self._fenced = threading.Event()
-        self._is_altered = threading.Event()
+        names = [plan.name for plan in parts.plans]
+        self._leases = Leases(
+            dict(zip(names, parts.sinks, strict=True)), settings.redis.lease_ttl_s, self._report
+        )
+        self._to_resync: set[str] = set()  # whose resync the command line asks for, not yet owed
         self._target: Position | None = None
         self._log = BatchLog()
         self._redis_asked_at = float("-inf")
         self._schema = settings.mysql.parsed_url.database or ""
-        self._watches: list[Watch] = []
+        self._known = Knowledge(())
         self._learned_at: Position | None = None
         self._portions = {plan.name: Portions.of(settings) for plan in parts.plans}
         self._waitings = Waitings(health, self._is_ending)
         self._terms = Terms(health)
         self._has_worked = False  # in this term
-        self._is_redefined = False  # a watched table's definition changed: learn the keys anew,
+        self._is_widened = False  # a projection that nobody led can be led from now on
+        self._is_redefined = False  # a watched table's definition changed: read the keys again,
         self._is_whole = True  # but not within a transaction, which the next term would meet again
 
     def stop(self) -> None:
@@ -91,28 +106,19 @@ class Daemon:
 
     def abandon(self) -> None:
         """Give the leases up, from another thread: the loop hangs, and the process ends now."""
-        for sink in self._parts.sinks:
-            try:
-                sink.release()
-            except TransientError:
-                return  # they run out by themselves
+        self._leases.release()
 
     def run(self, *, until_current: bool = False, resync: bool = False) -> ExitCode:
         """Work until stopped. Raises OperatorError when only an operator can help."""
         self._waitings.give_up_s = self._terms.give_up_s = GIVE_UP_S if until_current else math.inf
+        if resync:
+            self._to_resync = {plan.name for plan in self._parts.plans}
         while not self._stop.is_set():
             began, self._has_worked = time.monotonic(), False
             try:
                 if until_current and self._target is None:
                     self._target = self._parts.source.current()
-                if not self._acquire():
-                    continue
-                try:
-                    self._lead(resync)
-                    resync = False
-                finally:
-                    self._resign()
-                if until_current and not (self._stop.is_set() or self._is_redefined):
+                if self._lead() and until_current:
                     break
             except (TransientError, RefusedError) as error:
                 if self._stop.is_set():
@@ -121,104 +127,84 @@ class Daemon:
                 self._stop.wait(self._terms.failed(error, has_worked=has_worked))
             except PositionLostError as error:  # while reading: the next start decides
                 self._health.failed("position_lost", str(error))
-                self._stop.wait(0.2)
-            except FencedError as error:
-                self._health.failed("fenced", str(error))
-                self._stop.wait(0.2)
+                self._stop.wait(_BETWEEN_TERMS_S)
         self._health.update(state=State.STOPPED)
         return ExitCode.OK
 
-    def _acquire(self) -> bool:
-        """Take the leases of all projections, or none; wait a little when another has one."""
-        for index, sink in enumerate(self._parts.sinks):
-            if not sink.acquire():
-                for held in self._parts.sinks[:index]:
-                    held.release()
-                self._health.update(state=State.STANDBY, redis_up=True)
-                self._health.progress()
-                self._health.sample()
-                self._stop.wait(min(0.5, self._settings.redis.lease_ttl_s / 4))
-                return False
-        return True
+    def _lead(self) -> bool:
+        """Lead the projections whose leases are free, one term after the other; wait a little when
+        there is none. True when everything that was to be reached is."""
+        try:
+            while led := self._leases.acquire():
+                self._tell_led(led)
+                try:
+                    if self._term(led) is _End.DONE:
+                        return True
+                except FencedError as error:
+                    self._health.failed("fenced", str(error))
+                    self._stop.wait(_BETWEEN_TERMS_S)
+        finally:
+            if self._leases.held:
+                self._resign()
+        self._stand_by()
+        return False
+
+    def _stand_by(self) -> None:
+        self._tell_led(frozenset())
+        self._health.update(state=State.STANDBY, redis_up=True)
+        self._health.progress()
+        self._health.sample()
+        self._stop.wait(min(_STANDBY_S, self._settings.redis.lease_ttl_s / 4))
 
     def _resign(self) -> None:
-        self._parts.source.close()
+        self._tell_led(frozenset())
         self._health.update(state=State.STOPPING if self._stop.is_set() else State.STANDBY)
-        for sink in self._parts.sinks:
-            try:
-                sink.release()
-            except TransientError as error:  # it runs out by itself
-                log.warning("lease_not_released", error=str(error))
+        self._leases.release()
 
-    def _lead(self, resync: bool) -> None:
+    def _tell_led(self, led: frozenset[str]) -> None:
+        """What one leader knew of a projection is not the next one's, and no figure for alerts."""
+        for plan in self._parts.plans:
+            metrics.projection_leader.labels(plan.name).set(plan.name in led)
+            if plan.name not in led:
+                metrics.forget(plan.name)
+        names = [plan.name for plan in self._parts.plans if led and plan.name not in led]
+        self._health.update(standby_for=tuple(names))
+
+    def _term(self, led: frozenset[str]) -> _End:
         """One term of leadership."""
-        self._fenced.clear()
-        term_over = threading.Event()
-        keeper = threading.Thread(target=self._keep_leases, args=(term_over,), daemon=True)
-        keeper.start()
         lanes: list[Lane] = []
         try:
-            known = self._learn()
+            self._learn()
             for plan, sink in zip(self._parts.plans, self._parts.sinks, strict=True):
-                lanes.append(self._lane(plan, sink, known))
-            self._begin(lanes, resync)
-            self._loop(lanes)
+                if plan.name in led:
+                    lanes.append(self._lane(plan, sink))
+            self._begin(lanes)
+            return self._loop(lanes)
         finally:
-            term_over.set()
             for lane in lanes:
                 lane.close()
-            keeper.join(self._settings.redis.timeout_s)
+            self._parts.source.close()
 
-    def _lane(self, plan: Plan, sink: Sink, known: Knowledge) -> Lane:
+    def _lane(self, plan: Plan, sink: Sink) -> Lane:
         return Lane(
-            plan, sink, self._parts.engine, self._settings, known,
+            plan, sink, self._parts.engine, self._settings, self._known,
             self._is_ending, self._parts.source.visible_end, self._parts.source.wake,
             self._portions[plan.name], self._health,
         )  # fmt: skip
 
-    def _learn(self) -> Knowledge:
-        """Read foreign keys and generated columns; watch the tables of the projections, hidden
-        keys' parents, and what generated columns are computed from."""
-        self._learned_at = self._parts.source.current()
+    def _learn(self) -> bool:
+        """Read definitions; True when they are not as they were before."""
+        self._learned_at, before = self._parts.source.current(), self._known
         connection = Connection(self._parts.engine, self._health.progress)
         try:
-            [[[folds]]] = connection.query("SELECT @@lower_case_table_names")
-            for plan in self._parts.plans:
-                plan.folds_names = int(folds) != 0
-            tables = {w.table for p in self._parts.plans for w in p.watches(self._schema)}
-            keys = foreign_keys(connection, tables, folds_names=int(folds) != 0)
-            parents = {key.parent for key in keys.known}
-            computed = generated(connection, sorted(tables | parents))
-            are_logged = logs_actions(connection)
+            self._known = learn(connection, self._parts.plans, self._schema)
         finally:
             connection.close()
-        wanted = [Watch(t, (), frozenset(), is_read=False, keys_unseen=True) for t in keys.unseen]
-        for plan in self._parts.plans:
-            found = hidden(keys.known, plan, self._schema, computed)
-            wanted += with_parents(plan.watches(self._schema), found, keys.known)
-        self._watches = [with_bases(w, computed.get(w.table, {})) for w in merged(wanted)]
         self._is_redefined = False
-        return Knowledge(self._watches, keys.known, computed, are_logged)
+        return self._known != before
 
     def _is_ending(self) -> bool:
-        return self._stop.is_set() or self._fenced.is_set()
-
-    def _keep_leases(self, term_over: threading.Event) -> None:
-        """Renew the leases; beside the loop, which may wait long for a commit to show."""
-        is_over = False  # at once, too: a term may end before its first quarter
-        while not is_over:
-            report = self._report()
-            for sink in self._parts.sinks:
-                try:
-                    lease = sink.renew(report)
-                except TransientError:
-                    continue  # the loop meets the same failure; the lease may outlast it
-                if not lease.held:
-                    self._fenced.set()
-                    return
-                if not lease.intact:
-                    self._is_altered.set()
-            is_over = term_over.wait(self._settings.redis.lease_ttl_s / 4)
+        return self._stop.is_set() or self._leases.are_lost
 
     def _report(self) -> str:
         """Say what `projector status` cannot see in the store."""
@@ -233,7 +219,7 @@ class Daemon:
             }
         )
 
-    def _begin(self, lanes: Sequence[Lane], resync: bool) -> None:
+    def _begin(self, lanes: Sequence[Lane]) -> None:
         """Find where to go on, or take a position and owe the build; then start reading."""
         source = self._parts.source
         checkpoints = [lane.sink.load() for lane in lanes]
@@ -244,7 +230,7 @@ class Daemon:
         start = earliest(known) if known else fresh
         assert start is not None
         try:
-            source.start(start, self._watches)
+            source.start(start, self._known.watches)
         except PositionLostError as error:
             fresh = self._start_anew(error)
             checkpoints = [None] * len(lanes)
@@ -257,8 +243,9 @@ class Daemon:
                 lane.open(lane.first(fresh, reason))
             else:
                 lane.open(found)
-            if resync:
+            if lane.plan.name in self._to_resync:
                 lane.owe_all(REQUESTED)
+                self._to_resync.discard(lane.plan.name)
         self._health.update(
             state=State.CATCHING_UP,
             projections=tuple(lane.plan.name for lane in lanes),
@@ -277,16 +264,17 @@ class Daemon:
         log.warning("position_lost", error=str(error))
         fresh = self._parts.source.current()
         try:
-            self._parts.source.start(fresh, self._watches)
+            self._parts.source.start(fresh, self._known.watches)
         except PositionLostError as again:
             raise TransientError("mysql", f"the log moved on at once: {again}") from again
         return fresh
 
-    def _loop(self, lanes: Sequence[Lane]) -> None:
+    def _loop(self, lanes: Sequence[Lane]) -> _End:
         asked_at = 0.0
-        while not self._stop.is_set():
-            if self._fenced.is_set():
-                raise FencedError("the lease was lost")
+        ending: _End | None = None
+        while ending is None:
+            if self._leases.are_lost:
+                raise FencedError("a lease was lost")
             is_resting = all(lane.walker.is_resting for lane in lanes)
             transactions = self._parts.source.read(_IDLE_WAIT_S if is_resting else _WALKING_WAIT_S)
             if transactions is not None:
@@ -300,10 +288,18 @@ class Daemon:
             for lane in lanes:
                 self._turn(lane)
             self._health.progress()
-            if self._is_current(lanes) or (self._is_redefined and self._is_whole):
-                break
+            ending = self._ending(lanes)
         for lane in lanes:
             lane.pipeline.flush()
+        return ending
+
+    def _ending(self, lanes: Sequence[Lane]) -> _End | None:
+        """Whether the term ends here, and how."""
+        if self._stop.is_set() or self._is_current(lanes):
+            return _End.DONE
+        if self._is_widened or (self._is_redefined and self._is_whole and self._learn()):
+            return _End.ANOTHER
+        return None
 
     def _apply(self, lanes: Sequence[Lane], transactions: Transactions) -> None:
         began = time.perf_counter()
@@ -312,7 +308,7 @@ class Daemon:
         if times:
             self._health.received(times[0])
         self._is_whole = transactions.position is not None
-        if any(isinstance(change, TableChange) for change in transactions.changes):
+        if any(map(_is_definition, transactions.changes)):
             self._is_redefined |= not self._is_learned(transactions.barrier)
         for lane in lanes:
             position = transactions.position
@@ -354,12 +350,12 @@ class Daemon:
 
     def _attend(self, lanes: Sequence[Lane]) -> None:
         """Now and then: requests, tampering, checkpoints of idle times, figures."""
-        is_altered = self._is_altered.is_set()
-        self._is_altered.clear()
+        damage = self._leases.damage()
         for lane in lanes:
             lane.answer_requests()
-            lane.check_hash(is_intact=not is_altered)
+            lane.check_hash(damage.get(lane.plan.name, Damage.NONE))
             lane.pipeline.flush()
+        self._is_widened = self._leases.acquire_free()
         self._ask_redis(lanes)
         self._show(lanes)
 
@@ -373,31 +369,21 @@ class Daemon:
         metrics.redis_memory_limit.set(limit)
 
     def _show(self, lanes: Sequence[Lane]) -> None:
-        """Tell health what is known; at most of the first projection where only one can be."""
-        debts = [debt for lane in lanes for key, debt in lane.pipeline.known.debts.items()
-                 if key not in BACKGROUND]  # fmt: skip
-        metrics.debts.set(len(debts))
-        whole = [debt for debt in debts if debt.scope == "all"]
-        resync = None
-        if whole:
-            done = sum(debt.done for debt in whole)
-            elapsed = time.time() - min(debt.started_at for debt in whole)
-            resync = Resync(
-                whole[0].reason, done, sum(debt.total for debt in whole),
-                done / elapsed if elapsed > 0 else 0.0,
-            )  # fmt: skip
-        owed = [debt.started_at for debt in debts if debt.started_at]
-        building = any(debt.reason in BUILDS for debt in whole)
+        """Tell health what is known: of all that are led, the worst."""
+        for lane in lanes:
+            lane.show()
+        walks = [walk for lane in lanes if (walk := lane.walk()) is not None]
+        owed = [since for lane in lanes if (since := lane.owed_since()) is not None]
         state = self._health.snapshot().state
-        if building:
+        if any(lane.is_building for lane in lanes):
             state = State.BUILDING
         elif state is State.BUILDING:
             state = State.CATCHING_UP
         self._health.update(
             state=state,
             checkpoint=str(lanes[0].pipeline.position),
-            owed_since=min(owed) if owed else None,
-            resync=resync,
+            owed_since=min(owed, default=None),
+            resync=_together(walks),
         )
         self._health.sample()
 
@@ -407,20 +393,21 @@ class Daemon:
         )
 
 
-def merged(watches: Sequence[Watch]) -> list[Watch]:
-    """Join what several projections want of the same table."""
-    by_table: dict[object, Watch] = {}
-    for watch in watches:
-        known = by_table.get(watch.table, watch)
-        columns = tuple(dict.fromkeys([*known.columns, *watch.columns]))
-        by_table[watch.table] = Watch(
-            watch.table,
-            columns,
-            known.read | watch.read,
-            is_read=known.is_read or watch.is_read,
-            keys_unseen=known.keys_unseen or watch.keys_unseen,
-        )
-    return list(by_table.values())
+def _is_definition(change: Change) -> bool:
+    """Whether foreign keys and generated columns may be others after a change."""
+    return isinstance(change, TableChange) and change.reason in _DEFINITIONS
+
+
+def _together(walks: Sequence[Debt]) -> Resync | None:
+    """Several walks over everything, as one for people."""
+    if not walks:
+        return None
+    done = sum(debt.done for debt in walks)
+    elapsed = time.time() - min(debt.started_at for debt in walks)
+    return Resync(
+        walks[0].reason, done, sum(debt.total for debt in walks),
+        done / elapsed if elapsed > 0 else 0.0,
+    )  # fmt: skip
 
 
 def earliest(positions: Sequence[Position]) -> Position:

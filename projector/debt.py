@@ -15,8 +15,10 @@ from typing import Any, Literal
 from projector.record import read_object
 
 ALL = "all"  # the key of the one walk over everything
+ORPHANS = "orphans"  # the key of a look for documents that the database does not have
 REQUESTED = "requested"  # the reason of what somebody asked for, and may cancel
 REPAIR = "repair"  # the reason of what a verification asked for
+GREW = "hash_grew"  # the reason of a look for orphans: others wrote to the hash
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +27,7 @@ class Debt:
 
     `scope`: `all` documents, certain `ids`, or those of a look-up (`route`: `name`, `values`).
     `phase`: `write` goes through the database's ids, `orphans` through the store's. `cursor`: the
-    last id (or scan cursor) done, None before the first chunk. `again`: one more round is owed.
+    last id (or scan cursor) done, None before the first chunk. `again`: why one more round is owed.
     `onto_empty`: the hash was empty when the walk began, so that no orphan can stand in it.
     """
 
@@ -36,7 +38,7 @@ class Debt:
     values: tuple[tuple[Any, ...], ...] = ()
     phase: Literal["write", "orphans"] = "write"
     cursor: str | None = None
-    again: bool = False
+    again: str = ""
     onto_empty: bool = False
     done: int = 0
     total: int = 0
@@ -106,7 +108,7 @@ _SHAPES: Mapping[str, Callable[[Any], bool]] = {
     "values": _are_values,
     "phase": ("write", "orphans").__contains__,
     "cursor": _is_text,
-    "again": _is_flag,
+    "again": _is_text,
     "onto_empty": _is_flag,
     "done": _is_count,
     "total": _is_count,

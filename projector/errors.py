@@ -61,6 +61,12 @@ class RefusedError(OperatorError):
     peer = "mysql"
 
 
+class DeniedError(RefusedError):
+    """Redis refuses this account: rules are changed in several steps, and may be right soon."""
+
+    peer = "redis"
+
+
 class ValueRefusedError(RefusedError):
     """A row's value makes a query fail: perhaps that of one document alone."""
 

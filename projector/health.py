@@ -2,8 +2,8 @@
 
 Always cheap and never waits for a server: what reads it gets an answer also when MySQL and Redis
 are dead. Health and metrics never disagree, because each number has one home: `Health` alone
-writes the gauges lag, state, is_leader, mysql_up, redis_up, checkpoint_timestamp, resync_running
-and resync_progress; all other numbers it reads from `metrics`. Every event is a log line too,
+writes the gauges lag, state, is_leader, mysql_up and redis_up; all other numbers it reads from
+`metrics`. Every event is a log line too,
 written by the thread that told it, never under the lock: standard error may be a pipe that nobody
 reads, and the probes must answer all the same.
 
@@ -89,12 +89,14 @@ class HealthState:
 
     `owed_since`: commit time of the oldest work put off. `progress_age_s`: since when the loop has
     not gone round, nor any server answered it. `epoch`: the lease's. `waiting_for`: what keeps
-    readers waiting at this moment.
+    readers waiting at this moment. `standby_for`: projections that others lead while this process
+    leads some.
     """
 
     state: State
     since: float
     projections: tuple[str, ...] = ()
+    standby_for: tuple[str, ...] = ()
     lag_s: float | None = None
     progress_age_s: float = 0.0
     mysql_up: bool | None = None
@@ -114,6 +116,7 @@ class Changes(TypedDict, total=False):
 
     state: State
     projections: tuple[str, ...]
+    standby_for: tuple[str, ...]
     mysql_up: bool
     redis_up: bool
     epoch: int | None
@@ -298,10 +301,6 @@ class Health:
     def _take(self, changes: Changes) -> None:
         before = self._state
         self._state = now = replace(before, **changes)
-        if now.committed_at is not before.committed_at:
-            metrics.checkpoint_timestamp.set(now.committed_at or 0)
-        if "resync" in changes:
-            self._show_resync(now.resync)
         if now.mysql_up is not before.mysql_up:
             self._show_peer("MySQL", metrics.mysql_up, before.mysql_up, now.mysql_up)
         if now.redis_up is not before.redis_up:
@@ -324,10 +323,13 @@ class Health:
             getattr(_log, level)(text, **facts)
 
     def _enter(self, before: State, now: State) -> None:
-        if not now.leads:  # what was known of the log is of no use to the next term
+        if not now.leads:  # what was known in this term is of no use to the next, nor to anybody
             self._applied_until = self._pending = self._head_at = None
             self._waits.clear()
-            self._state = replace(self._state, waiting_for=None)
+            self._state = replace(
+                self._state, epoch=None, checkpoint=None, committed_at=None,
+                owed_since=None, resync=None, waiting_for=None,
+            )  # fmt: skip
         self._state = replace(self._state, since=time.time())
         metrics.state.state(now)
         metrics.is_leader.set(now.leads)
@@ -339,11 +341,6 @@ class Health:
             self._note(f"{name} does not answer", level="warning")
         elif before is False:
             self._note(f"{name} answers again")
-
-    def _show_resync(self, resync: Resync | None) -> None:
-        metrics.resync_running.set(resync is not None)
-        if resync is not None:
-            metrics.resync_progress.set(resync.ratio)
 
     def _lag_or_nan(self) -> float:
         lag = self.lag_s()

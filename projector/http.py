@@ -31,7 +31,7 @@ from projector import __version__, metrics
 from projector.errors import ConfigurationError
 from projector.health import Health, HealthState
 from projector.probes import Verdict, live, ready
-from projector.rates import total
+from projector.rates import latest, total
 from projector.settings import Http
 
 _REQUESTS_AT_ONCE = 16
@@ -68,11 +68,11 @@ def status(health: Health, settings: Http, after: int = 0) -> dict[str, Any]:
 
 def _numbers(state: HealthState) -> dict[str, Any]:
     walk = state.resync
-    verified_at = total(metrics.verified_timestamp)
+    verified_at = latest(metrics.verified_timestamp)
     return asdict(state) | {
         "leads": state.state.leads,
         "resync": walk and {**asdict(walk), "ratio": walk.ratio, "left_s": walk.left_s},
-        "documents": _known(total(metrics.documents)),
+        "documents": int(total(metrics.documents)) if state.state.leads else None,
         "quarantined": int(total(metrics.quarantined)),
         "debts": int(total(metrics.debts)),
         "differences": int(total(metrics.differences)) if verified_at else None,
@@ -80,10 +80,6 @@ def _numbers(state: HealthState) -> dict[str, Any]:
         "redis_memory_bytes": int(total(metrics.redis_memory)) or None,
         "redis_memory_limit_bytes": int(total(metrics.redis_memory_limit)) or None,
     }
-
-
-def _known(number: float) -> int | None:
-    return None if number != number else int(number)  # NaN is not JSON
 
 
 class Server:

@@ -19,7 +19,8 @@ from projector.database import Connection, engine
 from projector.debt import ids_debt
 from projector.errors import OperatorError
 from projector.fetch import Fetched, Fetcher
-from projector.lane import Knowledge, Lane
+from projector.knowledge import Knowledge
+from projector.lane import Lane
 from projector.model import Watch
 from projector.position import Position
 from projector.projection import Plan

@@ -7,30 +7,30 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field, replace
-from typing import Protocol
+from dataclasses import replace
+from typing import Any, Protocol
 
 import structlog
 from sqlalchemy.engine import Engine
 
 from projector import metrics
 from projector.barrier import Barrier, Need, choose
-from projector.cascade import ForeignKey, hidden
+from projector.cascade import hidden
 from projector.database import Connection
-from projector.debt import ALL, REPAIR, REQUESTED, Debt, full, ids_debt
+from projector.debt import ALL, GREW, ORPHANS, REPAIR, REQUESTED, Debt, full, ids_debt
 from projector.errors import OperatorError
 from projector.fetch import Fetched, Fetcher, count
-from projector.generated import Generated
 from projector.hindsight import Hindsight
-from projector.model import Batch, Checkpoint, Differences, Reason, TableName, Watch
+from projector.knowledge import Knowledge
+from projector.model import Batch, Checkpoint, Damage, Differences, Reason, TableName
 from projector.pipeline import Known, Limits, Pipeline
 from projector.portion import Portions
 from projector.ports import Sink
 from projector.position import Position
 from projector.projection import Plan
-from projector.reconcile import Reader, Walker
+from projector.reconcile import BACKGROUND, Reader, Walker
 from projector.record import read_object
 from projector.route import Router
 from projector.settings import Settings
@@ -40,22 +40,17 @@ _READERS = 2  # threads that read chunks, and as many that read for the tail
 # Until these walks are done, documents that exist in the database may be missing in the hash.
 BUILDS = frozenset({"initial_build", "position_lost", "hash_changed"})
 
+NO_LAG = frozenset({REQUESTED, REPAIR, GREW})  # reasons of debts that no commit waits for
+
+# Others write to the hash, perhaps without end: a look for what they wrote is followed by a rest.
+_GREW_REST_S = 10.0
+_GREW_REST_RATIO = 4.0  # of the time that the look took
+
 log = structlog.get_logger()
 
 
-@dataclass(frozen=True, slots=True)
-class Knowledge:
-    """What a term knows of the database beside the projections. `logs_actions`: the server's log
-    now shows what foreign keys do to rows (see `cascade`)."""
-
-    watches: Sequence[Watch]
-    keys: Sequence[ForeignKey] = ()
-    generated: Mapping[TableName, Generated] = field(default_factory=dict)
-    logs_actions: bool = True
-
-
 class Listener(Protocol):
-    """Who is told how reading goes: `health.Health`."""
+    """Who is told how it goes: `health.Health`."""
 
     def progress(self) -> None:
         """A server has answered."""
@@ -63,12 +58,18 @@ class Listener(Protocol):
     def waits(self, who: str, cause: str | None) -> None:
         """Somebody waits for something; None: no longer."""
 
+    def event(self, text: str, level: str = "info", **facts: Any) -> None:
+        """Something worth telling has happened."""
+
 
 class _Nobody:
     def progress(self) -> None:
         pass
 
     def waits(self, who: str, cause: str | None) -> None:
+        pass
+
+    def event(self, text: str, level: str = "info", **facts: Any) -> None:
         pass
 
 
@@ -98,6 +99,7 @@ class Lane:
         self._is_stopping = is_stopping
         self._log_end = log_end
         self._wake = wake
+        self._rest_until = 0.0  # no look for orphans before
         self._schema = settings.mysql.parsed_url.database or ""
         self._executor = ThreadPoolExecutor(_READERS, thread_name_prefix="walk")
         self._ahead = ThreadPoolExecutor(_READERS, thread_name_prefix="fetch")
@@ -126,10 +128,9 @@ class Lane:
             is_replica=self._settings.mysql.reads_elsewhere,
         )
         debts, unusable = self._debts(checkpoint)
-        known = Known(
-            checkpoint, debts, set(self.sink.quarantined()), is_tampered=not checkpoint.is_intact
-        )
-        metrics.quarantined.set(len(known.quarantine))
+        known = Known(checkpoint, debts, set(self.sink.quarantined()), damage=checkpoint.damage)
+        metrics.quarantined.labels(self.plan.name).set(len(known.quarantine))
+        metrics.documents.labels(self.plan.name).set(checkpoint.documents)
         learned = self._known
         cascades = hidden(learned.keys, self.plan, self._schema, learned.generated)
         router = Router(
@@ -139,9 +140,7 @@ class Lane:
         fetcher = self._fetcher(barrier)
         hindsight = None
         if cascades and not learned.logs_actions:
-            hindsight = Hindsight(
-                fetcher, lambda: Connection(self._engine), self._log_end, self._executor
-            )
+            hindsight = Hindsight(fetcher, self._connection, self._log_end, self._executor)
         self._pipeline = Pipeline(
             self.plan, router, fetcher, self.sink, limits, known, hindsight,
             lambda ids, need: self._ahead.submit(self._read, barrier, ids, need),
@@ -159,6 +158,7 @@ class Lane:
             self._settings.reconcile.scrub_interval_s,
             self._report,
             self._wake,
+            self._note_end,
         )
         self._check_fingerprint()
         self._forgive(unusable)
@@ -168,8 +168,8 @@ class Lane:
     ) -> Checkpoint:
         """Write a checkpoint with everything owed: the start of a build. `covered`: debts that are
         thereby struck off."""
-        metrics.recoveries.labels(reason).inc()
-        log.info("resync_needed", projection=self.plan.name, reason=reason)
+        metrics.recoveries.labels(reason, self.plan.name).inc()
+        self._listener.event("resync_needed", projection=self.plan.name, reason=reason)
         is_empty = self.sink.count() == 0 and not self.sink.quarantined()
         debt = replace(self._full(reason), onto_empty=is_empty)
         batch = Batch(
@@ -180,11 +180,13 @@ class Lane:
         return self.sink.apply(batch).checkpoint
 
     def owe_all(self, reason: str, requests_done: frozenset[str] = frozenset()) -> None:
-        """Ask for a walk over everything; asked twice while under way, it runs once."""
-        known = self.pipeline.known.debts
-        if reason == REQUESTED and ALL in known:
+        """Ask for a walk over everything. One that has not begun serves all who ask; to one under
+        way a round is added, for who asks wants every document made after that."""
+        is_fresh = ALL in self.pipeline.known.debts and not self.walker.has_begun(ALL)
+        if reason == REQUESTED and is_fresh:
             self.pipeline.owe({}, requests_done)
             return
+        self._listener.event("resync_needed", projection=self.plan.name, reason=reason)
         self.pipeline.owe({ALL: self._full(reason)}, requests_done)
 
     def answer_requests(self) -> None:
@@ -203,19 +205,77 @@ class Lane:
                     log.warning("request_unreadable", projection=self.plan.name)
                     self.pipeline.owe({}, done)
 
-    def check_hash(self, *, is_intact: bool = True) -> None:
-        """Owe a walk when the hash has changed by other hands than ours."""
-        if is_intact and not self.pipeline.known.is_tampered:
-            return
+    def check_hash(self, damage: Damage = Damage.NONE) -> None:
+        """Owe what makes good that others changed the hash."""
         known = self.pipeline.known
-        known.is_tampered = False
+        match known.damage.and_then(damage):
+            case Damage.NONE:
+                return
+            case Damage.GREW if ORPHANS in known.debts or time.monotonic() < self._rest_until:
+                known.damage = Damage.GREW  # not sooner again, or it would never end
+                return
+            case Damage.GREW:
+                debt = Debt("all", GREW, phase="orphans", started_at=time.time())
+                self._recover(GREW)
+                self.pipeline.owe({ORPHANS: debt})
+            case Damage.LOST:
+                self._make_good()
+        known.damage = Damage.NONE
+
+    def _make_good(self) -> None:
+        known = self.pipeline.known
         strangers = self.sink.debts().keys() - known.debts.keys()
         if strangers:
             self.pipeline.owe({}, struck=strangers)
         if ALL not in known.debts:
-            metrics.recoveries.labels("hash_changed").inc()
-            log.warning("hash_changed", projection=self.plan.name)
+            self._recover("hash_changed")
             self.owe_all("hash_changed")
+
+    def _recover(self, reason: str) -> None:
+        metrics.recoveries.labels(reason, self.plan.name).inc()
+        log.warning(reason, projection=self.plan.name)
+
+    def _note_end(self, key: str, debt: Debt) -> None:
+        """A walk has ended."""
+        took = max(0.0, time.time() - debt.started_at)
+        if key == ORPHANS:
+            self._rest_until = time.monotonic() + max(_GREW_REST_S, _GREW_REST_RATIO * took)
+        if key == ALL:
+            self._listener.event(
+                "resync_done", projection=self.plan.name, reason=debt.reason,
+                written=debt.written, removed=debt.removed, seconds=round(took, 1),
+            )  # fmt: skip
+
+    @property
+    def is_building(self) -> bool:
+        """Whether documents that exist in the database may be missing in the hash."""
+        walk = self.walk()
+        return walk is not None and walk.reason in BUILDS
+
+    def walk(self) -> Debt | None:
+        """Return the walk over everything that is owed, if any."""
+        return self.pipeline.known.debts.get(ALL)
+
+    def owed_since(self) -> float | None:
+        """Return when the oldest work was put off that commits wait for. What somebody asked for,
+        and what strangers did to the hash, is no lag."""
+        debts = self.pipeline.known.debts
+        since = [
+            debt.started_at for key, debt in debts.items()
+            if key not in BACKGROUND and debt.reason not in NO_LAG and debt.started_at
+        ]  # fmt: skip
+        return min(since, default=None)
+
+    def show(self) -> None:
+        """Set the gauges of this projection."""
+        name, known, walk = self.plan.name, self.pipeline.known, self.walk()
+        metrics.debts.labels(name).set(len(known.debts.keys() - BACKGROUND))
+        metrics.checkpoint_timestamp.labels(name).set(known.checkpoint.committed_at)
+        metrics.resync_running.labels(name).set(walk is not None)
+        if walk is not None:
+            metrics.resync_progress.labels(name).set(
+                min(1.0, walk.done / walk.total) if walk.total else 0.0
+            )
 
     def turn(self, lag_s: float) -> bool:
         """Do a little of what is not the tail's: walks, and the snapshot kept for cascades. True
@@ -288,25 +348,36 @@ class Lane:
         if not struck:
             return
         log.warning("record_unreadable", key=f"{{{self.plan.name}}}:debts", records=len(struck))
-        metrics.recoveries.labels("debts_unreadable").inc()
+        metrics.recoveries.labels("debts_unreadable", self.plan.name).inc()
         self.pipeline.owe({ALL: self._full("debts_unreadable")}, struck=struck)
 
     def _cancel(self, done: frozenset[str]) -> None:
         debts = self.pipeline.known.debts
-        asked = {k: None for k, d in debts.items() if d.reason == REQUESTED}
-        self.pipeline.strike(asked, done, {"state": "cancelled"} if ALL in asked else {})
+        left: dict[str, Debt | None] = {k: None for k, d in debts.items() if d.reason == REQUESTED}
+        if ALL in left:
+            self._listener.event("resync_cancelled", projection=self.plan.name)
+        elif ALL in debts and debts[ALL].again == REQUESTED:
+            left[ALL] = replace(debts[ALL], again="")
+        is_over = ALL in left and left[ALL] is None
+        self.pipeline.strike(left, done, {"state": "cancelled"} if is_over else {})
 
     def _full(self, reason: str) -> Debt:
-        connection = Connection(self._engine)
+        return replace(full(reason), total=self._count(), started_at=time.time())
+
+    def _count(self) -> int:
+        connection = self._connection()
         try:
-            total = count(self.plan, connection)
+            return count(self.plan, connection)
         finally:
             connection.close()
-        return replace(full(reason), total=total, started_at=time.time())
+
+    def _connection(self) -> Connection:
+        return Connection(self._engine, self._listener.progress)
 
     def _fetcher(self, barrier: Barrier) -> Fetcher:
-        connection = Connection(self._engine, self._listener.progress)
-        fetcher = Fetcher(self.plan, connection, barrier, self._is_stopping, on_wait=self._say_wait)
+        fetcher = Fetcher(
+            self.plan, self._connection(), barrier, self._is_stopping, on_wait=self._say_wait
+        )
         self._fetchers.append(fetcher)
         return fetcher
 
@@ -336,7 +407,7 @@ class Lane:
         """The scrub found differences: somebody's mistake, so say it loudly."""
         for kind in ("missing", "stale", "orphan"):
             count = len(getattr(found, kind))
-            metrics.scrub_differences.labels(kind).inc(count)
+            metrics.scrub_differences.labels(kind, self.plan.name).inc(count)
         log.error(
             "scrub_found_differences", projection=self.plan.name, missing=len(found.missing),
             stale=len(found.stale), orphan=len(found.orphan),

@@ -7,6 +7,8 @@ event. `Health` is the only writer of the gauges named in `health.py`.
 
 from __future__ import annotations
 
+from contextlib import suppress
+
 from prometheus_client import Counter, Enum, Gauge, Histogram, disable_created_metrics
 
 # `*_created` doubles the series, and no rule or dashboard reads it.
@@ -36,45 +38,70 @@ stage = Histogram(
 batch_documents = Histogram(
     "projector_batch_documents", "Documents in a batch.", buckets=_DOCUMENTS
 )
-documents = Gauge("projector_documents", "Documents in the hash.")
-is_leader = Gauge("projector_is_leader", "1 while this process holds the lease.")
+documents = Gauge("projector_documents", "Documents in the hash.", ["projection"])
+is_leader = Gauge("projector_is_leader", "1 while this process holds a lease.")
+projection_leader = Gauge(
+    "projector_projection_leader",
+    "1 while this process holds the projection's lease.",
+    ["projection"],
+)
 state = Enum("projector_state", "1 for the state that this process is in.", states=STATES)
 reconnects = Counter("projector_reconnects_total", "Connections lost and sought anew.", ["peer"])
 errors = Counter("projector_errors_total", "Errors by kind.", ["kind"])
 recoveries = Counter(
-    "projector_recoveries_total", "Recoveries of the daemon by itself, by cause.", ["reason"]
+    "projector_recoveries_total",
+    "Recoveries of the daemon by itself, by cause.",
+    ["reason", "projection"],
 )
 cascades = Counter(
     "projector_cascades_total",
     "Steps with cascades that the log does not show, by how their documents were found.",
     ["found"],
 )
-debts = Gauge("projector_debts", "Pieces of work put off and recorded beside the checkpoint.")
-resync_running = Gauge("projector_resync_running", "1 while a resync or repair walk is under way.")
-resync_progress = Gauge("projector_resync_progress_ratio", "Progress of the walk, 0 to 1.")
+debts = Gauge(
+    "projector_debts",
+    "Pieces of work put off and recorded beside the checkpoint.",
+    ["projection"],
+)
+resync_running = Gauge(
+    "projector_resync_running", "1 while a resync or repair walk is under way.", ["projection"]
+)
+resync_progress = Gauge(
+    "projector_resync_progress_ratio", "Progress of the walk, 0 to 1.", ["projection"]
+)
 differences = Gauge(
-    "projector_differences", "Differences found by the last verification.", ["kind"]
+    "projector_differences", "Differences found by the last verification.", ["kind", "projection"]
 )
 verified_timestamp = Gauge(
-    "projector_verified_timestamp_seconds", "When the last verification ended; 0: none yet."
+    "projector_verified_timestamp_seconds", "When the last verification ended.", ["projection"]
 )
 checkpoint_timestamp = Gauge(
-    "projector_checkpoint_timestamp_seconds", "Commit time of the last transaction applied."
+    "projector_checkpoint_timestamp_seconds",
+    "Commit time of the last transaction applied.",
+    ["projection"],
 )
 mysql_up = Gauge("projector_mysql_up", "1 while the server answers.")
 redis_up = Gauge("projector_redis_up", "1 while Redis answers.")
 redis_memory = Gauge("projector_redis_memory_bytes", "used_memory of Redis.")
 redis_memory_limit = Gauge("projector_redis_memory_limit_bytes", "maxmemory of Redis; 0: none.")
-quarantined = Gauge("projector_quarantined_documents", "Documents that could not be written.")
+quarantined = Gauge(
+    "projector_quarantined_documents", "Documents that could not be written.", ["projection"]
+)
 build_info = Gauge("projector_build_info", "1, with the version as label.", ["version"])
 barrier_waits = Counter(
     "projector_barrier_waits_total", "Reads repeated because a commit was not visible yet."
 )
 scrub_differences = Counter(
-    "projector_scrub_differences_total", "Differences that the scrub found and mended.", ["kind"]
+    "projector_scrub_differences_total",
+    "Differences that the scrub found and mended.",
+    ["kind", "projection"],
 )
 
-documents.set(float("nan"))  # not known before the first look at Redis; 0 would be a false alarm
+_OF_ONE_LEADER = (  # what the next leader tells in its turn; there is no number before the first
+    documents, debts, resync_running, resync_progress, verified_timestamp, checkpoint_timestamp,
+    quarantined,
+)  # fmt: skip
+
 for _reason in ("change", "resync", "repair"):
     documents_written.labels(_reason)
     documents_removed.labels(_reason)
@@ -82,3 +109,13 @@ for _peer in ("mysql", "redis"):
     reconnects.labels(_peer)
 for _found in ("snapshot", "walk"):
     cascades.labels(_found)
+
+
+def forget(projection: str) -> None:
+    """Drop the figures of a projection that another process may lead from now on."""
+    for gauge in _OF_ONE_LEADER:
+        with suppress(KeyError):  # it never had one
+            gauge.remove(projection)
+    for kind in ("missing", "stale", "orphan"):
+        with suppress(KeyError):
+            differences.remove(kind, projection)

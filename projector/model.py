@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from enum import Enum, StrEnum
+from enum import Enum, IntEnum, StrEnum
 from typing import Any, Final, NamedTuple
 
 from projector.position import Position
@@ -137,6 +137,23 @@ class Reason(StrEnum):
     REPAIR = "repair"
 
 
+class Damage(IntEnum):
+    """What others did to hash and debts, judged by their numbers, since it was last owed.
+
+    Numbers as the store records them.
+    """
+
+    NONE = 0
+    LOST = 1  # some are gone, or nobody knows what stands there
+    GREW = 2  # there are more documents than were written: nothing is missing
+
+    def and_then(self, other: Damage) -> Damage:
+        """Return the worse of both."""
+        if other is Damage.NONE or self is Damage.LOST:
+            return self
+        return other
+
+
 @dataclass(frozen=True, slots=True)
 class Differences:
     """Ids by what is wrong with them in the store."""
@@ -156,8 +173,8 @@ class Checkpoint:
     `stamp` is new with every write; a writer goes on only from the stamp that it knows.
     `fingerprint` names the projection that the documents were made with. `committed_at`: commit
     time of the last transaction applied, seconds since the epoch. `documents`: size of the hash
-    after the write. `debts`: work put off, by key, each a JSON text. `is_intact`: when it was read,
-    nothing had been lost since everything was last owed (see `ports.Lease`).
+    after the write. `debts`: work put off, by key, each a JSON text. `damage`: found when it was
+    read.
     """
 
     position: Position
@@ -166,7 +183,7 @@ class Checkpoint:
     committed_at: float
     documents: int
     debts: Mapping[str, str] = field(default_factory=dict)
-    is_intact: bool = True
+    damage: Damage = Damage.NONE
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,5 +214,4 @@ class Applied:
     removed: int
     documents: int
     checkpoint: Checkpoint
-    expected_documents: int  # size that the write found recorded; -1 where else something is lost
-    found_documents: int  # size of the hash that the write found; as expected if nothing is lost
+    damage: Damage  # found before the write

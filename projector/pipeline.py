@@ -27,7 +27,7 @@ from projector.errors import (
 )
 from projector.fetch import Fetched, Fetcher, Found
 from projector.hindsight import FOUND_MAX, Hindsight
-from projector.model import Applied, Batch, Checkpoint, Reason, Transactions
+from projector.model import Applied, Batch, Checkpoint, Damage, Reason, Transactions
 from projector.portion import Portion
 from projector.ports import Sink
 from projector.position import Position
@@ -60,7 +60,7 @@ class Known:
     checkpoint: Checkpoint
     debts: dict[str, Debt] = field(default_factory=dict)
     quarantine: set[str] = field(default_factory=set)
-    is_tampered: bool = False  # the hash changed by other hands than ours
+    damage: Damage = Damage.NONE  # by other hands than ours, not yet owed for
 
 
 class Pipeline:
@@ -210,19 +210,19 @@ class Pipeline:
 
     def strike(
         self,
-        debts: Mapping[str, None],
+        debts: Mapping[str, Debt | None],
         requests_done: frozenset[str],
         progress: Mapping[str, str | None],
     ) -> None:
-        """Give up work that was owed only because somebody asked for it."""
+        """Give up work, or a part of it, that was owed only because somebody asked for it."""
         self._apply(
             Batch(
                 {}, frozenset(), Reason.CHANGE,
-                debts=debts, requests_done=requests_done, resync=progress,
+                debts={key: debt.to_json() if debt else None for key, debt in debts.items()},
+                requests_done=requests_done, resync=progress,
             )
         )  # fmt: skip
-        for key in debts:
-            self.known.debts.pop(key, None)
+        self._know(debts)
 
     def widen(self, key: str) -> None:
         """Owe a walk over everything in place of a look-up that the server does not make."""
@@ -322,7 +322,8 @@ class Pipeline:
             return debt
         # What was only asked for may be cancelled; what is owed for cause may not.
         reason = debt.reason if known.reason == REQUESTED else known.reason
-        return replace(known, again=True, reason=reason)
+        again = debt.reason if known.again in ("", REQUESTED) else known.again
+        return replace(known, again=again, reason=reason)
 
     def _write(self, fetched: Fetched, batch: Batch) -> None:
         if batch.reason is Reason.CHANGE:
@@ -353,7 +354,7 @@ class Pipeline:
                 self.known.quarantine.discard(document_id)
             else:
                 self.known.quarantine.add(document_id)
-        metrics.quarantined.set(len(self.known.quarantine))
+        metrics.quarantined.labels(self.plan.name).set(len(self.known.quarantine))
 
     def _apply(self, batch: Batch) -> Applied:
         started = time.perf_counter()
@@ -363,9 +364,8 @@ class Pipeline:
             metrics.batch_documents.observe(len(batch.documents) + len(batch.removed))
             metrics.documents_written.labels(batch.reason).inc(applied.written)
             metrics.documents_removed.labels(batch.reason).inc(applied.removed)
-        metrics.documents.set(applied.documents)
-        if applied.found_documents != applied.expected_documents:
-            self.known.is_tampered = True
+        metrics.documents.labels(self.plan.name).set(applied.documents)
+        self.known.damage = self.known.damage.and_then(applied.damage)
         self.known.checkpoint = applied.checkpoint
         self._written_at = time.monotonic()
         return applied

@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from projector.model import Applied, Batch, Checkpoint, Differences, Transactions, Watch
+from projector.model import Applied, Batch, Checkpoint, Damage, Differences, Transactions, Watch
 from projector.position import Position
 
 
@@ -61,12 +61,11 @@ class Source(Protocol):
 class Lease:
     """What a renewal finds.
 
-    `held`: still this process's, with the checkpoint that it knows. `intact`: judged by their
-    number, no document or debt has come or gone by other hands since everything was last owed.
+    `held`: still this process's, with the checkpoint that it knows.
     """
 
     held: bool
-    intact: bool
+    damage: Damage = Damage.NONE
 
 
 class Sink(Protocol):
@@ -77,8 +76,8 @@ class Sink(Protocol):
     All methods raise TransientError (peer `redis`) when the store is away; an `apply` that failed
     so may have been done: calling it again with the same batch is safe and does it once.
 
-    A loss (see `Lease.intact`) is told by `load`, `renew` and every `apply`, also to the next
-    process, until a batch records the debt `all` where none is owed: that covers what is gone.
+    Damage is told by `load`, `renew` and every `apply`, also to the next process, until a batch
+    records a debt that covers it, where none of its key is owed: `all`, or `orphans` for growth.
     """
 
     @property

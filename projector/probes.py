@@ -42,13 +42,18 @@ def ready(state: HealthState, settings: Http) -> Verdict:
             return Verdict(False, told + _cause(state))
         case State.LEADING | State.CATCHING_UP:
             verdict = _caught_up(state.lag_s, settings.ready_max_lag_s)
-            return Verdict(verdict.ok, verdict.why + _cause(state))
+            return Verdict(verdict.ok, verdict.why + _standby(state) + _cause(state))
         case State.STARTING | State.STOPPING | State.STOPPED:
             return Verdict(False, state.state.value)
 
 
 def _cause(state: HealthState) -> str:
     return f"; waiting: {state.waiting_for}" if state.waiting_for else ""
+
+
+def _standby(state: HealthState) -> str:
+    names = ", ".join(state.standby_for)
+    return f"; stands by for {names}" if names else ""
 
 
 def _caught_up(lag_s: float | None, limit_s: float) -> Verdict:

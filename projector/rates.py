@@ -83,6 +83,11 @@ def total(metric: MetricWrapperBase) -> float:
     )
 
 
+def latest(metric: MetricWrapperBase) -> float:
+    """Give the largest number of `metrics` over its labels; 0 where there is none."""
+    return max((float(s.value) for family in metric.collect() for s in family.samples), default=0.0)
+
+
 def _quantile(cumulative: Sequence[tuple[float, float]], quantile: float) -> float:
     """Interpolate in the bucket that holds the quantile, as PromQL's histogram_quantile does."""
     rank = quantile * cumulative[-1][1]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field, replace
 
 from projector import metrics
 from projector.barrier import Need
-from projector.debt import ALL, REQUESTED, Debt
+from projector.debt import ALL, GREW, REPAIR, REQUESTED, Debt
 from projector.errors import TooMuchError, ValueRefusedError
 from projector.fetch import Fetched, Fetcher
 from projector.model import Differences, Reason
@@ -145,12 +145,14 @@ class Walker:
         scrub_interval_s: float,
         on_differences: Callable[[Differences], None],
         on_read: Callable[[], None],
+        on_done: Callable[[str, Debt], None] = lambda key, debt: None,
     ) -> None:
         self._pipeline = pipeline
         self._reader = reader
         self._executor = executor
         self._scrub_interval_s = scrub_interval_s
         self._on_differences = on_differences
+        self._on_done = on_done  # called with a walk that has ended, and its key
         self._on_read = on_read  # called by a reader's thread: a chunk waits to be settled
         self._flights: deque[_Flight] = deque()
         self._cut_cursor: str | None = None
@@ -171,6 +173,12 @@ class Walker:
     def is_resting(self) -> bool:
         """There is nothing to do at this moment."""
         return not self._flights and self._next() is None
+
+    def has_begun(self, key: str) -> bool:
+        """Whether documents were read already for what is owed."""
+        debt = self._pipeline.known.debts.get(key)
+        is_read = any(flight.key == key for flight in self._flights)
+        return debt is not None and (is_read or debt.cursor is not None or debt.done > 0)
 
     def turn(self, lag_s: float, yield_at_lag_s: float) -> bool:
         """Settle what is read, read ahead. Never waits. True when something was settled."""
@@ -264,7 +272,7 @@ class Walker:
 
         def order(key: str) -> int:
             if debts[key].scope == "all":
-                return 3 if debts[key].reason in {REQUESTED, REFRESH} else 1
+                return 3 if debts[key].reason in {REQUESTED, REFRESH, GREW} else 1
             return 0 if debts[key].scope == "ids" else 2
 
         keys = sorted((key for key in debts if key != SCRUB), key=order)
@@ -289,11 +297,13 @@ class Walker:
             written=debt.written + len(ours.documents), removed=debt.removed + len(ours.gone),
         )  # fmt: skip
         following = _following(debt) if chunk.cursor is None else debt
-        reason = Reason.REPAIR if debt.reason in {SCRUB, "repair"} else Reason.RESYNC
+        reason = Reason.REPAIR if debt.reason in {SCRUB, REPAIR, GREW} else Reason.RESYNC
         progress = _progress(debt, following) if flight.key == ALL else {}
         recovered = chunk.recovered - flight.touched
         self._pipeline.settle(ours, reason, {flight.key: following}, progress, recovered)
         self._count(debt, found, is_done=following is None)
+        if following is None:
+            self._on_done(flight.key, debt)
         self._pace(flight.key, chunk, following)
 
     def _count(self, debt: Debt, found: Differences, *, is_done: bool) -> None:
@@ -308,9 +318,9 @@ class Walker:
             self._on_differences(found)
         if is_done:
             for kind, count in self._found.items():
-                metrics.differences.labels(kind).set(count)
+                metrics.differences.labels(kind, self._pipeline.plan.name).set(count)
                 self._found[kind] = 0
-            metrics.verified_timestamp.set_to_current_time()
+            metrics.verified_timestamp.labels(self._pipeline.plan.name).set_to_current_time()
 
     def _pace(self, key: str, chunk: Chunk, following: Debt | None) -> None:
         if key != SCRUB:
@@ -347,9 +357,11 @@ def _following(debt: Debt) -> Debt | None:
         return replace(debt, phase="orphans", cursor=None)
     if debt.again:
         # Every document is there by now: a further round is no build any more.
-        reason = "another_round" if debt.scope == "all" else debt.reason
+        reason = debt.reason
+        if debt.scope == "all":
+            reason = REQUESTED if debt.again == REQUESTED else "another_round"
         return replace(
-            debt, phase="write", cursor=None, again=False, onto_empty=False, done=0, reason=reason
+            debt, phase="write", cursor=None, again="", onto_empty=False, done=0, reason=reason
         )
     return None
 

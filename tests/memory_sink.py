@@ -15,9 +15,9 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Literal, TypeVar
 
-from projector.debt import ALL
+from projector.debt import ALL, ORPHANS
 from projector.errors import DocumentRefusedError, FencedError, TransientError
-from projector.model import Applied, Batch, Checkpoint, Differences
+from projector.model import Applied, Batch, Checkpoint, Damage, Differences
 from projector.ports import Lease
 
 Value = TypeVar("Value")
@@ -32,7 +32,7 @@ class MemoryStore:
     documents: dict[str, bytes] = field(default_factory=dict)
     recorded: int = 0  # documents after the last write
     owed: int = 0  # debts after the last write
-    is_lossy: bool = False  # documents or debts were lost, and not everything is owed since
+    damage: Damage = Damage.NONE  # by others, and what covers it is not owed since
     checkpoint: Checkpoint | None = None
     stamp: str = ""
     epoch: int = 0
@@ -100,12 +100,11 @@ class MemorySink:
     def renew(self, report: str = "") -> Lease:
         store = self.store
         if not self._token or self._holder() != self._token:
-            return Lease(held=False, intact=False)
+            return Lease(held=False)
         store.holder_until = self._clock() + self._ttl_s
         sent = {self._sent[1]} if self._sent else set()
         is_known = self._stamp is None or store.stamp in {self._stamp, *sent}
-        is_intact = not (store.stamp and self._is_lossy())
-        return Lease(held=is_known, intact=is_known and is_intact)
+        return Lease(is_known, self._damage() if is_known and store.stamp else Damage.NONE)
 
     def release(self) -> None:
         if self._token and self._holder() == self._token:
@@ -121,7 +120,7 @@ class MemorySink:
                 store.checkpoint,
                 documents=len(store.documents),
                 debts=dict(store.debts),
-                is_intact=not self._is_lossy(),
+                damage=self._damage(),
             )
         return self._checkpoint
 
@@ -188,10 +187,13 @@ class MemorySink:
             return "the checkpoint is not the one known"
         return ""
 
-    def _is_lossy(self) -> bool:
+    def _damage(self) -> Damage:
         store = self.store
-        is_as_left = (store.recorded, store.owed) == (len(store.documents), len(store.debts))
-        return store.is_lossy or not is_as_left
+        found = len(store.documents)
+        is_unknown = not store.stamp and found > 0
+        if found < store.recorded or store.owed != len(store.debts) or is_unknown:
+            return Damage.LOST
+        return store.damage.and_then(Damage.GREW if found > store.recorded else Damage.NONE)
 
     def _write(self, batch: Batch, stamp: str) -> Applied:
         store = self.store
@@ -199,21 +201,19 @@ class MemorySink:
             raise FencedError(refusal)
         if not store.stamp:
             store.debts, store.quarantine, store.resync = {}, {}, {}
-        found, expected = len(store.documents), store.recorded
-        is_lossy = self._is_lossy()
-        if is_lossy and found == expected:
-            expected = -1
+        damage = self._damage()
         removed = 0
         if store.stamp != stamp:
             removed = len(batch.removed & store.documents.keys())
-            owes_all = batch.debts.get(ALL) is not None and ALL not in store.debts
-            store.is_lossy = is_lossy and not owes_all
+            owed = {k for k, v in batch.debts.items() if v is not None} - store.debts.keys()
+            is_covered = ALL in owed or (damage is Damage.GREW and ORPHANS in owed)
+            store.damage = Damage.NONE if is_covered else damage
             self._write_all(batch, stamp)
         checkpoint = store.checkpoint
         assert checkpoint is not None
         known = replace(checkpoint, documents=len(store.documents), debts=dict(store.debts))
         written, size = len(batch.documents), len(store.documents)
-        return Applied(written, removed, size, known, expected, found)
+        return Applied(written, removed, size, known, damage)
 
     def _write_all(self, batch: Batch, stamp: str) -> None:
         store, before = self.store, self.store.checkpoint

@@ -8,6 +8,7 @@ Ends the process by its pid; keeps its log for the test's report.
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -123,6 +124,16 @@ class Projector:
             with error:
                 return error.code, error.read()
 
+    def metric(self, name: str, **labels: str) -> float | None:
+        """Give the sum of a metric's samples that have these labels; None where there is none."""
+        text = self.http("/metrics")[1].decode()
+        found = [
+            float(value)
+            for said, value in re.findall(rf"(?m)^{name}(?:{{(.*)}})? (\S+)$", text)
+            if all(f'{key}="{wanted}"' in said for key, wanted in labels.items())
+        ]
+        return sum(found) if found else None
+
     def __enter__(self) -> Self:
         return self if self.process is not None else self.start()
 
@@ -164,6 +175,16 @@ def is_settled(redis: Any, target: Any, name: str = "tickets") -> bool:
     if text is None or owed:
         return False
     return position_reaches(text.decode(), target)
+
+
+def put_off(redis: Any, name: str) -> list[bytes]:
+    """Give the keys of look-ups that are recorded as owed."""
+    return [key for key in redis.hkeys(f"{{{name}}}:debts") if key.startswith(b"route:")]
+
+
+def walked(daemon: Projector) -> float:
+    """Give the number of documents written by walks, not by changes as they come."""
+    return daemon.metric("projector_documents_written_total", reason="resync") or 0.0
 
 
 def committed(connection: Any) -> Any:

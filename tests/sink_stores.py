@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from redis.cluster import RedisCluster
 
+from projector.model import Damage
 from projector.ports import Sink
 from projector.settings import Redis as RedisSettings
 from projector.sink_redis import RedisSink
@@ -30,6 +31,7 @@ class Store(Protocol):
     def restore(self, copied: Any) -> None: ...
     def expire_lease(self) -> None: ...
     def lose(self, document_id: str) -> None: ...
+    def add(self, document_id: str) -> None: ...
     def forgive(self) -> None: ...
     def lose_checkpoint(self) -> None: ...
     def ask(self, payload: dict[str, Any]) -> str: ...
@@ -67,12 +69,15 @@ class OfMemory:
     def lose(self, document_id: str) -> None:
         del self.store.documents[document_id]
 
+    def add(self, document_id: str) -> None:
+        self.store.documents[document_id] = b"x"
+
     def forgive(self) -> None:
         self.store.debts.clear()
 
     def lose_checkpoint(self) -> None:
         self.store.checkpoint, self.store.stamp = None, ""
-        self.store.recorded, self.store.owed, self.store.is_lossy = 0, 0, False
+        self.store.recorded, self.store.owed, self.store.damage = 0, 0, Damage.NONE
 
     def ask(self, payload: dict[str, Any]) -> str:
         key = secrets.token_hex(8)
@@ -146,6 +151,9 @@ class OfServer:
 
     def lose(self, document_id: str) -> None:
         assert self.client.hdel(NAME, document_id)
+
+    def add(self, document_id: str) -> None:
+        assert self.client.hset(NAME, document_id, b"x")
 
     def forgive(self) -> None:
         assert self.client.delete(f"{{{NAME}}}:debts")

@@ -242,6 +242,7 @@ def _redis(settings: Settings, plans: Sequence[Plan]) -> list[Check]:
     try:
         info = server.info(plans[0].name)
         checks = [ok("redis.reachable", "yes"), *store.required(settings, plans, server)]
+        checks.append(store.left_behind(settings.redis, plans, server))
         return checks + store.recommended(settings.redis, info, _snapshots(server))
     finally:
         server.close()

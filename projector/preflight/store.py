@@ -6,9 +6,11 @@ import json
 from collections.abc import Iterator, Sequence
 from urllib.parse import unquote, urlsplit
 
+from projector.errors import OperatorError
 from projector.preflight.asking import numbered
 from projector.preflight.check import Check, failed, ok, skipped, warning
 from projector.projection import Plan
+from projector.record import printable, text_of
 from projector.settings import Redis, Settings
 from projector.sink_redis import RedisInfo, RedisSink
 from projector.sink_redis.act import Keys
@@ -18,6 +20,7 @@ from projector.sink_redis.scripts import Script
 _LEAST = {"redis": (6, 2), "valkey": (7, 2)}
 _ALERT_RATIO = 0.85  # alert ProjectorRedisMemoryHigh
 _OVERHEAD_BYTES = 200  # of a field of the hash (RUNBOOK.md, Capacity)
+_SCANS = 1000  # of a thousand keys
 _LOCAL = {"localhost", "127.0.0.1", "::1"}
 
 # ARGV: commands as a JSON list of lists. Gives what the server says against each, "" for nothing.
@@ -229,6 +232,38 @@ def _memory(info: RedisInfo) -> Iterator[Check]:
         )
     else:
         yield ok("redis.memory", f"{used} of {info.memory_limit / 1e6:.0f} MB")
+
+
+def left_behind(settings: Redis, plans: Sequence[Plan], server: Server) -> Check:
+    """Look for hashes that nobody keeps: of a projection that had another name, for instance."""
+    name = "redis.left_behind"
+    if settings.cluster:
+        return skipped(name, "not looked for in a cluster")
+    try:
+        names = sorted(_projections(server) - {plan.name for plan in plans})
+    except OperatorError:
+        return skipped(name, "which other hashes stand there may not be asked (SCAN)")
+    unled = [other for other in names if not server.call("GET", Keys.of(other).lease)]
+    if not unled:
+        return ok(name, "no other hash without a projector")
+    return warning(
+        name,
+        f"no projector keeps the hash of {', '.join(map(printable, unled))}: its documents get old",
+        "RUNBOOK.md, Changing the projection, says which keys to delete.",
+    )
+
+
+def _projections(server: Server) -> set[str]:
+    """Find the names of projections that have a checkpoint, in a part of a very large database."""
+    found: set[str] = set()
+    cursor = "0"
+    for _ in range(_SCANS):
+        following, keys = server.call("SCAN", cursor, "MATCH", "{*}:checkpoint", "COUNT", 1000)
+        found.update(text_of(key)[1:].removesuffix("}:checkpoint") for key in keys)
+        cursor = str(following)
+        if cursor == "0":
+            break
+    return found
 
 
 def needs(info: RedisInfo, plan: Plan, stored: int, rows: int, mean_bytes: float) -> Check:

@@ -8,16 +8,18 @@ after an error.
 from __future__ import annotations
 
 import json
+import math
 import secrets
 import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any, NamedTuple
 
 import structlog
 
 from projector.errors import DocumentRefusedError, FencedError, TransientError
-from projector.model import Applied, Batch, Checkpoint, Differences
+from projector.model import Applied, Batch, Checkpoint, Damage, Differences
 from projector.ports import Lease
 from projector.position import Position
 from projector.record import read_number, read_object, text_of
@@ -41,8 +43,7 @@ _IDS_AT_ONCE = 2000  # of which one script asks
 class _Done(NamedTuple):
     """What the script says of one part of a write."""
 
-    expected: int
-    found: int
+    damage: int
     removed: int
     size: int
 
@@ -95,11 +96,11 @@ class RedisSink:
     def renew(self, report: str = "") -> Lease:
         """Extend the lease, and look whether the store is still the one known."""
         before = self._stamps
-        held, intact, stamp = self._claim.renew(report)
+        held, damage, stamp = self._claim.renew(report)
         is_quiet = before is self._stamps and before.known is not None
         if is_quiet and stamp not in (before.known, before.sent):
             held = False  # Redis went back in time, or holds another's data
-        return Lease(held, intact=held and intact)
+        return Lease(held, damage if held else Damage.NONE)
 
     def release(self) -> None:
         """Give the lease up, if held. Where Redis is away, the next `acquire` has it still."""
@@ -145,8 +146,7 @@ class RedisSink:
         for part in parts(batch)[len(write.done) :]:
             write.done.append(self._apply(part, f"{write.name}-{len(write.done)}"))
         self._write, self._left = None, frozenset()
-        odd = [done for done in write.done if done.expected != done.found]
-        told, size = (odd or write.done)[0], write.done[-1].size
+        size = write.done[-1].size
         assert self._stamps.known is not None
         self._checkpoint = _following(self._checkpoint, batch, self._stamps.known, size)
         return Applied(
@@ -154,8 +154,7 @@ class RedisSink:
             removed=sum(done.removed for done in write.done),
             documents=size,
             checkpoint=self._checkpoint,
-            expected_documents=told.expected,
-            found_documents=told.found,
+            damage=reduce(Damage.and_then, (Damage(done.damage) for done in write.done)),
         )
 
     def _apply(self, batch: Batch, stamp: str) -> _Done:
@@ -343,9 +342,19 @@ def _read(found: Mapping[str, str], owed: Mapping[str, str], size: int) -> Check
         committed_at=read_number(found.get("committed_at")),
         documents=size,
         debts=owed,
-        is_intact=[found.get(name) for name in ("documents", "owed", "lost")]
-        == [str(size), str(len(owed)), "0"],
+        damage=_damage(found, owed, size),
     )
+
+
+def _damage(found: Mapping[str, str], owed: Mapping[str, str], size: int) -> Damage:
+    """Judge as the script of a write does."""
+    recorded, lost = found.get("documents", ""), found.get("lost", "")
+    if found.get("owed") != str(len(owed)) or lost not in ("0", "2"):
+        return Damage.LOST
+    count = read_number(recorded, math.inf)
+    if size < count:
+        return Damage.LOST
+    return Damage.GREW if lost == "2" or size > count else Damage.NONE
 
 
 def _pairs(flat: Sequence[bytes]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from projector.debt import ALL
+from projector.debt import ALL, ORPHANS
 from projector.model import Batch
 
 _PART_BYTES = 8 * 1024 * 1024
@@ -88,7 +88,8 @@ def arguments(batch: Batch, checkpoint: Mapping[str, str], feed_length: int) -> 
         sections.append(("HSET", name, _flat({k: v for k, v in records.items() if v is not None})))
         sections.append(("HDEL", name, [k for k, v in records.items() if v is None]))
     used = [section for section in sections if section[2]]
-    given: list[Any] = [ALL if batch.debts.get(ALL) is not None else "", len(used)]
+    covering = next((key for key in (ALL, ORPHANS) if batch.debts.get(key) is not None), "")
+    given: list[Any] = [covering, len(used)]
     for command, name, values in used:
         given += (command, _NUMBER[name], len(values))
     for _, _, values in used:

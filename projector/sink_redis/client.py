@@ -33,7 +33,7 @@ from redis.exceptions import (
 from redis.retry import Retry
 from redis.sentinel import MasterNotFoundError, Sentinel
 
-from projector.errors import ConfigurationError, OperatorError, TransientError
+from projector.errors import ConfigurationError, DeniedError, OperatorError, TransientError
 from projector.record import text_of
 from projector.settings import Redis as RedisSettings
 from projector.sink_redis.scripts import NOTHING, Script
@@ -258,7 +258,7 @@ def translated() -> Iterator[None]:
 
 
 def _denial(error: BaseException) -> OperatorError:
-    return OperatorError(
+    return DeniedError(
         f"Redis refuses access: {str(error).rstrip('.')}",
         "Check the user and password in PROJECTOR_REDIS__URL and the ACL (deploy/redis.acl).",
     )
@@ -292,7 +292,7 @@ def _meaning(error: ResponseError) -> Exception:
             "a key of the projector's in Redis holds something else", "`projector check` names it."
         )
     if any(word in text for word in _REFUSING):
-        return OperatorError(f"Redis refuses a command: {text}", "Compare deploy/redis.acl.")
+        return DeniedError(f"Redis refuses a command: {text}", "Compare deploy/redis.acl.")
     if "DB index" in text or "SELECT is not allowed" in text:
         return ConfigurationError(
             f"PROJECTOR_REDIS__URL: {text}",

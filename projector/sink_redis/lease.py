@@ -12,6 +12,7 @@ import socket
 import threading
 import time
 
+from projector.model import Damage
 from projector.record import text_of
 from projector.sink_redis.act import Keys
 from projector.sink_redis.client import Server
@@ -54,15 +55,15 @@ class Claim:
             self._told = ""
             return True
 
-    def renew(self, report: str) -> tuple[bool, bool, str]:
+    def renew(self, report: str) -> tuple[bool, Damage, str]:
         """Extend the lease and leave a report for `projector status`.
 
-        Gives whether it is held, whether the store has what was recorded, and its stamp.
+        Gives whether it is held, what others did to the store, and its stamp.
         """
         keys = self._keys
         token = self.token
         asked = time.monotonic()
-        held, intact, stamp = self._server.script(
+        held, damage, stamp = self._server.script(
             RENEW,
             [keys.lease, keys.checkpoint, keys.hash, keys.debts, keys.daemon],
             [token, self._ttl_ms, "" if report == self._told else report],
@@ -71,7 +72,7 @@ class Claim:
         with self._lock:
             if token == self.token:  # else the answer is about a term that is over
                 self._held_until = asked + self._ttl_s * _BELIEF if held else 0.0
-        return bool(held), bool(intact), text_of(stamp)
+        return bool(held), Damage(damage), text_of(stamp)
 
     def release(self) -> None:
         """Give the lease up, if held. The token is kept where Redis may not have been told."""

@@ -40,16 +40,19 @@ return epoch
 
 # KEYS: lease, checkpoint, hash, debts, daemon. ARGV: token, milliseconds, the holder's report ('':
 # as before). A Redis out of memory takes it, for PEXPIRE has begun to write.
-# Gives: held; 1 when hash and debts are as large as recorded, else 0; stamp.
+# Gives: held; the damage by the numbers recorded (model.Damage); stamp.
 RENEW = _script("""
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {0, 0, ''} end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 if ARGV[3] ~= '' then redis.call('SET', KEYS[5], ARGV[3]) end
 local known = redis.call('HMGET', KEYS[2], 'stamp', 'documents', 'owed', 'lost')
-if not known[1] then return {1, 1, ''} end
-local lost = known[4] == '1' or redis.call('HLEN', KEYS[3]) ~= tonumber(known[2])
-  or redis.call('HLEN', KEYS[4]) ~= tonumber(known[3])
-return {1, lost and 0 or 1, known[1]}
+if not known[1] then return {1, 0, ''} end
+local found = redis.call('HLEN', KEYS[3])
+local recorded = tonumber(known[2] or '') or 2 ^ 53
+local damage = (known[4] == '2' or found > recorded) and 2 or 0
+if known[4] == '1' or not (found >= recorded)
+  or redis.call('HLEN', KEYS[4]) ~= tonumber(known[3] or '') then damage = 1 end
+return {1, damage, known[1]}
 """)
 
 # KEYS: lease. ARGV: token.
@@ -64,15 +67,15 @@ return {redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]), redis.ca
 """)
 
 # KEYS: hash, checkpoint, lease, debts, quarantine, resync, requests, changes.
-# ARGV: token, stamp to continue from, stamp of this write, the debt that owes every document if
+# ARGV: token, stamp to continue from, stamp of this write, the key of a debt that covers damage if
 # this write records it ('' if not), number of sections, each section as command, number of its
 # key, number of values; the values of all sections; length of the feed, entries of the feed.
-# Gives: ok or why not, recorded size (-1: of the debts some are gone), size found, removed, size.
+# Gives: ok or why not, the damage found (model.Damage), removed, size.
 #
 # Values go in pieces: unpack() takes fewer than 8000 (LUAI_MAXCSTACK). A repeated write whose
 # reply was lost is recognized by its stamp. Once hash or debts are not as large as recorded, the
-# checkpoint says `lost` until everything is owed anew: a crash cannot make it forgotten. What can
-# fail comes before what writes: reads ask each key for its type, then the feed is written first.
+# checkpoint says so (`lost`) until what covers it is owed: a crash cannot make it forgotten. What
+# can fail comes before what writes: reads ask each key for its type, then the feed goes first.
 APPLY = _script("""
 if redis.call('GET', KEYS[3]) ~= ARGV[1] then return {'the lease is not ours'} end
 local known = redis.call('HMGET', KEYS[2], 'stamp', 'documents', 'owed', 'lost')
@@ -80,12 +83,14 @@ local stamp = known[1] or ''
 local found = redis.call('HLEN', KEYS[1])
 if stamp ~= ARGV[2] and stamp ~= ARGV[3] then return {'the checkpoint is not the one known'} end
 if stamp == '' then redis.call('DEL', KEYS[4], KEYS[5], KEYS[6]) end
-local recorded = tonumber(known[2] or '0') or -2
-local lost = known[4] == '1' or recorded ~= found
-  or redis.call('HLEN', KEYS[4]) ~= tonumber(known[3] or '0')
-local expected = (lost and recorded == found) and -1 or recorded
-if stamp == ARGV[3] then return {'ok', expected, found, 0, found} end
-if ARGV[4] ~= '' and not redis.call('HGET', KEYS[4], ARGV[4]) then lost = false end
+local recorded = tonumber(known[2] or '0') or 2 ^ 53
+local damage = (known[4] == '2' or found > recorded) and 2 or 0
+if known[4] == '1' or not (found >= recorded) or (stamp == '' and found > 0)
+  or redis.call('HLEN', KEYS[4]) ~= tonumber(known[3] or '0') then damage = 1 end
+if stamp == ARGV[3] then return {'ok', damage, 0, found} end
+local left = damage
+if ARGV[4] ~= '' and (ARGV[4] == 'all' or damage == 2)
+  and not redis.call('HGET', KEYS[4], ARGV[4]) then left = 0 end
 local sections = tonumber(ARGV[5])
 local value = 6 + 3 * sections
 local feed = value
@@ -110,8 +115,8 @@ for section = 1, sections do
 end
 local size = redis.call('HLEN', KEYS[1])
 redis.call('HSET', KEYS[2], 'stamp', ARGV[3], 'documents', size,
-  'owed', redis.call('HLEN', KEYS[4]), 'lost', lost and '1' or '0')
-return {'ok', expected, found, removed, size}
+  'owed', redis.call('HLEN', KEYS[4]), 'lost', left)
+return {'ok', damage, removed, size}
 """)
 
 # KEYS: hash. ARGV: cursor, count. HSCAN without the values, for servers before Redis 7.4 and Valkey

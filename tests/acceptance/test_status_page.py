@@ -68,7 +68,7 @@ def test_the_page_follows_the_daemon_without_being_reloaded(
     """State, lag, documents and events change on the open page."""
     page = browser.page(daemon.url)
     page.wait_until("document.getElementById('state').textContent === 'Starting'")
-    metrics.documents.set(1234567)
+    metrics.documents.labels("tickets").set(1234567)
     daemon.lead()
     daemon.health.update(checkpoint="3e11fa47-71ca-11e1-9e33-c80aa9429562:1-77")
     page.wait_until("document.getElementById('state').textContent === 'Leading'")

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from projector.barrier import Need, choose
 from projector.binlog import BinlogSource
-from projector.daemon import merged
 from projector.database import Connection, engine
 from projector.fetch import Fetcher
+from projector.knowledge import merged
 from projector.model import TableName, Transactions
 from projector.position import Position
 from projector.projection import Plan

@@ -26,6 +26,7 @@ from projector.errors import (
     ProjectorError,
     TransientError,
 )
+from projector.model import Damage
 from projector.settings import Redis as RedisSettings
 from projector.sink_redis import RedisSink
 from tests.fix_servers import missing
@@ -57,7 +58,7 @@ def works(url: str, **settings: Any) -> None:
         assert sink.acquire()
         sink.load()
         sink.apply(batch({"1": "a"}, number=1, fingerprint="f"))
-        assert sink.renew().intact
+        assert sink.renew().damage is Damage.NONE
         assert sink.read(["1"]) == {"1": b"a"}
         assert sink.scan(0, 10) == (0, ["1"])
         assert sink.info().role == "master"

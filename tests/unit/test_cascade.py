@@ -10,7 +10,7 @@ from projector.cascade import (
     logs_actions,
     with_parents,
 )
-from projector.daemon import merged
+from projector.knowledge import merged
 from projector.model import MISSING, Kind, RowsChange, TableName
 from projector.projection import Plan
 from projector.route import Affected, Router
