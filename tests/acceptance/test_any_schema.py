@@ -11,7 +11,7 @@ import pytest
 from tests.examples import company_oracle, history, shop_oracle
 from tests.examples.history import Tables
 from tests.oracle import Documents, compare
-from tests.projector_process import Projector, await_checkpoint, wait_for
+from tests.projector_process import Projector, await_checkpoint, wait_for, walked
 from tests.servers import DatabaseServer, RedisServer
 from tests.servers.account import documented_account
 
@@ -172,6 +172,11 @@ def test_a_wide_fan_out_of_a_string_key_is_put_off_and_done(shop: World) -> None
     shop.run(3, 200)
     shop.daemon.start()
     shop.check()
+    by_walks = walked(shop.daemon)
+    with shop.connection.cursor() as cursor:
+        cursor.execute("UPDATE products SET title = CONCAT(title, '!')")
+    shop.check()
+    assert walked(shop.daemon) > by_walks
     for _ in range(3):
         with shop.connection.cursor() as cursor:
             cursor.execute("UPDATE products SET title = CONCAT(title, '+')")

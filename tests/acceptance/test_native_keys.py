@@ -13,7 +13,7 @@ import pytest
 
 from tests.examples import native
 from tests.oracle import Documents, compare
-from tests.projector_process import Projector, await_checkpoint, wait_for
+from tests.projector_process import Projector, await_checkpoint, wait_for, walked
 from tests.servers import DatabaseServer, RedisServer
 from tests.servers.account import documented_account
 
@@ -200,6 +200,10 @@ def test_a_fan_out_over_native_keys_is_put_off_and_done(world: World) -> None:
     world.daemon.environment["PROJECTOR_FANOUT_MAX_DOCUMENTS"] = "2"
     world.daemon.start()
     world.check()
+    by_walks = walked(world.daemon)
+    world.rows("UPDATE hosts SET name = CONCAT(name, '!')")
+    world.check()
+    assert walked(world.daemon) > by_walks
     for _ in range(2):
         world.rows("UPDATE hosts SET name = CONCAT(name, '+')")
         world.daemon.kill()

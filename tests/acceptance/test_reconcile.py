@@ -1,14 +1,14 @@
 """Walks: resync, verify, repair and scrub while the tail goes on."""
 
 import json
+import signal
 import threading
-import time
 
 import pytest
 
 from tests.acceptance.test_live import World, world  # noqa: F401 (a fixture)
 from tests.oracle import assert_hash_equals_database
-from tests.projector_process import wait_for
+from tests.projector_process import put_off, wait_for
 from tests.workload import Workload
 
 pytestmark = pytest.mark.server
@@ -72,7 +72,8 @@ def test_the_scrub_alone_mends_altered_documents(world: World) -> None:  # noqa:
     wait_for(mended, world.daemon, timeout_s=30)
     world.check()
     assert any(e["event"] == "scrub_found_differences" for e in world.daemon.events())
-    assert b"projector_scrub_differences_total" in world.daemon.http("/metrics")[1]
+    counted = 'projector_scrub_differences_total{kind="stale",projection="tickets"} 2.0'
+    assert counted in world.daemon.http("/metrics")[1].decode()
 
 
 def test_verify_raises_no_false_alarm_under_traffic(world: World) -> None:  # noqa: F811
@@ -141,22 +142,47 @@ def test_a_build_looks_for_orphans_where_documents_stood(
 def test_a_resync_asked_for_twice_runs_once_and_can_be_cancelled(
     world: World,  # noqa: F811
 ) -> None:
-    """The second one joins the first."""
+    """The second one joins the first while that has not begun; a cancelled one ends in the
+    middle."""
+    _quiet(world)
+    world.daemon.environment["PROJECTOR_RECONCILE__CHUNK_DOCUMENTS"] = "2"
     world.daemon.start()
     world.settle()
+    _ask_paused(world, ["resync"], ["resync"])
+    assert _walks(world) == ["initial_build", "requested"]
+    world.redis.hset("{tickets}:requests", "mine", '{"kind": "resync"}')
+    wait_for(lambda: not world.redis.hlen("{tickets}:requests"), world.daemon)
+    _ask_paused(world, ["resync", "--cancel"])  # in the middle
+    assert world.redis.hget("{tickets}:resync", "state") == b"cancelled"
+    assert world.redis.hlen("{tickets}:debts") == 0
+    assert _walks(world) == ["initial_build", "requested"]
+    assert any(e["event"] == "resync_cancelled" for e in world.daemon.events())
+    world.check()
+
+
+def _ask_paused(world: World, *commands: list[str]) -> None:  # noqa: F811
+    """Run commands whose requests the daemon finds all at once."""
     results: list[int] = []
     asking = [
-        threading.Thread(target=lambda: results.append(world.daemon.run("resync").returncode))
-        for _ in range(2)
+        threading.Thread(target=lambda c=c: results.append(world.daemon.run(*c).returncode))
+        for c in commands
     ]
-    for thread in asking:
-        thread.start()
+    assert world.daemon.process is not None
+    world.daemon.process.send_signal(signal.SIGSTOP)
+    try:
+        for thread in asking:
+            thread.start()
+        wait_for(lambda: world.redis.hlen("{tickets}:requests") == len(commands))
+    finally:
+        world.daemon.process.send_signal(signal.SIGCONT)
     for thread in asking:
         thread.join()
-    assert results == [0, 0]
-    assert world.daemon.run("resync", "--no-wait").returncode == 0
-    assert world.daemon.run("resync", "--cancel").returncode == 0
-    world.check()
+    assert results == [0] * len(commands)
+
+
+def _walks(world: World) -> list[str]:  # noqa: F811
+    """The reasons of the walks over everything that have ended."""
+    return [e["reason"] for e in world.daemon.events() if e["event"] == "resync_done"]
 
 
 def test_a_wide_fan_out_is_put_off_and_done(world: World) -> None:  # noqa: F811
@@ -166,8 +192,9 @@ def test_a_wide_fan_out_is_put_off_and_done(world: World) -> None:  # noqa: F811
     world.daemon.start()
     world.settle()
     world.execute("UPDATE ticket_statuses SET name = CONCAT('renamed ', id)")
-    time.sleep(0.05)
+    wait_for(lambda: put_off(world.redis, "tickets"), world.daemon)
     world.daemon.kill()
+    assert put_off(world.redis, "tickets")
     world.daemon.start()
     world.check()
 

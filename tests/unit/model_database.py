@@ -16,8 +16,8 @@ from sqlalchemy import Column, Integer, MetaData, Table
 
 from projector.barrier import Need
 from projector.cascade import ForeignKey, Trace, hidden, with_parents
-from projector.daemon import merged
 from projector.fetch import Fetched, Found
+from projector.knowledge import merged
 from projector.model import Change, Kind, RowsChange, TableChange, TableName
 from projector.position import Flavour, GtidSet, Position
 from projector.projection import Join, Plan, Projection
@@ -43,9 +43,9 @@ PLAN = Plan(
         joins=[Join(_customers, _customers.c.id == _tickets.c.customer_id)],
     )
 )
-_KEYS = [ForeignKey(CUSTOMERS, ("club",), CLUBS, ("id",), "SET NULL", "RESTRICT")]
-HIDDEN = hidden(_KEYS, PLAN, "db")
-WATCHES = merged(with_parents(PLAN.watches("db"), HIDDEN, _KEYS))
+KEYS = [ForeignKey(CUSTOMERS, ("club",), CLUBS, ("id",), "SET NULL", "RESTRICT")]
+HIDDEN = hidden(KEYS, PLAN, "db")
+WATCHES = merged(with_parents(PLAN.watches("db"), HIDDEN, KEYS))
 CLUB = 1
 
 

@@ -7,26 +7,33 @@ the algorithm at a time, to show that the model notices.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 from types import SimpleNamespace
 from typing import Any
 
-from projector.debt import ALL, Debt, full
+from pydantic import SecretStr
+
+from projector.barrier import Barrier
+from projector.database import Connection
+from projector.debt import ALL, Debt
 from projector.errors import FencedError, TransientError
-from projector.hindsight import Hindsight
-from projector.model import Applied, Batch, Differences, Reason, Transactions
-from projector.pipeline import Known, Limits, Pipeline
+from projector.fetch import Fetcher
+from projector.knowledge import Knowledge
+from projector.lane import Lane
+from projector.model import Applied, Batch, Differences, Transactions
 from projector.portion import Portion, Portions
 from projector.position import Position
-from projector.reconcile import SCRUB, Reader, Walker
-from projector.route import Router
+from projector.projection import Plan
+from projector.reconcile import SCRUB
+from projector.settings import Mysql, Reconcile, Settings
 from tests.memory_sink import MemorySink, MemoryStore
 from tests.unit.model_database import (
-    HIDDEN,
+    KEYS,
     PLAN,
     TICKET_IDS,
     WATCHES,
@@ -37,6 +44,8 @@ from tests.unit.model_database import (
 )
 
 TTL_S = 5.0
+NO_KEYS = Knowledge(WATCHES)
+CASCADES = Knowledge(WATCHES, KEYS, logs_actions=False)
 IDS = [str(ticket) for ticket in TICKET_IDS]
 
 
@@ -155,42 +164,87 @@ class Taped:
         return call
 
 
+class AtOnce(Executor):
+    """Does what is submitted there and then."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as error:
+            future.set_exception(error)
+        return future
+
+
+class ModelLane(Lane):
+    """The real lane; its database is the model's, and its threads run only when told."""
+
+    def __init__(
+        self, plan: Plan, sink: Any, fetcher: Any, threads: Executor, settings: Settings,
+        known: Knowledge, log_end: Callable[[], Position] = lambda: position(0),
+        scrubbed: Callable[[Differences], None] = lambda found: None,
+    ) -> None:  # fmt: skip
+        engine: Any = None
+        super().__init__(
+            plan, sink, engine, settings, known, lambda: False, log_end, lambda: None,
+            Portions(_two(), _two(), _two()),
+        )  # fmt: skip
+        for real in (self._executor, self._ahead):
+            real.shutdown()
+        read_ahead: Any = AtOnce()
+        walking: Any = threads
+        self._executor, self._ahead = walking, read_ahead
+        self._of_model = fetcher
+        self._scrubbed = scrubbed
+
+    def _fetcher(self, barrier: Barrier) -> Fetcher:
+        fetcher: Fetcher = self._of_model
+        return fetcher
+
+    def _connection(self) -> Connection:
+        connection: Any = SimpleNamespace(close=lambda: None)  # a mere snapshot
+        return connection  # type: ignore[no-any-return]
+
+    def _count(self) -> int:
+        return 0
+
+    def _report(self, found: Differences) -> None:
+        self._scrubbed(found)
+
+    def close(self) -> None:
+        """Forget what is being read."""
+        if self._walker is not None:
+            self._walker.close()
+
+
+def model_settings(**more: Any) -> Settings:
+    """Everything small, so that little is much."""
+    reconcile = {"chunk_documents": 2, "scrub_interval_s": more.pop("scrub_interval_s", 0.0)}
+    return Settings(
+        mysql=Mysql(url=SecretStr("mysql://u@h/db")), batch_max_documents=2,
+        fanout_max_documents=2, reconcile=Reconcile(**reconcile), **more,
+    )  # fmt: skip
+
+
 class Process:
-    """A daemon's term: what `Daemon` and `Lane` make of the parts, without time and threads."""
+    """A daemon's term: a real lane, without time and threads."""
 
     def __init__(self, world: World) -> None:
         self._world = world
         self.threads = Threads()
         self.sink = world.new_sink()
         assert self.sink.acquire()
+        fetcher: Any = VersionFetcher(world.database, world.choose, has_barrier=world.rules.barrier)
+        self.lane = ModelLane(
+            PLAN, Taped(self.threads, self.sink), Taped(self.threads, fetcher), self.threads,
+            world.settings, CASCADES if world.looks_back else NO_KEYS,
+            Taped(self.threads, world).log_end, world.scrubbed,
+        )  # fmt: skip
         checkpoint = self.sink.load()
         if checkpoint is None:
-            debt = replace(full("initial_build"), onto_empty=self.sink.count() == 0)
-            first = Batch(
-                {}, frozenset(), Reason.RESYNC, position=position(world.database.committed),
-                fingerprint="f", debts={ALL: debt.to_json()},
-            )  # fmt: skip
-            checkpoint = self.sink.apply(first).checkpoint
-        debts = {key: Debt.from_json(text) for key, text in checkpoint.debts.items()}
-        fetcher: Any = VersionFetcher(world.database, world.choose, has_barrier=world.rules.barrier)
-        taped_fetcher: Any = Taped(self.threads, fetcher)
-        connect: Any = lambda: SimpleNamespace(close=lambda: None)  # noqa: E731 - a mere snapshot
-        self.hindsight = Hindsight(
-            taped_fetcher, connect, Taped(self.threads, world).log_end, self.threads
-        )
-        self.pipeline = Pipeline(
-            PLAN, Router(PLAN, "db", WATCHES, HIDDEN), fetcher, self.sink, Limits(_two(), 2),
-            Known(checkpoint, debts), self.hindsight,
-        )  # fmt: skip
-        taped_sink: Any = Taped(self.threads, self.sink)
-        log_end = Taped(self.threads, world).log_end
-        reader = Reader(
-            taped_sink, lambda: taped_fetcher, Portions(_two(), _two(), _two()), log_end
-        )
-        self.walker = Walker(
-            self.pipeline, reader, self.threads,
-            1e-9 if world.has_scrub else 0.0, world.scrubbed, lambda: None,
-        )  # fmt: skip
+            checkpoint = self.lane.first(position(world.database.committed), "initial_build")
+        self.lane.open(checkpoint)
+        self.pipeline, self.walker = self.lane.pipeline, self.lane.walker
         self._read = checkpoint.position.offset  # transactions handed on
         self._pieces = 0  # of the next one
 
@@ -225,9 +279,12 @@ class Process:
 
     def turn(self) -> None:
         """One turn of the walks, and of the snapshot kept for cascades."""
-        self.walker.turn(0.0, 1.0)
-        if self._world.looks_back:
-            self.hindsight.tend(self.pipeline.position)
+        self.lane.turn(0.0)
+
+    def attend(self) -> None:
+        """Answer requests, owe what others did to the hash."""
+        self.lane.answer_requests()
+        self.lane.check_hash(self.sink.renew().damage)
 
     def look_back(self) -> None:
         """A snapshot is opened, and used if the tail has passed it."""
@@ -258,7 +315,7 @@ class World:
     ) -> None:  # fmt: skip
         self.choose = choose
         self.rules = rules
-        self.has_scrub = has_scrub
+        self.settings = model_settings(scrub_interval_s=1e-9 if has_scrub else 0.0)
         self.looks_back = looks_back  # keeps snapshots; without them a cascade costs a walk
         self.database = Database()
         self.store = MemoryStore()
@@ -266,9 +323,13 @@ class World:
         self.floor = dict.fromkeys(IDS, 0)  # the earliest version that each document can be of
         self._copies = [(self.store.copy(), dict(self.floor))]
         self._now_s = 0.0
+        self.is_touched = False  # by strangers
 
-    def portions(self) -> Portions:
-        return Portions(_two(), _two(), Portion(2000, 2000, math.inf))
+    @property
+    def is_unsettled(self) -> bool:
+        """Whether the daemon has yet to see what was asked, or done to the store."""
+        sink = MemorySink(self.store)
+        return bool(self.store.requests or (sink.load() and sink.load().damage))
 
     def new_sink(self) -> RuledSink:
         sink = RuledSink(self.store, TTL_S, lambda: self._now_s)
@@ -318,6 +379,21 @@ class World:
         """The next write's request or reply is lost."""
         self.store.dropped = dropped
 
+    def ask(self, request: Mapping[str, Any]) -> None:
+        """Somebody asks something of whoever leads."""
+        self.store.requests[f"{len(self.store.requests)}"] = json.dumps(request)
+
+    def steal(self, document_id: str) -> None:
+        """A stranger removes a document."""
+        self.is_touched = True
+        if self.store.documents.pop(document_id, None) is not None:
+            self.floor[document_id] = 0
+
+    def litter(self, number: int) -> None:
+        """A stranger writes a field of his own."""
+        self.is_touched = True
+        self.store.documents[f"9{number}"] = b"x"
+
     def copy_store(self) -> None:
         """A replica has got this far."""
         self._copies.append((self.store.copy(), dict(self.floor)))
@@ -332,14 +408,15 @@ class World:
     # -- what must hold
 
     def scrubbed(self, found: Differences) -> None:
-        """Nobody else writes here: whatever the scrub finds is a change under way."""
-        raise Broken(f"a false alarm: {found}")
+        """Where nobody else writes, whatever the scrub finds is a change under way."""
+        if not self.is_touched:
+            raise Broken(f"a false alarm: {found}")
 
     def check(self) -> None:
-        """The promise, after every act."""
+        """The promise, after every act; what strangers did to the hash is seen a little later."""
         for document_id in IDS:
             self._check_order(document_id)
-        if self.store.checkpoint is not None:
+        if self.store.checkpoint is not None and not self.is_unsettled:
             debts = {k: Debt.from_json(text) for k, text in self.store.debts.items()}
             for document_id in IDS:
                 self._check_current(document_id, self.store.checkpoint.position.offset, debts)
@@ -389,9 +466,9 @@ class World:
             if not (self.processes and self.processes[-1].sink.renew().held):
                 self.crash()
                 continue
-            if self.processes[-1].is_done:
+            if self.processes[-1].is_done and not self.is_unsettled:
                 break
-            for act in (_step, _walk):
+            for act in (_step, _walk, Process.attend):
                 self.run(-1, act)
                 self.check()
         else:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, Phase, settings
@@ -19,9 +17,8 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from projector import hindsight, pipeline, reconcile
+from projector import hindsight, lane, pipeline, reconcile
 from projector.debt import ALL, full
-from projector.lane import Lane
 from tests.unit.model_database import CUSTOMER_IDS, TICKET_IDS
 from tests.unit.model_world import Broken, Process, Rules, World
 
@@ -40,7 +37,9 @@ class Machine(RuleBasedStateMachine):
 
     rules_in_force = Rules()
 
-    lucks: tuple[str, ...] = ("good", "dead processes", "old stores", "any")
+    lucks: tuple[str, ...] = (
+        "good", "dead processes", "old stores", "any", "thieves", "strangers",
+    )  # fmt: skip
     luck = ""
 
     @initialize(has_scrub=st.booleans(), is_built=st.booleans(), data=st.data())
@@ -118,6 +117,24 @@ class Machine(RuleBasedStateMachine):
     @rule(number=st.integers(-2, 0))
     def promote(self, number: int) -> None:
         self.world.promote(number)
+
+    @rule(kind=st.sampled_from(["resync", "cancel"]))
+    def ask(self, kind: str) -> None:
+        self.world.ask({"kind": kind})
+
+    @rule(number=SMALL)
+    def attend(self, number: int) -> None:
+        self.world.run(number, Process.attend)
+
+    @precondition(lambda self: self.luck == "thieves")
+    @rule(ticket=st.sampled_from(TICKET_IDS))
+    def steal(self, ticket: int) -> None:
+        self.world.steal(str(ticket))
+
+    @precondition(lambda self: self.luck == "strangers")
+    @rule(number=SMALL)
+    def litter(self, number: int) -> None:
+        self.world.litter(number)
 
     @invariant()
     def holds(self) -> None:
@@ -199,6 +216,8 @@ def explore(
 def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint alone is written, and a snapshot renewed, when the model says so."""
     monkeypatch.setattr(pipeline, "_CHECKPOINT_EVERY_S", float("inf"))
+    monkeypatch.setattr(lane, "_GREW_REST_S", 0.0)
+    monkeypatch.setattr(lane, "_GREW_REST_RATIO", 0.0)
     monkeypatch.setattr(hindsight, "_RENEW_S", 0.0)
     monkeypatch.setattr(hindsight, "_CATCH_UP_S", float("inf"))
 
@@ -277,9 +296,9 @@ def test_a_walk_without_its_second_phase_shows(monkeypatch: pytest.MonkeyPatch) 
 
 
 def cancel(process: Process) -> None:
-    """What the daemon does when somebody cancels a resync."""
-    lane: Any = SimpleNamespace(pipeline=process.pipeline)
-    Lane._cancel(lane, frozenset())
+    """Somebody cancels a resync."""
+    process.sink.store.requests["cancel"] = '{"kind": "cancel"}'
+    process.attend()
 
 
 def test_a_cancelled_resync_leaves_what_a_truncate_owes() -> None:

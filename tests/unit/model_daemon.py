@@ -1,0 +1,255 @@
+"""The model of the whole daemon: real daemon, leases and lanes over one log and two stores.
+
+The log calls back: each time the daemon reads it, the world does the next thing of a random
+history: commits, visibility, purges, lost requests and replies, a lease that goes to another, and
+crashes between any two writes. In the end every store is the database.
+"""
+
+from __future__ import annotations
+
+import random
+import threading
+from collections.abc import Sequence
+from typing import Any
+
+from sqlalchemy import Column, Integer, MetaData, Table
+
+from projector.daemon import Daemon, Parts
+from projector.errors import PositionLostError
+from projector.fetch import Fetched
+from projector.health import Health
+from projector.knowledge import Knowledge, merged
+from projector.lane import Lane
+from projector.model import Applied, Batch, Transactions, Watch
+from projector.position import Position
+from projector.projection import Plan, Projection
+from tests.memory_sink import MemorySink, MemoryStore
+from tests.unit.model_database import (
+    CUSTOMER_IDS,
+    PLAN,
+    TICKET_IDS,
+    Database,
+    Version,
+    VersionFetcher,
+    position,
+)
+from tests.unit.model_world import AtOnce, ModelLane, model_settings
+
+_metadata = MetaData()
+_customers = Table("customers", _metadata, Column("id", Integer, primary_key=True),
+                   Column("name", Integer))  # fmt: skip
+CUSTOMERS_PLAN = Plan(Projection(name="customers", root=_customers, fields=[_customers.c.name]))
+PLANS = [PLAN, CUSTOMERS_PLAN]
+_TTL_S = 5.0
+
+
+class Crash(BaseException):
+    """kill -9."""
+
+
+def customer_documents(version: Version) -> dict[str, bytes]:
+    """All documents of the second projection by id."""
+    return {str(k): f"{k} {name}".encode() for k, name in version.customers.items()}
+
+
+class CustomersFetcher(VersionFetcher):
+    """What `Fetcher` promises for the second projection."""
+
+    def ids_after(self, after: str | None, limit: int, need: Any) -> list[str]:
+        least = int(after) if after is not None else 0
+        return [str(k) for k in sorted(self._snapshot(need).customers) if k > least][:limit]
+
+    def existing(self, ids: Sequence[str], need: Any) -> set[str]:
+        return set(ids) & customer_documents(self._snapshot(need)).keys()
+
+    def documents(self, ids: Sequence[str], need: Any) -> Any:
+        found = customer_documents(self._snapshot(need))
+        there = {k: found[k] for k in ids if k in found}
+        return Fetched(there, frozenset(ids) - there.keys(), {})
+
+
+class MortalSink(MemorySink):
+    """A sink whose process may die before or after any write; its checkpoint never goes back."""
+
+    def __init__(self, world: DaemonWorld, store: MemoryStore) -> None:
+        super().__init__(store, _TTL_S, lambda: world.now_s)
+        self._world = world
+        self.is_dead = False
+
+    def apply(self, batch: Batch) -> Applied:
+        self._world.may_die()
+        known = self.store.checkpoint
+        if known is not None and batch.position is not None and batch.fingerprint is None:
+            assert batch.position.reaches(known.position), "a checkpoint went back"
+        applied = super().apply(batch)
+        self._world.may_die()
+        return applied
+
+    def release(self) -> None:
+        if not self._world.is_crashed:
+            super().release()
+
+
+class ModelSource:
+    """The log, as `Source` promises. Each read lets the world do something first."""
+
+    clock_offset_s = 0.0
+
+    def __init__(self, world: DaemonWorld) -> None:
+        self._world = world
+        self._read = 0
+
+    def current(self) -> Position:
+        return position(self._world.database.committed)
+
+    visible_end = current
+
+    def check(self, place: Position) -> None:
+        if place.offset < self._world.purged:
+            raise PositionLostError("purged")
+
+    def start(self, place: Position, watches: Sequence[Watch]) -> None:
+        self.check(place)
+        self._read = place.offset
+
+    def read(self, timeout_s: float) -> Transactions | None:
+        world = self._world
+        world.happen()
+        log = world.database.log
+        last = min(len(log), self._read + world.chance.randint(1, 3))
+        changes = [change for number in range(self._read, last) for change in log[number]]
+        count, self._read = last - self._read, last
+        place = position(last)
+        return Transactions(changes, count, place, place, [0.0] * count, last == len(log))
+
+    def wake(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class ModelDaemon(Daemon):
+    """The real daemon over the model's database."""
+
+    world: DaemonWorld
+
+    def _learn(self) -> bool:
+        watches: list[Watch] = [w for plan in PLANS for w in plan.watches("db")]
+        self._known = Knowledge(merged(watches))
+        self._learned_at = self._parts.source.current()
+        self._is_redefined = False
+        return False
+
+    def _lane(self, plan: Plan, sink: Any) -> Lane:
+        kind = VersionFetcher if plan is PLAN else CustomersFetcher
+        fetcher = kind(self.world.database, self.world.choose, has_barrier=True)
+        return ModelLane(plan, sink, fetcher, AtOnce(), self._settings, self._known)
+
+
+class DaemonWorld:
+    """One history by its seed."""
+
+    def __init__(self, seed: int, steps: int = 60) -> None:
+        self.chance = random.Random(seed)
+        self.database = Database()
+        self.stores = [MemoryStore() for _ in PLANS]
+        self.now_s = 0.0
+        self.purged = 0
+        self.is_crashed = False
+        self._left = steps
+        self._quiet = 0
+        self._daemon: ModelDaemon | None = None
+        self._death = 0.0
+        self.database.commit([("customer", 1, c) for c in CUSTOMER_IDS])
+        self.database.commit([("ticket", t, 1 + t % 2) for t in TICKET_IDS])
+
+    def choose(self, least: int, most: int) -> int:
+        return self.chance.randint(least, most)
+
+    def may_die(self) -> None:
+        """The process ends here, perhaps."""
+        if self._left > 0 and self.chance.random() < self._death:
+            self.is_crashed = True
+            raise Crash
+
+    def happen(self) -> None:
+        """Do the next thing of the history; when all is done, wait for the daemon, and stop it."""
+        assert self._daemon is not None
+        for name in self._daemon._leases.held:
+            self._daemon._leases._renew(name, threading.Event())
+        if self._left <= 0:
+            self._quiet += 1
+            if self._quiet > 12 and self.is_settled:
+                self._daemon.stop()
+            assert self._quiet < 2000, "it never ends"
+            return
+        self._left -= 1
+        self._death = 0.15 if self.chance.random() < 0.2 else 0.0
+        act = self.chance.choices(
+            ["commit", "truncate", "show", "rest", "lose", "steal", "purge", "tamper"],
+            [10, 1, 3, 3, 1, 1, 1, 1],
+        )[0]
+        match act:
+            case "commit":
+                self._commit()
+            case "truncate":
+                self.database.commit([("truncate", 1, 1)])
+            case "show":
+                database = self.database
+                database.visible = self.choose(database.visible, database.committed)
+            case "lose":
+                what: Any = self.chance.choice(["request", "reply"])
+                self.chance.choice(self.stores).dropped = what
+            case "steal":  # somebody else had the lease for a moment
+                self.chance.choice(self.stores).holder = "another"
+                self.now_s += _TTL_S + 1
+            case "purge":  # while the daemon is down: what is before this is in no log any more
+                self._commit()
+                self.purged = self.database.committed
+                self._death = 0.5
+                self.is_crashed = True
+                raise Crash
+            case "tamper":
+                documents = self.chance.choice(self.stores).documents
+                if documents:
+                    documents.pop(self.chance.choice(sorted(documents)))
+
+    def _commit(self) -> None:
+        kinds = ["ticket", "ticket", "customer", "delete", "leave", "other"]
+        self.database.commit([
+            (self.chance.choice(kinds), self.chance.choice(TICKET_IDS),
+             self.chance.choice(CUSTOMER_IDS))
+            for _ in range(self.chance.randint(1, 3))
+        ])  # fmt: skip
+
+    @property
+    def is_settled(self) -> bool:
+        end = position(self.database.committed)
+        return all(
+            store.checkpoint is not None
+            and store.checkpoint.position.reaches(end)
+            and not store.debts
+            and not MemorySink(store)._damage()
+            for store in self.stores
+        )
+
+    def run(self) -> None:
+        """Live the history: start a daemon, again after each crash."""
+        while True:
+            source: Any = ModelSource(self)
+            sinks = [MortalSink(self, store) for store in self.stores]
+            engine: Any = None
+            parts = Parts(PLANS, sinks, source, engine)
+            self._daemon = ModelDaemon(model_settings(), parts, Health())
+            self._daemon.world = self
+            self.is_crashed = False
+            try:
+                self._daemon.run()
+                return
+            except Crash:
+                self.now_s += _TTL_S + 1
+
+    def check(self) -> None:
+        """Every hash is the database."""
+        last = self.database.versions[-1]
+        assert self.stores[0].documents == last.documents()
+        assert self.stores[1].documents == customer_documents(last)
