@@ -89,6 +89,10 @@ class _Writer:
         self._plain: set[str] = set()  # tables that stand somewhere without an alias
         self._referring: dict[str | None, list[tuple[str, list[_ForeignKey]]]] = {}
         root = self._table(schema, name)
+        if not root.key and name in self._inspector.get_view_names(schema):
+            raise OperatorError(
+                f"{name} is a view: the log has no rows of it", "Scaffold the tables below it."
+            )
         if not root.key:
             raise OperatorError(f"{name} has no primary key", "Give it one: it names documents.")
         self._root = self._role(root, name)

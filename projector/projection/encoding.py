@@ -25,6 +25,7 @@ from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
+from sqlalchemy.sql.elements import _anonymous_label
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from projector.errors import ConfigurationError
@@ -281,9 +282,11 @@ def form_for(declared: Field) -> Form:
 
 
 def name_of(declared: Field) -> str:
-    """Give the field's name in the document: its label or the column's name."""
+    """Return the field's name in the document, its label or the column's name; "" where it has
+    none. SQLAlchemy's own numbering is none: it is another in each process."""
     expression = expression_of(declared)
-    return str(getattr(expression, "key", None) or getattr(expression, "name", ""))
+    name = getattr(expression, "key", None) or getattr(expression, "name", "")
+    return "" if isinstance(name, _anonymous_label) else str(name)
 
 
 @dataclass(frozen=True, slots=True)

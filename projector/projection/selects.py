@@ -254,7 +254,7 @@ def _level(node: Node, width: int) -> Level:
     first = len(keys) + len(own_key)
     names = [name_of(f) for f in fields]
     before, after, empty, is_object = _brackets(declared, names)
-    if isinstance(declared, Many):
+    if isinstance(declared, Many) and declared.value is None:  # a plain value needs no name
         _refuse_double(declared.name, [*names, *(n for c in children for n in _names(c))])
     plain = isinstance(declared, Many) and declared.value is not None
     writer = RowWriter(tuple(names), tuple(map(form_for, fields)), first, _path_of(node), plain)

@@ -27,6 +27,7 @@ from tests.servers import (
     start_redis_cluster,
     start_sentinel,
 )
+from tests.servers.account import documented_account
 from tests.workload import Workload
 
 pytestmark = [pytest.mark.server, pytest.mark.slow]
@@ -44,7 +45,7 @@ class Desk:
         self.connection = server.connect(name)
         seed(self.connection, 300)
         self.workload = Workload(lambda: server.connect(name), seed=17, cascades=False, rate=100)
-        self.daemon = Projector(server.url(name), url, **settings)
+        self.daemon = Projector(documented_account(server, name), url, **settings)
 
     @contextlib.contextmanager
     def load(self) -> Iterator[None]:

@@ -12,6 +12,7 @@ from projector.projection import Plan
 from tests.projector_process import Projector
 from tests.seed import seed
 from tests.servers import DatabaseServer, RedisServer
+from tests.servers.account import documented_account
 
 pytestmark = pytest.mark.server
 
@@ -57,7 +58,9 @@ def test_a_ticket_is_scaffolded_whole(
     database.load_sql((TESTS / "helpdesk.sql").read_text("utf-8"), fresh_database)
     with database.connect(fresh_database) as connection, fresh_redis.client(db=1) as redis:
         seed(connection, 60)
-        made = Scaffolded(database.url(fresh_database), fresh_redis.url(db=1), "tickets", tmp_path)
+        made = Scaffolded(
+            documented_account(database, fresh_database), fresh_redis.url(db=1), "tickets", tmp_path
+        )
         with contextlib.closing(made):
             documents = made.documents(redis, "tickets")
         nested = _attachments_by_comment(connection)
@@ -108,8 +111,9 @@ def test_every_table_of_the_helpdesk_can_be_scaffolded(
     mysql.drop_database(name)
     mysql.create_database(name)
     mysql.load_sql((TESTS / "helpdesk.sql").read_text("utf-8"), name)
+    url = documented_account(mysql, name)
     for (table,) in mysql.execute("SHOW TABLES", database=name):
-        made = Scaffolded(mysql.url(name), redis_server.url(db=1), table, tmp_path)
+        made = Scaffolded(url, redis_server.url(db=1), table, tmp_path)
         with contextlib.closing(made):
             explained = made.daemon.run("explain", "--json")
         assert explained.returncode == 0, made.text + explained.stderr
@@ -140,7 +144,7 @@ def test_keys_of_every_kind_are_scaffolded(
         )
         cursor.execute("INSERT INTO order_lines VALUES (0x02, 1, 'a', 3, 0)")
         cursor.execute("INSERT INTO shipments VALUES (9, 0x02, 1, 'post')")
-    url, redis_url = database.url(fresh_database), fresh_redis.url(db=1)
+    url, redis_url = documented_account(database, fresh_database), fresh_redis.url(db=1)
     with fresh_redis.client(db=1) as redis:
         made = Scaffolded(url, redis_url, "orders", tmp_path)
         with contextlib.closing(made):
@@ -208,6 +212,21 @@ def test_the_example_of_the_manual_is_a_projection() -> None:
     plan = Plan(scope["documents"])
     assert plan.name == "orders"
     assert len(plan.levels) == 3
+
+
+def test_a_view_is_said_to_be_one(
+    database: DatabaseServer, fresh_database: str, redis_server: RedisServer
+) -> None:
+    """No key that it could be given would help: the log has no rows of it."""
+    database.load_sql("CREATE TABLE t (id INT PRIMARY KEY)", fresh_database)
+    database.load_sql("CREATE VIEW seen AS SELECT id FROM t", fresh_database)
+    url = documented_account(database, fresh_database)
+    with contextlib.closing(CommandLine(url, redis_server.url(db=1))) as daemon:
+        for name in ("seen", f"{fresh_database}.seen"):
+            done = daemon.run("scaffold", name)
+            assert done.returncode == 3
+            assert "seen is a view" in done.stderr
+            assert "Scaffold the table" in done.stderr
 
 
 def test_mistakes_are_explained(mysql: DatabaseServer, redis_server: RedisServer) -> None:

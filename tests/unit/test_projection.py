@@ -237,6 +237,22 @@ def _tables_of(sql: str) -> set[str]:
     return {after for word, after in itertools.pairwise(words) if word in {"FROM", "JOIN"}}
 
 
+def test_a_plain_value_needs_no_name() -> None:
+    """Any expression may be a list's value: a cast, a literal, a function; a field needs a name."""
+    metadata = sa.MetaData()
+    root = sa.Table("o", metadata, sa.Column("id", sa.Integer, primary_key=True))
+    line = sa.Table(
+        "l", metadata, sa.Column("id", sa.Integer, primary_key=True), sa.Column("o", sa.Integer)
+    )
+    for value in (sa.cast(line.c.id, sa.String), sa.literal(1), line.c.id + 1, line.c.id.is_(None)):
+        many = Many("lines", line, on=line.c.o == root.c.id, value=value)
+        plan = Plan(Projection("o", root, fields=[root.c.id], collections=[many]))
+        assert plan.field_names == ["id", "lines"]
+        many = Many("lines", line, on=line.c.o == root.c.id, fields=[value])
+        with pytest.raises(ConfigurationError, match="without a name"):
+            Plan(Projection("o", root, fields=[root.c.id], collections=[many]))
+
+
 def test_nodes_know_their_path(plan: Plan) -> None:
     """From a tag's name up to the ticket."""
     tags: Node = next(n for n in plan.all_nodes() if n.table.name == "tags")
