@@ -21,7 +21,7 @@ pytestmark = pytest.mark.server
 
 _SEEDS = int(os.environ.get("ABROAD_SEEDS", "1"))
 _FIRST = int(os.environ.get("ABROAD_FIRST_SEED", "1"))
-_STEPS = 12
+_ROUNDS, _STEPS = 10, 3  # few steps each: a walk that one owes mends what was wrong before
 
 
 def _table(name: str, key: str, columns: str) -> sa.Table:
@@ -48,11 +48,11 @@ def _ddl(chance: random.Random) -> tuple[str, list[str]]:
         first = second = "VIRTUAL"
     half = chance.choice(["m + IFNULL(k, 0)", "IFNULL(m, 0) * 2 + IFNULL(k, 0)"])
     set_off = chance.choice(["CASCADE", "SET NULL"])
-    columns = [
-        "m INT", "k INT", "up INT", "w INT", "secret INT DEFAULT 2",
-        f"h INT AS ({half}) {first}", f"pid INT AS ({chance.choice(['h % 4', 'h'])}) {second}",
-    ]  # fmt: skip
+    columns = ["m INT", "k INT", "up INT", "w INT", "secret INT DEFAULT 2"]
     chance.shuffle(columns)
+    first_at, second_at = sorted(chance.sample(range(2, 7), 2))  # MariaDB: each behind its bases
+    columns.insert(first_at, f"h INT AS ({half}) {first}")
+    columns.insert(second_at, f"pid INT AS ({chance.choice(['h % 4', 'h'])}) {second}")
     key_text = f"FOREIGN KEY ({key}) REFERENCES q (id) ON DELETE {set_off}"
     if chance.random() < 0.5:
         key_text += f" ON UPDATE {chance.choice(['CASCADE', 'SET NULL'])}"
@@ -67,27 +67,41 @@ def _ddl(chance: random.Random) -> tuple[str, list[str]]:
     ), [key]
 
 
-def _statement(chance: random.Random) -> str:
-    a, b, n, other = (chance.randint(0, 3) for _ in range(4))
-    return chance.choice([
-        f"INSERT IGNORE INTO g0 VALUES ({a}, {b})", f"INSERT IGNORE INTO g1 VALUES ({n}, {a}, {b})",
-        f"REPLACE INTO r VALUES ({a}, {b}, {n}, {other})", f"INSERT INTO q VALUES ({a}, 0)",
-        f"REPLACE INTO c (id, m, k, up) VALUES ({a}, {b}, {n}, {other})",
-        f"INSERT IGNORE INTO c (id, m) VALUES ({n}, {b})",
-        f"UPDATE c SET m = {b} WHERE id = {a}", f"UPDATE c SET k = {b} WHERE id = {a}",
-        f"UPDATE c SET up = {b}, w = {n} WHERE id = {a}", f"UPDATE c SET secret = {n}",
-        f"UPDATE g0 SET a = {n} WHERE (a, b) = ({a}, {b})",
-        f"UPDATE g1 SET b = {n}, x = 1 WHERE (a, b) = ({a}, {b})", f"UPDATE g1 SET x = {n}",
-        f"UPDATE q SET id = {b} WHERE id = {a}", f"UPDATE q SET x = {n}",
-        f"UPDATE r SET v = {a}, n = {n} WHERE (a, b) = ({a}, {b}) LIMIT 1",
-        f"DELETE FROM g0 WHERE a = {a}", f"DELETE FROM g1 WHERE b = {b}",
-        f"DELETE FROM q WHERE id = {a}", f"DELETE FROM c WHERE id = {a}",
-        f"INSERT INTO noise VALUES ({n})",
-        f"SET SESSION foreign_key_checks = {chance.choice([0, 1, 1, 1])}",
+def _session(chance: random.Random) -> list[str]:
+    """Settings for a whole run, so that not each is mended by walks that some of them cost."""
+    return [
         f"SET SESSION binlog_format = {chance.choice(['ROW', 'ROW', 'ROW', 'MIXED'])}",
-        f"SET SESSION binlog_row_image = {chance.choice(['FULL', 'MINIMAL', 'NOBLOB'])}",
-        f"ALTER TABLE c MODIFY m {chance.choice(['INT', 'BIGINT'])}",
-    ])  # fmt: skip
+        f"SET SESSION binlog_row_image = {chance.choice(['FULL', 'FULL', 'MINIMAL', 'NOBLOB'])}",
+    ]
+
+
+def _statement(chance: random.Random) -> str:
+    a, b, m, k = (chance.randint(0, 3) for _ in range(4))
+    n, v = chance.randint(0, 8), chance.randint(0, 99)
+    on_child = [
+        f"REPLACE INTO c (id, m, k, up) VALUES ({n}, {m}, {k}, {b})",
+        f"INSERT IGNORE INTO c (id, m) VALUES ({n}, {m})",
+        f"UPDATE c SET m = {m} WHERE id = {n}", f"UPDATE c SET k = {k} WHERE id = {n}",
+        f"UPDATE c SET m = m + 0.6 WHERE id = {n}", f"UPDATE c SET up = {b} WHERE id = {n}",
+        f"UPDATE c SET w = {v} WHERE id = {n}", f"UPDATE c SET secret = {v} WHERE id = {n}",
+        f"DELETE FROM c WHERE id = {n}", f"DELETE FROM q WHERE id = {a}",
+        f"UPDATE q SET id = {b} WHERE id = {a}", f"INSERT IGNORE INTO q VALUES ({a}, 0)",
+    ]  # fmt: skip
+    on_key = [
+        f"INSERT IGNORE INTO g0 VALUES ({a}, {b})", f"INSERT IGNORE INTO g1 VALUES ({n}, {a}, {b})",
+        f"REPLACE INTO r VALUES ({a}, {b}, {n}, {v})",
+        f"REPLACE INTO r VALUES ({b}, {a}, {n}, {v})",
+        f"UPDATE g0 SET a = {m} WHERE (a, b) = ({a}, {b})",
+        f"UPDATE g1 SET b = {m}, x = 1 WHERE (a, b) = ({a}, {b})", f"UPDATE g1 SET x = {n}",
+        f"UPDATE r SET v = {v}, n = {n} WHERE (a, b) = ({a}, {b}) LIMIT 1",
+        f"DELETE FROM g0 WHERE (a, b) = ({a}, {b})", f"DELETE FROM g1 WHERE (a, b) = ({a}, {b})",
+    ]  # fmt: skip
+    rare = [
+        f"INSERT INTO noise VALUES ({v})", f"INSERT INTO noise VALUES ({v})",
+        f"SET SESSION foreign_key_checks = {chance.choice([0, 1])}",
+        f"ALTER TABLE c MODIFY m {chance.choice(['INT', 'DECIMAL(8, 1)'])}",
+    ]  # fmt: skip
+    return chance.choice(chance.choice([on_child, on_child, on_key, on_key, rare]))
 
 
 def _run(world: World, chance: random.Random, steps: int) -> None:
@@ -113,7 +127,7 @@ def test_what_the_log_hides_is_found(abroad: MakeWorld, seed: int) -> None:
     chance = random.Random(seed)
     ddl, keys = _ddl(chance)
     granted = ", ".join(["id", "pid", "w", "h", "m", "k", *keys])
-    tables = chance.choice([None, ["r", "c"], ["r", "c", "q"], ["r"]])
+    tables = chance.choice([None, None, ["r", "c"], ["r"], ["r"]])
     world = abroad(
         ddl,
         "tests.abroad.test_hidden_random:hidden",
@@ -121,11 +135,12 @@ def test_what_the_log_hides_is_found(abroad: MakeWorld, seed: int) -> None:
         grants=[f"GRANT SELECT ({granted}) ON {{schema}}.c TO {{user}}"] if tables == ["r"] else [],
     )
     _run(world, chance, 80)
+    world.execute(*_session(chance))
     world.start()
-    for round_ in range(4):
-        if round_ == 2:
+    for round_ in range(_ROUNDS):
+        if round_ == _ROUNDS // 2:
             assert world.daemon.stop() == 0
         _run(world, chance, _STEPS)
-        if round_ == 2:
+        if round_ == _ROUNDS // 2:
             world.daemon.start()
         _check(world)
