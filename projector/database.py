@@ -315,6 +315,7 @@ class Connection:
             self.close()  # by the server's wait_timeout, a KILL, a proxy that tidies up
         if self._raw is None:
             self._raw = self._engine.raw_connection()
+            self._on_answer()
         return self._send(sql, max_bytes)
 
     def _send(self, sql: str, max_bytes: float) -> list[RawRows]:

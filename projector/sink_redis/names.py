@@ -11,7 +11,7 @@ from typing import Any
 from projector.sink_redis.client import Server
 from projector.sink_redis.scripts import SCAN
 
-_LEAST = 10
+_LEAST = 4
 _MOST = 100  # the next values may be larger than all before
 _MOVED_BYTES = 8 << 20  # from the hash into the script, by one question
 
