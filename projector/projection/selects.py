@@ -36,6 +36,7 @@ from projector.projection.encoding import (
     name_of,
     text,
 )
+from projector.projection.figures import form_for_figure, settled
 from projector.projection.graph import Node, determines_id, joined_for, nodes_read
 from projector.projection.keys import KeyCodec, among, literal
 
@@ -245,19 +246,23 @@ def _level(node: Node, width: int) -> Level:
     keys = [*root_key, *(column for above in reversed(enclosing) for column in above.key)]
     children = _children(node, width) if isinstance(declared, Many) else ()
     own_key = list(node.key) if children else []
-    columns = [*keys, *own_key, *map(expression_of, fields)]
+    if isinstance(declared, Aggregate):
+        asked, forms = [settled(f, node.key) for f in fields], [form_for_figure(f) for f in fields]
+    else:
+        asked, forms = [expression_of(f) for f in fields], [form_for(f) for f in fields]
+    columns = [*keys, *own_key, *asked]
     statement = sa.select(*_labelled(columns)).select_from(source).where(keys_mark())
     statement = statement.where(*descent.conditions, *(condition for _, condition in conditions))
     arranged: Statement = _arranged(statement, declared, node, keys, len(columns))
     if isinstance(declared, Aggregate) and not all(map(_is_known_over_nothing, fields)):
-        arranged = sa.union_all(arranged, _over_nothing(source, keys, fields))
+        arranged = sa.union_all(arranged, _over_nothing(source, keys, asked))
     first = len(keys) + len(own_key)
     names = [name_of(f) for f in fields]
     before, after, empty, is_object = _brackets(declared, names)
     if isinstance(declared, Many) and declared.value is None:  # a plain value needs no name
         _refuse_double(declared.name, [*names, *(n for c in children for n in _names(c))])
     plain = isinstance(declared, Many) and declared.value is not None
-    writer = RowWriter(tuple(names), tuple(map(form_for, fields)), first, _path_of(node), plain)
+    writer = RowWriter(tuple(names), tuple(forms), first, _path_of(node), plain)
     return Level(
         node=node, sql=compile_sql(arranged),
         key_names=tuple(spelled(c) for c in root_key), key_width=width,  # type: ignore[arg-type]

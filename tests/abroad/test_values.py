@@ -16,7 +16,7 @@ from pydantic import AwareDatetime, BaseModel, TypeAdapter
 from sqlalchemy.dialects import mysql
 
 from projector.database import Connection, engine
-from projector.projection import Many, Plan, Projection
+from projector.projection import Aggregate, Many, Plan, Projection
 from projector.settings import Mysql
 from tests.abroad.conftest import MakeWorld
 from tests.abroad.world import World, strict_json
@@ -340,3 +340,89 @@ def test_dates_of_every_month_are_judged_by_the_calendar(
         assert document["day"] == wanted.date().isoformat()
         assert document["made"] == wanted.isoformat() + "Z"
     assert failed == {}
+
+
+# Figures that depend on the order of rows.
+
+_parts = sa.MetaData()
+_form = sa.Table("form", _parts, sa.Column("id", sa.Integer, primary_key=True))
+_answer = sa.Table(
+    "answer", _parts,
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("form_id", sa.Integer),
+    sa.Column("name", sa.String(20)),
+    sa.Column("value", sa.Integer),
+)  # fmt: skip
+forms = Projection(
+    "forms",
+    root=_form,
+    fields=[_form.c.id],
+    collections=[
+        Aggregate(
+            _answer, on=_answer.c.form_id == _form.c.id,
+            fields=[
+                sa.func.json_objectagg(
+                    _answer.c.name, _answer.c.value, type_=sa.JSON
+                ).label("answers"),
+                sa.func.group_concat(_answer.c.name, type_=sa.String).label("names"),
+                sa.func.count(_answer.c.id).label("count"),
+            ],
+        ),
+    ],
+)  # fmt: skip
+_FORMS = """
+CREATE TABLE form (id INT PRIMARY KEY);
+CREATE TABLE answer (id INT PRIMARY KEY, form_id INT, name VARCHAR(20), value INT,
+  KEY (form_id, name, value), KEY (name, form_id));
+"""
+
+
+def test_objects_and_lists_do_not_depend_on_the_order_of_rows(
+    reader: Callable[..., Reader],
+) -> None:
+    """One document read alone, or all at once by another index: the same bytes."""
+    rows = [(n, 1 + n % 40, f"k{(n * 7919) % 1009}", n) for n in range(800)]
+    made = reader(
+        *(statement for statement in _FORMS.split(";") if statement.strip()),
+        "INSERT INTO form VALUES " + ",".join(f"({n})" for n in range(1, 42)),
+        "INSERT INTO answer VALUES " + ",".join(map(str, rows)),
+        "ANALYZE TABLE answer",
+    )
+    documents, failed = made.read(forms)
+    assert failed == {}
+    plan = Plan(forms)
+    for number in range(1, 42):
+        mine = [row for row in rows if row[1] == number]
+        [alone] = plan.documents(made.connection.query_raw(*plan.queries([str(number)])))[
+            0
+        ].values()
+        assert alone == documents[str(number)]
+        found = strict_json(alone)
+        assert found["answers"] == ({name: value for *_, name, value in mine} if mine else None)
+        assert list(found["answers"] or ()) == sorted(row[2] for row in mine)
+        assert found["names"] == (",".join(row[2] for row in mine) if mine else None)
+
+
+def test_a_name_that_stands_twice_in_an_object_is_no_value(abroad: MakeWorld) -> None:
+    """Nor one that is NULL: the document is set aside until the rows are mended."""
+    world = abroad(
+        f"{_FORMS} INSERT INTO form VALUES (1), (2), (3), (4); INSERT INTO answer VALUES"
+        " (1, 1, 'b', 1), (2, 1, 'a', 2), (3, 2, 'a', 1), (4, 2, 'a', 2), (5, 3, NULL, 1)",
+        "tests.abroad.test_values:forms",
+    )
+    right: dict[str, Any] = {
+        "1": {"id": 1, "answers": {"a": 2, "b": 1}, "names": "b,a", "count": 2},
+        "4": {"id": 4, "answers": None, "names": None, "count": 0},
+    }
+    world.start()
+    world.expect(right)
+    why = "answers: JSON in which a member stands twice in an object"
+    assert world.quarantined() == {"2": why, "3": why}
+    world.execute("UPDATE answer SET name='A' WHERE id=4", "UPDATE answer SET name='x' WHERE id=5")
+    right["2"] = {"id": 2, "answers": {"A": 2, "a": 1}, "names": "a,A", "count": 2}
+    right["3"] = {"id": 3, "answers": {"x": 1}, "names": "x", "count": 1}
+    world.expect(right)
+    world.execute("INSERT INTO answer VALUES (9, 1, 'a', 9)")
+    world.settle()
+    assert world.quarantined() == {"1": why}
+    world.expect(right)  # the last good version stays
