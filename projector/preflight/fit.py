@@ -1,17 +1,18 @@
 """Whether a projection fits the tables that the server has: columns, types, keys.
 
-The families of types are those that `projection.encoding` writes as JSON without looking: a text
-where a number is declared would make a document that is no JSON.
+A type of another family than the declared one would put documents in quarantine, value by value
+(see `projection.encoding`): it is refused at the start.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
-from sqlalchemy.types import TypeEngine
+from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from projector.model import TableName
 from projector.preflight.asking import Facts
@@ -26,19 +27,28 @@ Found = Mapping[TableName, TableFacts | None]
 _LOGGED = {"BASE TABLE", "SYSTEM VERSIONED"}
 _TEXT = "char varchar tinytext text mediumtext longtext enum set json uuid inet4 inet6 time".split()
 _BINARY = "binary varbinary tinyblob blob mediumblob longblob".split()
+# What is shown as no text: bytes of formats of its own.
+_OPAQUE = "bit geometry point linestring polygon multipoint multilinestring multipolygon".split()
+_OPAQUE += ["geometrycollection", "geomcollection", "vector", *_BINARY]
+_WHOLE = "tinyint smallint mediumint int bigint year".split()
 _KINDS = {
-    "number": "tinyint smallint mediumint int bigint decimal float double year".split(),
+    "whole": [*_WHOLE, "decimal"],  # one without a fraction
+    "number": [*_WHOLE, "decimal", "float", "double"],
+    "truth": [*_WHOLE, "decimal", "float", "double", "bit"],
     "bit": ["bit"],
     "instant": ["datetime", "timestamp"],
     "date": ["date"],
+    "time": ["time"],
     "json": _TEXT,
     "binary": _BINARY,
+    "uuid": ["uuid", "char", "varchar"],
     "text": _TEXT,
 }
 _FAMILIES: tuple[tuple[type[Any], str], ...] = (
-    (sa.Boolean, "number"), (sa.Integer, "number"), (mysql.YEAR, "number"), (mysql.BIT, "bit"),
+    (sa.Boolean, "truth"), (sa.Integer, "whole"), (mysql.YEAR, "whole"), (mysql.BIT, "bit"),
     (sa.Numeric, "number"), (sa.Float, "number"), (sa.DateTime, "instant"), (sa.Date, "date"),
-    (sa.JSON, "json"), (sa.types._Binary, "binary"), (sa.types.NullType, ""),
+    (sa.Time, "time"), (sa.JSON, "json"), (sa.Uuid, "uuid"), (sa.types._Binary, "binary"),
+    (sa.types.NullType, ""),
 )  # fmt: skip
 
 
@@ -106,8 +116,9 @@ def _type(
 ) -> Iterator[Check]:
     where, declared = f"{table}.{column.name}", str(column.type)
     family = _family(column.type)
-    if family and actual.kind not in _KINDS[family]:
-        is_shown = family == "text" and actual.kind not in [*_BINARY, "bit", "geometry"]
+    has_fraction = actual.kind == "decimal" and not re.search(r"\(\d+(,0)?\)", actual.full)
+    if family and (actual.kind not in _KINDS[family] or (family == "whole" and has_fraction)):
+        is_shown = family == "text" and actual.kind not in _OPAQUE
         judge = warning if is_shown else failed
         yield judge(
             name,
@@ -131,6 +142,8 @@ def _type(
 
 
 def _family(kind: TypeEngine[object]) -> str:
+    if isinstance(kind, TypeDecorator):
+        return _family(kind.impl_instance)
     for known, family in _FAMILIES:
         if isinstance(kind, known):
             return family

@@ -16,7 +16,7 @@ import functools
 import math
 import re
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from enum import Enum, auto
@@ -73,13 +73,11 @@ class Form:
     `trusted` what it has promised (None: the server's text is JSON already)."""
 
     checked: Encoder
-    trusted: Encoder | None = None
-    promise: Promise = Promise.NOTHING
+    trusted: Mapping[Promise, Encoder | None] = field(default_factory=dict)
 
     def encoder(self, promise: Promise) -> Encoder | None:
         """Choose by what the server has promised."""
-        is_kept = self.promise is promise and promise is not Promise.NOTHING
-        return self.trusted if is_kept else self.checked
+        return self.trusted.get(promise, self.checked)
 
 
 def text(value: bytes) -> bytes:
@@ -111,10 +109,13 @@ def boolean(value: bytes) -> bytes:
     return b"false" if value == b"0" else b"true"
 
 
+def bits_boolean(value: bytes) -> bytes:
+    """Of BIT(n): any bit makes it true."""
+    return b"true" if any(value) else b"false"
+
+
 def any_boolean(value: bytes) -> bytes:
-    """Any number but zero is true; BIT(1) comes as a byte."""
-    if value in (b"\0", b"\1"):
-        return b"false" if value == b"\0" else b"true"
+    """Of a text: any number but zero is true."""
     return b"false" if _number(value) == 0 else b"true"
 
 
@@ -142,10 +143,13 @@ def _day(date: bytes) -> bytes:
 def date_time(value: bytes) -> bytes:
     """`2026-11-22 21:59:12.452458` to RFC 3339 in UTC."""
     time = value[11:]
-    if len(time) > 8:
-        fraction = time[9:]
-        time = time[:8] if fraction.strip(b"0") == b"" else time[:9] + fraction.ljust(6, b"0")
-    return b'"%bT%bZ"' % (_day(value[:10]), time)
+    return b'"%bT%bZ"' % (_day(value[:10]), time if len(time) == 8 else _fraction(time))
+
+
+def _fraction(time: bytes) -> bytes:
+    """Six digits, or none."""
+    fraction = time[9:]
+    return time[:9] + fraction.ljust(6, b"0") if fraction.strip(b"0") else time[:8]
 
 
 def any_date_time(value: bytes) -> bytes:
@@ -173,7 +177,7 @@ def time_of_day(value: bytes) -> bytes:
     """A time of a day; TIME also holds durations of up to 839 hours, before zero too."""
     if _TIME(value) is None:
         raise ValueError("not a time of day; declare a String to have durations as texts")
-    return b'"%b"' % value
+    return b'"%b"' % _fraction(value)
 
 
 def number_as_text(value: bytes) -> bytes:
@@ -222,23 +226,23 @@ def bits(value: bytes) -> bytes:
     return b"%d" % int.from_bytes(value, "big")
 
 
-_WHOLE_NUMBER = Form(whole_number, None, Promise.WHOLE)
-_BOOLEAN = Form(any_boolean, boolean, Promise.WHOLE)
+_WHOLE_NUMBER = Form(whole_number, {Promise.WHOLE: None})
+_BOOLEAN = Form(any_boolean, {Promise.WHOLE: boolean, Promise.BIT: bits_boolean})
 _UUID = Form(uuid_bytes)
 _BLOB = Form(blob)
-_TEXT = Form(any_text, text, Promise.TEXT)
+_TEXT = Form(any_text, {Promise.TEXT: text})
 _BY_TYPE: Sequence[tuple[type[TypeEngine[Any]], Form]] = (
     (sa.Boolean, _BOOLEAN),
     (sa.Integer, _WHOLE_NUMBER),
     (mysql.YEAR, _WHOLE_NUMBER),
-    (mysql.BIT, Form(whole_number, bits, Promise.BIT)),
+    (mysql.BIT, Form(whole_number, {Promise.BIT: bits})),
     (sa.Float, Form(floating)),
-    (sa.Numeric, Form(any_number_as_text, number_as_text, Promise.DECIMAL)),
-    (sa.DateTime, Form(any_date_time, date_time, Promise.INSTANT)),
-    (sa.Date, Form(any_date, date_only, Promise.DATE)),
+    (sa.Numeric, Form(any_number_as_text, {Promise.DECIMAL: number_as_text})),
+    (sa.DateTime, Form(any_date_time, {Promise.INSTANT: date_time})),
+    (sa.Date, Form(any_date, {Promise.DATE: date_only})),
     (sa.Time, Form(time_of_day)),
     (sa.Uuid, Form(uuid_text)),
-    (sa.JSON, Form(json_value, trusted_json, Promise.JSON)),
+    (sa.JSON, Form(json_value, {Promise.JSON: trusted_json})),
 )
 
 

@@ -426,3 +426,64 @@ def test_a_name_that_stands_twice_in_an_object_is_no_value(abroad: MakeWorld) ->
     world.settle()
     assert world.quarantined() == {"1": why}
     world.expect(right)  # the last good version stays
+
+
+_wrong = sa.Table(
+    "wrong", sa.MetaData(),
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("fraction", sa.Integer),
+    sa.Column("exponent", sa.Integer),
+    sa.Column("said", sa.Time),
+    sa.Column("packed", sa.JSON),
+    sa.Column("sixteen", sa.Uuid),
+    sa.Column("opaque", sa.String),
+    sa.Column("place", sa.String),
+    sa.Column("pickled", sa.PickleType),
+    sa.Column("flags", sa.Integer),
+)  # fmt: skip
+wrong = Projection("wrong", root=_wrong, fields=list(_wrong.c))
+_fitting = sa.Table(
+    "fitting", sa.MetaData(),
+    sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("whole", sa.Integer),
+    sa.Column("flag", sa.Boolean),
+    sa.Column("at", sa.Time),
+    sa.Column("pickled", sa.PickleType),
+)  # fmt: skip
+fitting = Projection("fitting", root=_fitting, fields=list(_fitting.c))
+
+
+def test_columns_of_another_type_are_refused_at_the_start(abroad: MakeWorld) -> None:
+    """Each is named, by `check` and by `run`; nothing ends in a traceback."""
+    world = abroad(
+        "CREATE TABLE wrong (id INT PRIMARY KEY, fraction DECIMAL(8,2), exponent DOUBLE,"
+        " said VARCHAR(9), packed BLOB, sixteen BINARY(16), opaque BLOB, place POINT,"
+        " pickled TEXT, flags BIT(4))",
+        "tests.abroad.test_values:wrong",
+    )
+    checked = world.daemon.run("check", "--json")
+    assert checked.returncode == 1, checked.stderr
+    details = {c["detail"] for c in json.loads(checked.stdout) if c["status"] == "failed"}
+    for column in list(_wrong.c)[1:]:
+        assert any(f".wrong.{column.name} is " in detail for detail in details), column.name
+    refused = world.daemon.run("run")
+    assert refused.returncode == 2, refused.stderr
+    assert ".wrong.fraction is decimal(8,2), declared as INTEGER" in refused.stderr
+
+
+def test_columns_of_a_fitting_type_are_written(abroad: MakeWorld) -> None:
+    """A decimal without a fraction, bits as truth, a time of day, bytes that Python made."""
+    world = abroad(
+        "CREATE TABLE fitting (id INT PRIMARY KEY, `whole` DECIMAL(20), flag BIT(1), at TIME(3),"
+        " pickled BLOB);"
+        " INSERT INTO fitting VALUES (1, 12345678901234567890, 1, '23:59:59.5', 'a'),"
+        " (2, NULL, 0, '24:00:00', NULL), (3, -1, 0, '00:00:00', '')",
+        "tests.abroad.test_values:fitting",
+    )
+    world.start()
+    world.expect({
+        "1": {"id": 1, "whole": 12345678901234567890, "flag": True, "at": "23:59:59.500000",
+              "pickled": "YQ=="},
+        "3": {"id": 3, "whole": -1, "flag": False, "at": "00:00:00", "pickled": ""},
+    })  # fmt: skip
+    assert world.quarantined()["2"].startswith("at: not a time of day")

@@ -276,3 +276,12 @@ def test_a_key_left_to_its_default_becomes_a_repair(router: Router) -> None:
     affected = router.route([change])
     assert affected.repairs == {"image"}
     assert not affected.look_ups
+
+
+@pytest.mark.parametrize("kind", [sa.Interval(), sa.ARRAY(sa.Integer)])
+def test_types_that_no_such_server_has_are_refused(kind: sa.types.TypeEngine[object]) -> None:
+    """They have no text that JSON could take."""
+    table = sa.Table("t", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True),
+                     sa.Column("x", kind))  # fmt: skip
+    with pytest.raises(ConfigurationError, match="neither MySQL nor MariaDB"):
+        Plan(Projection("t", table, list(table.c)))
