@@ -80,7 +80,11 @@ _PARAMETERS = {
 
 
 def engine(url: URL, settings: Mysql) -> Engine:
-    """Make an engine whose connections suit this program's queries; connects to nothing yet."""
+    """Make an engine whose connections suit this program's queries; connects to nothing yet.
+
+    Raises ConfigurationError for parameters that the URL may not have.
+    """
+    _require_known(url)
     return sa.create_engine(
         url.set(drivername="mysql+pymysql"),
         creator=lambda: connect(url, settings, conv=dict(encoders)),
@@ -114,8 +118,7 @@ def connect(url: URL, settings: Mysql, **more: Any) -> pymysql.Connection[Any]:
     """Open a connection; it speaks TLS where the server does, and its session is stated (see
     `session`). Raises the driver's errors."""
     url = url.set(drivername="mysql+pymysql")
-    if unknown := url.query.keys() - _PARAMETERS:
-        raise _parameters_refused(unknown)
+    _require_known(url)
     try:
         _, arguments = url.get_dialect()().create_connect_args(url)
         arguments.pop("client_flag", None)
@@ -139,6 +142,11 @@ def _kept_alive(connection: _Driver) -> _Driver:
             if (option := getattr(socket, name, None)) is not None:  # not every system has it
                 line.setsockopt(socket.IPPROTO_TCP, option, value)
     return connection
+
+
+def _require_known(url: URL) -> None:
+    if unknown := url.query.keys() - _PARAMETERS:
+        raise _parameters_refused(unknown)
 
 
 def _parameters_refused(names: Iterable[str]) -> ConfigurationError:

@@ -14,7 +14,7 @@ from projector.record import printable, text_of
 from projector.settings import Redis, Settings
 from projector.sink_redis import RedisInfo, RedisSink
 from projector.sink_redis.act import Keys
-from projector.sink_redis.client import Server
+from projector.sink_redis.client import Server, unusable_key_remedy
 from projector.sink_redis.scripts import Script
 
 _LEAST = {"redis": (6, 2), "valkey": (7, 2)}
@@ -104,8 +104,7 @@ def _types(settings: Settings, plan: Plan) -> Check:
             return failed(
                 name,
                 f"the key {key} holds something that is not the projector's",
-                f"Remove it (DEL '{key}') or rename it, or name another database in"
-                " PROJECTOR_REDIS__URL.",
+                unusable_key_remedy(key),
             )
         return ok(name, f"{sink.count()} documents in the hash {plan.name}")
     finally:

@@ -26,6 +26,7 @@ from redis.exceptions import (
     DataError,
     NoPermissionError,
     NoScriptError,
+    ReadOnlyError,
     RedisClusterException,
     RedisError,
     ResponseError,
@@ -66,6 +67,14 @@ class RedisInfo:
     eviction: str
     has_aof: bool
     has_snapshots: bool
+
+
+def unusable_key_remedy(key: str) -> str:
+    """Return what to do about a key of ours that holds somebody else's value."""
+    return (
+        f"Rename it (RENAME '{key}' '{key}:other') or remove it (DEL '{key}'), or name another"
+        " database in PROJECTOR_REDIS__URL."
+    )
 
 
 class UnusableKeyError(OperatorError):
@@ -179,6 +188,9 @@ class Server:
                 return key
             except OperatorError:  # another complaint, as the look is made to raise
                 continue
+            except TransientError as error:
+                if not isinstance(error.__cause__, ReadOnlyError):
+                    raise  # a replica takes no look that could write
         return None
 
     def _run(self, use: Callable[[Any], Any]) -> Any:
@@ -194,8 +206,7 @@ class Server:
                 raise
             raise UnusableKeyError(
                 f"the key {key} in Redis holds something that is not the projector's",
-                f"Remove it (DEL '{key}') or rename it, or name another database in"
-                " PROJECTOR_REDIS__URL.",
+                unusable_key_remedy(key),
             ) from error
 
     def _disconnect(self) -> None:
