@@ -239,12 +239,21 @@ class Lane:
         """A walk has ended."""
         took = max(0.0, time.time() - debt.started_at)
         if key == ORPHANS:
+            self._settle_growth(debt.removed)
             self._rest_until = time.monotonic() + max(_GREW_REST_S, _GREW_REST_RATIO * took)
         if key == ALL:
             self._listener.event(
                 "resync_done", projection=self.plan.name, reason=debt.reason,
                 written=debt.written, removed=debt.removed, seconds=round(took, 1),
             )  # fmt: skip
+
+    def _settle_growth(self, removed: int) -> None:
+        """Compare the orphans found with the growth: where there were more, as many documents of
+        ours are missing."""
+        known = self.pipeline.known
+        if removed > known.strangers:
+            known.damage = Damage.LOST
+        known.strangers = max(0, known.strangers - removed)
 
     @property
     def is_building(self) -> bool:

@@ -208,10 +208,14 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """What a write did: `written` documents, `removed` ones that had existed, size of the hash."""
+    """What a write did: `written` documents, `removed` ones that had existed, size of the hash.
+
+    `grown`: how many documents more than recorded it found.
+    """
 
     written: int
     removed: int
     documents: int
     checkpoint: Checkpoint
     damage: Damage  # found before the write
+    grown: int = 0

@@ -61,6 +61,7 @@ class Known:
     debts: dict[str, Debt] = field(default_factory=dict)
     quarantine: set[str] = field(default_factory=set)
     damage: Damage = Damage.NONE  # by other hands than ours, not yet owed for
+    strangers: int = 0  # documents that others added, as far as writes have found them
 
 
 class Pipeline:
@@ -366,6 +367,7 @@ class Pipeline:
             metrics.documents_removed.labels(batch.reason).inc(applied.removed)
         metrics.documents.labels(self.plan.name).set(applied.documents)
         self.known.damage = self.known.damage.and_then(applied.damage)
+        self.known.strangers += applied.grown
         self.known.checkpoint = applied.checkpoint
         self._written_at = time.monotonic()
         return applied

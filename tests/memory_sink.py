@@ -202,8 +202,9 @@ class MemorySink:
         if not store.stamp:
             store.debts, store.quarantine, store.resync = {}, {}, {}
         damage = self._damage()
-        removed = 0
+        removed = grown = 0
         if store.stamp != stamp:
+            grown = max(0, len(store.documents) - store.recorded)
             removed = len(batch.removed & store.documents.keys())
             owed = {k for k, v in batch.debts.items() if v is not None} - store.debts.keys()
             is_covered = ALL in owed or (damage is Damage.GREW and ORPHANS in owed)
@@ -213,7 +214,7 @@ class MemorySink:
         assert checkpoint is not None
         known = replace(checkpoint, documents=len(store.documents), debts=dict(store.debts))
         written, size = len(batch.documents), len(store.documents)
-        return Applied(written, removed, size, known, damage)
+        return Applied(written, removed, size, known, damage, grown)
 
     def _write_all(self, batch: Batch, stamp: str) -> None:
         store, before = self.store, self.store.checkpoint

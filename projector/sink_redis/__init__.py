@@ -46,6 +46,7 @@ class _Done(NamedTuple):
     damage: int
     removed: int
     size: int
+    grown: int
 
 
 @dataclass(slots=True)
@@ -155,6 +156,7 @@ class RedisSink:
             documents=size,
             checkpoint=self._checkpoint,
             damage=reduce(Damage.and_then, (Damage(done.damage) for done in write.done)),
+            grown=sum(done.grown for done in write.done),
         )
 
     def _apply(self, batch: Batch, stamp: str) -> _Done:

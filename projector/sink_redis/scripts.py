@@ -70,7 +70,8 @@ return {redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]), redis.ca
 # ARGV: token, stamp to continue from, stamp of this write, the key of a debt that covers damage if
 # this write records it ('' if not), number of sections, each section as command, number of its
 # key, number of values; the values of all sections; length of the feed, entries of the feed.
-# Gives: ok or why not, the damage found (model.Damage), removed, size.
+# Gives: ok or why not, the damage found (model.Damage), removed, size, how many documents more than
+# recorded were found.
 #
 # Values go in pieces: unpack() takes fewer than 8000 (LUAI_MAXCSTACK). A repeated write whose
 # reply was lost is recognized by its stamp. Once hash or debts are not as large as recorded, the
@@ -87,7 +88,7 @@ local recorded = tonumber(known[2] or '0') or 2 ^ 53
 local damage = (known[4] == '2' or found > recorded) and 2 or 0
 if known[4] == '1' or not (found >= recorded) or (stamp == '' and found > 0)
   or redis.call('HLEN', KEYS[4]) ~= tonumber(known[3] or '0') then damage = 1 end
-if stamp == ARGV[3] then return {'ok', damage, 0, found} end
+if stamp == ARGV[3] then return {'ok', damage, 0, found, 0} end
 local left = damage
 if ARGV[4] ~= '' and (ARGV[4] == 'all' or damage == 2)
   and not redis.call('HGET', KEYS[4], ARGV[4]) then left = 0 end
@@ -116,7 +117,7 @@ end
 local size = redis.call('HLEN', KEYS[1])
 redis.call('HSET', KEYS[2], 'stamp', ARGV[3], 'documents', size,
   'owed', redis.call('HLEN', KEYS[4]), 'lost', left)
-return {'ok', damage, removed, size}
+return {'ok', damage, removed, size, math.max(0, found - recorded)}
 """)
 
 # KEYS: hash. ARGV: cursor, count. HSCAN without the values, for servers before Redis 7.4 and Valkey

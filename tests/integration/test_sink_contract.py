@@ -297,7 +297,8 @@ def test_a_hash_that_grew_is_noticed(store: Store) -> None:
     sink = started(store, {"1": "a"})
     store.add("stranger")
     assert sink.renew().damage is Damage.GREW
-    assert sink.apply(batch({"2": "b"}, number=2)).damage is Damage.GREW
+    applied = sink.apply(batch({"2": "b"}, number=2))
+    assert (applied.damage, applied.grown) == (Damage.GREW, 1)
     sink.release()
     second = leader(store)
     found = second.load()

@@ -159,6 +159,20 @@ def test_what_is_asked_for_is_no_lag() -> None:
     assert lane.owed_since() is not None
 
 
+@pytest.mark.parametrize(("removed", "damage"), [(2, Damage.NONE), (3, Damage.LOST)])
+def test_more_orphans_than_growth_are_a_loss(removed: int, damage: Damage) -> None:
+    """Three strangers and one document gone look like two strangers, until they are looked for."""
+    database = Database()
+    database.commit([("ticket", 1, 1)])
+    lane, store = opened(database)
+    for number in range(2):
+        store.documents[f"stranger {number}"] = b"{}"
+    lane.check_hash(Damage.GREW)
+    lane.pipeline.strike({ORPHANS: None}, frozenset(), {})
+    lane._note_end(ORPHANS, Debt("all", GREW, started_at=0.0, removed=removed))
+    assert lane.pipeline.known.damage is damage
+
+
 def test_growth_is_looked_through_again_after_a_rest_only() -> None:
     """A loss is made good at once, whatever rests."""
     database = Database()
