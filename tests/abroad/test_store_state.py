@@ -6,6 +6,7 @@ import json
 import os
 import random
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,6 +24,7 @@ pytestmark = [
 ]
 
 SEEDS = int(os.environ.get("ABROAD_SEEDS", "2"))
+DEPLOYED_ACL = Path(__file__).parents[2] / "deploy" / "redis.acl"
 DDL = """
 CREATE TABLE owner (id INT PRIMARY KEY, name VARCHAR(20));
 CREATE TABLE thing (id VARCHAR(40) PRIMARY KEY, owner_id INT, v JSON, KEY (owner_id));
@@ -273,9 +275,9 @@ def strict_redis() -> Iterator[RedisServer]:
     with start_redis(options=["--client-query-buffer-limit", "1mb"]) as server:
         with server.client(db=1) as client:
             client.config_set("proto-max-bulk-len", 1024 * 1024)
-            rules = "on >pw ~things ~{things}:* resetchannels -@all +auth +hello +ping +select"
-            rules += " +client|setname +info +evalsha +eval +get +set +del +pexpire +hget +hmget"
-            rules += " +hgetall +hset +hdel +hlen +hscan +xadd"
+            line = DEPLOYED_ACL.read_text("utf-8").splitlines()[1]
+            rules = line.partition("projector")[2].replace("tickets", "things")
+            rules = rules.replace("change-me-writer", "pw")
             client.execute_command("ACL", "SETUSER", "projector", *rules.split())
         yield server
 
