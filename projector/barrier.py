@@ -22,15 +22,26 @@ _WAIT_S = 1.0  # limit of one wait on the server; the caller asks again as long 
 _HEAD_BYTES = 1 << 16  # what a file begins with: its description and the list of GTIDs
 _FIRST_EVENT = 4  # where a position stands that has been carried over into the next file
 
+# Instead of a snapshot: every read that follows waits for writers of its rows and of the gaps
+# between them, and sees what they committed, until the transaction ends.
+_LOCKING_READS = ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "START TRANSACTION")
+
 KeyByTable = Mapping[TableName, tuple[tuple[int, str], ...]]  # place in a watched row, and name
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What must be visible: a position, and the changes that lead up to it."""
+    """What must be visible: a position, and the changes that lead up to it.
+
+    `is_unspelled`: among them some whose rows nobody knows (a statement, a build's beginning), so
+    that where row locks are the barrier whatever is read must be locked. `is_kept`: the snapshot
+    will stay open, so nothing may be locked in it.
+    """
 
     position: Position
     changes: Sequence[Change] = ()
+    is_unspelled: bool = False
+    is_kept: bool = False
 
 
 class Barrier(Protocol):
@@ -74,7 +85,7 @@ class MariadbSnapshot:
 
     One place says too much: the beginning of a file. The transaction that fills a file has it
     rotated before it becomes visible itself (MYSQL_BIN_LOG::open in sql/log.cc moves the place), so
-    there the changed rows are locked as well.
+    there the changed rows are locked as well, or all that is read where they are not known.
     """
 
     def __init__(self, key_by_table: KeyByTable) -> None:
@@ -82,7 +93,10 @@ class MariadbSnapshot:
 
     def opening(self, need: Need, before: Sequence[RawRows] = ()) -> list[str]:
         """Open the snapshot and ask where it stands; after a doubtful place, lock first."""
-        locking = self._locking(need) if before and _is_fresh(need, _place(before)) else []
+        is_doubtful = bool(before) and _is_fresh(need, _place(before))
+        locking = self._locking(need) if is_doubtful else []
+        if is_doubtful and not locking and _reads_must_lock(need):
+            return list(_LOCKING_READS)
         return [
             *locking,
             "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
@@ -91,11 +105,15 @@ class MariadbSnapshot:
 
     def reached(self, need: Need, results: Sequence[RawRows]) -> bool:
         """Compare places in the log of the same server."""
+        if len(results) == len(_LOCKING_READS) and not results[-1]:
+            return True  # the place was reached before, and what is read was waited for
         place, needed = _place(results), need.position
         if place is not None and place < (file_number(needed.file), needed.offset):
             return False
         was_locked = len(results) > 2  # more than the snapshot and its place
-        return was_locked or not _is_fresh(need, place) or not self._locking(need)
+        if was_locked or not _is_fresh(need, place):
+            return True
+        return not self._locking(need) and not _reads_must_lock(need)
 
     def _locking(self, need: Need) -> list[str]:
         return _locks(need, self._key_by_table, "LOCK IN SHARE MODE")
@@ -143,13 +161,19 @@ class LockedRows:
         self._key_by_table = key_by_table
 
     def opening(self, need: Need, before: Sequence[RawRows] = ()) -> list[str]:
-        """Lock (each statement commits by itself), then open the snapshot."""
+        """Lock (each statement commits by itself), then open the snapshot; or lock all reads."""
+        if need.is_unspelled and not need.is_kept:
+            return list(_LOCKING_READS)
         locking = _locks(need, self._key_by_table, "FOR SHARE")
         return [*locking, "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY"]
 
     def reached(self, need: Need, results: Sequence[RawRows]) -> bool:
         """The locks were had, or the query would have failed with a lock wait timeout."""
         return True
+
+
+def _reads_must_lock(need: Need) -> bool:
+    return not need.is_kept and (need.is_unspelled or bool(need.changes))
 
 
 def _locks(need: Need, key_by_table: KeyByTable, how: str) -> list[str]:

@@ -41,6 +41,7 @@ from projector.portion import Portions
 from projector.ports import Sink, Source
 from projector.position import Position
 from projector.projection import Plan
+from projector.resume import Resume, decide, refused
 from projector.settings import Settings
 from projector.waiting import GIVE_UP_S, Terms, Waitings
 
@@ -87,6 +88,7 @@ class Daemon:
         )
         self._to_resync: set[str] = set()  # whose resync the command line asks for, not yet owed
         self._target: Position | None = None
+        self._passed = ""  # where that is beyond the checkpoint: a prepared transaction is pending
         self._log = BatchLog()
         self._redis_asked_at = float("-inf")
         self._schema = settings.mysql.parsed_url.database or ""
@@ -216,33 +218,18 @@ class Daemon:
                 "last_error": now.last_error,
                 "last_error_at": now.last_error_at,
                 "waiting_for": now.waiting_for,
+                "passed": self._passed,
             }
         )
 
     def _begin(self, lanes: Sequence[Lane]) -> None:
         """Find where to go on, or take a position and owe the build; then start reading."""
-        source = self._parts.source
         checkpoints = [lane.sink.load() for lane in lanes]
-        known = [c.position for c in checkpoints if c is not None]
-        fresh: Position | None = None
-        if len(known) < len(lanes):
-            fresh = source.current()
-        start = earliest(known) if known else fresh
-        assert start is not None
-        try:
-            source.start(start, self._known.watches)
-        except PositionLostError as error:
-            fresh = self._start_anew(error)
-            checkpoints = [None] * len(lanes)
-            reason = "position_lost"
-        else:
-            reason = "initial_build"
-        for lane, found in zip(lanes, checkpoints, strict=True):
-            if found is None:
-                assert fresh is not None
-                lane.open(lane.first(fresh, reason))
-            else:
-                lane.open(found)
+        resumed, start = self._start(lanes, [c.position if c else None for c in checkpoints])
+        end, self._passed = self._parts.source.current(), ""
+        for lane, found, reason in zip(lanes, checkpoints, resumed.reasons, strict=True):
+            begun = found if found and reason is None else lane.first(start, reason or "")
+            lane.open(begun, start, end)
             if lane.plan.name in self._to_resync:
                 lane.owe_all(REQUESTED)
                 self._to_resync.discard(lane.plan.name)
@@ -255,19 +242,39 @@ class Daemon:
             committed_at=lanes[0].pipeline.known.checkpoint.committed_at,
         )
 
-    def _start_anew(self, error: PositionLostError) -> Position:
+    def _start(
+        self, lanes: Sequence[Lane], positions: Sequence[Position | None]
+    ) -> tuple[Resume, Position]:
+        """Start the stream where the projections can go on; return what was decided, and where."""
+        source = self._parts.source
+        resumed = decide(positions, source.check)
+        while True:
+            self._tell_lost(lanes, resumed)
+            start = source.current() if resumed.start is None else resumed.start
+            try:
+                source.start(start, self._known.watches)
+            except PositionLostError as error:
+                if resumed.start is None:
+                    raise TransientError("mysql", f"the log moved on at once: {error}") from error
+                resumed = refused(resumed, error, source.check)
+            else:
+                return resumed, start
+
+    def _tell_lost(self, lanes: Sequence[Lane], resumed: Resume) -> None:
+        error = resumed.error
+        if error is None:
+            return
         if self._settings.mysql.on_position_lost == "stop":
             raise OperatorError(
                 f"the binlog cannot be read on from the checkpoint: {error}",
                 "Run it once with PROJECTOR_MYSQL__ON_POSITION_LOST=resync.",
             ) from error
-        log.warning("position_lost", error=str(error))
-        fresh = self._parts.source.current()
-        try:
-            self._parts.source.start(fresh, self._known.watches)
-        except PositionLostError as again:
-            raise TransientError("mysql", f"the log moved on at once: {again}") from again
-        return fresh
+        lost = [
+            lane.plan.name
+            for lane, reason in zip(lanes, resumed.reasons, strict=True)
+            if reason == "position_lost"
+        ]
+        log.warning("position_lost", error=str(error), projections=lost)
 
     def _loop(self, lanes: Sequence[Lane]) -> _End:
         asked_at = 0.0
@@ -311,12 +318,13 @@ class Daemon:
         if any(map(_is_definition, transactions.changes)):
             self._is_redefined |= not self._is_learned(transactions.barrier)
         for lane in lanes:
-            position = transactions.position
-            if position is None or not lane.is_beyond(position):
-                # Again and again, with the lease in hand: nothing behind it may be applied before.
-                step = partial(lane.pipeline.step, transactions)
-                self._waitings.insist(f"{lane.plan.name} changes", step)
-                self._has_worked |= bool(transactions.changes)
+            # Again and again, with the lease in hand: nothing behind it may be applied before.
+            step = partial(lane.step, transactions)
+            self._waitings.insist(f"{lane.plan.name} changes", step)
+            self._has_worked |= bool(transactions.changes)
+        pipeline = lanes[-1].pipeline
+        is_held = pipeline.passed != pipeline.position
+        self._passed = str(pipeline.passed) if is_held else ""
         if transactions.position is None:
             return  # the transaction goes on
         server_now = time.time() + self._parts.source.clock_offset_s
@@ -343,10 +351,7 @@ class Daemon:
         """Whether this term's keys were read behind a place in the log. While a prepared
         transaction holds the checkpoint back, each term meets the definitions after it again."""
         assert self._learned_at is not None
-        try:
-            return self._learned_at.reaches(position)
-        except ValueError:  # another server behind the address since
-            return False
+        return self._learned_at.surely_reaches(position)
 
     def _attend(self, lanes: Sequence[Lane]) -> None:
         """Now and then: requests, tampering, checkpoints of idle times, figures."""
@@ -388,9 +393,17 @@ class Daemon:
         self._health.sample()
 
     def _is_current(self, lanes: Sequence[Lane]) -> bool:
-        return self._target is not None and all(
-            lane.pipeline.position.reaches(self._target) and lane.walker.is_idle for lane in lanes
-        )
+        """Whether everything committed before the start is applied. A prepared transaction is not
+        committed, and holds only the place to restart from back."""
+        if self._target is None:
+            return False
+        try:
+            return all(
+                lane.pipeline.passed.reaches(self._target) and lane.walker.is_idle for lane in lanes
+            )
+        except ValueError:  # another server is behind the address now
+            self._target = self._parts.source.current()
+            return False
 
 
 def _is_definition(change: Change) -> bool:
@@ -408,15 +421,6 @@ def _together(walks: Sequence[Debt]) -> Resync | None:
         walks[0].reason, done, sum(debt.total for debt in walks),
         done / elapsed if elapsed > 0 else 0.0,
     )  # fmt: skip
-
-
-def earliest(positions: Sequence[Position]) -> Position:
-    """Give the position that all others reach."""
-    first = positions[0]
-    for position in positions[1:]:
-        if first.reaches(position):
-            first = position
-    return first
 
 
 def count(transactions: Transactions) -> int:

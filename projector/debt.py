@@ -9,9 +9,11 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
+from projector.position import GtidSet, Position
+from projector.projection import Plan
 from projector.record import read_object
 
 ALL = "all"  # the key of the one walk over everything
@@ -29,6 +31,8 @@ class Debt:
     `phase`: `write` goes through the database's ids, `orphans` through the store's. `cursor`: the
     last id (or scan cursor) done, None before the first chunk. `again`: why one more round is owed.
     `onto_empty`: the hash was empty when the walk began, so that no orphan can stand in it.
+    `barrier`: the position, as text, behind which its cause can be seen; empty where nothing in the
+    log caused it, and in what an older version recorded.
     """
 
     scope: Literal["all", "ids", "route"]
@@ -39,6 +43,7 @@ class Debt:
     phase: Literal["write", "orphans"] = "write"
     cursor: str | None = None
     again: str = ""
+    barrier: str = ""
     onto_empty: bool = False
     done: int = 0
     total: int = 0
@@ -70,6 +75,13 @@ class Debt:
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
+
+
+def _is_barrier(value: Any) -> bool:
+    try:
+        return bool(Position.parse(value))
+    except (ValueError, AttributeError):
+        return False
 
 
 def _is_count(value: Any) -> bool:
@@ -109,6 +121,7 @@ _SHAPES: Mapping[str, Callable[[Any], bool]] = {
     "phase": ("write", "orphans").__contains__,
     "cursor": _is_text,
     "again": _is_text,
+    "barrier": _is_barrier,
     "onto_empty": _is_flag,
     "done": _is_count,
     "total": _is_count,
@@ -116,6 +129,45 @@ _SHAPES: Mapping[str, Callable[[Any], bool]] = {
     "removed": _is_count,
     "started_at": _is_moment,
 }
+
+
+def usable(texts: Mapping[str, str], plan: Plan) -> tuple[dict[str, Debt], set[str]]:
+    """Read what is owed; return it with the keys of what cannot be read or done for this plan."""
+    found: dict[str, Debt] = {}
+    for key, text in texts.items():
+        try:
+            debt = Debt.from_json(text)
+            _check(debt, plan)
+        except ValueError:
+            continue
+        # A scan's cursor means something to the server process that gave it, which may have ended.
+        found[key] = replace(debt, cursor=None) if debt.phase == "orphans" else debt
+    return found, texts.keys() - found.keys()
+
+
+def _check(debt: Debt, plan: Plan) -> None:
+    """Raise ValueError for what this projection cannot work off."""
+    if debt.scope == "ids":
+        if not 0 <= int(debt.cursor or 0) < len(debt.ids):
+            raise ValueError("a place behind the end")
+    elif debt.cursor is not None and debt.phase == "write":
+        plan.codec.to_values(debt.cursor)
+    if debt.scope == "route":
+        look_up = plan.look_ups.get(debt.name)
+        if look_up is None or {len(row) for row in debt.values} != {len(look_up.columns)}:
+            raise ValueError("not a look-up of this projection")
+
+
+def later(new: str, known: str) -> str:
+    """Return the barrier of two causes, as text: the one that lies behind, the new one where nobody
+    can say (another server's is passed by now)."""
+    if not new or not known:
+        return new or known
+    first, second = Position.parse(new), Position.parse(known)
+    if isinstance(first.gtids, GtidSet) and isinstance(second.gtids, GtidSet):
+        return str(replace(first, gtids=first.gtids | second.gtids))
+    is_here = first.server == second.server  # another server's place says nothing to a barrier
+    return known if is_here and second.surely_reaches(first) else new
 
 
 def full(reason: str) -> Debt:
@@ -134,6 +186,19 @@ def route_debt(name: str, values: Iterable[tuple[Any, ...]]) -> tuple[str, Debt]
     chosen = tuple(sorted(values, key=repr))
     debt = Debt("route", "fanout", name=name, values=chosen, started_at=time.time())
     return f"route:{_digest((name, chosen))}", debt
+
+
+def read_request(text: str) -> tuple[str, list[str], str] | None:
+    """Read what the command line asked for: kind, ids, reason; None where nobody can."""
+    try:
+        said = read_object(text)
+    except ValueError:
+        return None
+    kind, ids, reason = said.get("kind"), said.get("ids") or [], said.get("reason", REQUESTED)
+    is_readable = isinstance(ids, list) and all(isinstance(each, str) for each in ids)
+    if not is_readable or not isinstance(kind, str) or reason not in (REQUESTED, REPAIR):
+        return None
+    return kind, ids, reason
 
 
 def _digest(value: object) -> str:

@@ -103,7 +103,7 @@ class Hindsight:
         if age >= _IDLE_RENEW_S or (moved and age >= _RENEW_S):
             self._asked_for = position
             connection = self._connect()
-            end = self._executor.submit(self._open, connection, Need(position))
+            end = self._executor.submit(self._open, connection, Need(position, is_kept=True))
             self._coming = View(time.monotonic(), end, connection)
 
     def note(self, *written: Collection[str]) -> None:
@@ -163,7 +163,7 @@ class Hindsight:
         if coming.end.done() and (error := coming.end.exception()) is not None:
             log.info("snapshot_refused", error=str(error))
             self._give_up(coming)
-        elif coming.end.done() and position.reaches(coming.end.result()):
+        elif coming.end.done() and position.surely_reaches(coming.end.result()):
             if self._view is not None:
                 self._view.close()
             self._view, self._coming = coming, None

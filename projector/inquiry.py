@@ -83,7 +83,8 @@ class Inquiry:
         """Give what `verify` compares."""
         with self._fetchers() as (fetcher, _):
             yield Sides(
-                self.sink, fetcher, self._position, current, self.sink.holder() is not None,
+                self.sink, fetcher, self._position, self._passed, current,
+                self.sink.holder() is not None,
                 self._settings.reconcile.chunk_documents,
             )  # fmt: skip
 
@@ -174,6 +175,13 @@ class Inquiry:
                 f"the checkpoint of {self.plan.name} cannot be read",
                 "Run a daemon: it builds everything anew.",
             ) from None
+
+    def _passed(self) -> Position:
+        """Give how far the daemon says that it has come, where that is beyond the checkpoint."""
+        position = self._position()
+        told = self.sink.report().get("passed")
+        passed = Position.parse(told) if told else position
+        return passed if passed.surely_reaches(position) else position
 
     def _engine(self) -> Engine:
         return engine(self._settings.mysql.parsed_read_url, self._settings.mysql)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import reduce
 from typing import Any, Protocol
 
 import structlog
@@ -19,19 +20,39 @@ from projector import metrics
 from projector.barrier import Barrier, Need, choose
 from projector.cascade import hidden
 from projector.database import Connection
-from projector.debt import ALL, GREW, ORPHANS, REPAIR, REQUESTED, Debt, full, ids_debt
+from projector.debt import (
+    ALL,
+    GREW,
+    ORPHANS,
+    REPAIR,
+    REQUESTED,
+    Debt,
+    full,
+    ids_debt,
+    later,
+    read_request,
+    usable,
+)
 from projector.errors import OperatorError
 from projector.fetch import Fetched, Fetcher, count
 from projector.hindsight import Hindsight
 from projector.knowledge import Knowledge
-from projector.model import Batch, Checkpoint, Damage, Differences, Reason, TableName
+from projector.model import (
+    Batch,
+    Checkpoint,
+    Damage,
+    Differences,
+    Reason,
+    TableName,
+    Transactions,
+)
 from projector.pipeline import Known, Limits, Pipeline
 from projector.portion import Portions
 from projector.ports import Sink
 from projector.position import Position
 from projector.projection import Plan
 from projector.reconcile import BACKGROUND, Reader, Walker
-from projector.record import read_object
+from projector.resume import Ahead
 from projector.route import Router
 from projector.settings import Settings
 
@@ -107,6 +128,7 @@ class Lane:
         self._fetchers: list[Fetcher] = []
         self._walker: Walker | None = None
         self._pipeline: Pipeline | None = None
+        self._ahead_of: Ahead | None = None
 
     @property
     def pipeline(self) -> Pipeline:
@@ -120,14 +142,18 @@ class Lane:
         assert self._walker is not None
         return self._walker
 
-    def open(self, checkpoint: Checkpoint) -> None:
-        """Begin to work from a checkpoint."""
+    def open(
+        self, checkpoint: Checkpoint, start: Position | None = None, end: Position | None = None
+    ) -> None:
+        """Begin to work from a checkpoint. `start`: where the stream begins, if before it; `end`:
+        of the log by now, if that is known."""
+        self._ahead_of = Ahead(checkpoint.position, start or checkpoint.position)
         barrier = choose(
             checkpoint.position,
             self._keys(),
             is_replica=self._settings.mysql.reads_elsewhere,
         )
-        debts, unusable = self._debts(checkpoint)
+        debts, unusable = usable(checkpoint.debts, self.plan)
         known = Known(checkpoint, debts, set(self.sink.quarantined()), damage=checkpoint.damage)
         metrics.quarantined.labels(self.plan.name).set(len(known.quarantine))
         metrics.documents.labels(self.plan.name).set(checkpoint.documents)
@@ -145,6 +171,8 @@ class Lane:
             self.plan, router, fetcher, self.sink, limits, known, hindsight,
             lambda ids, need: self._ahead.submit(self._read, barrier, ids, need),
         )  # fmt: skip
+        # The checkpoint may be another server's: what its place is here nobody knows.
+        self._pipeline.barrier = end or checkpoint.position
         reader = Reader(
             self.sink,
             lambda: self._thread_fetcher(barrier),
@@ -164,14 +192,19 @@ class Lane:
         self._forgive(unusable)
 
     def first(
-        self, position: Position, reason: str, covered: Collection[str] = frozenset()
+        self,
+        position: Position,
+        reason: str,
+        covered: Collection[str] = frozenset(),
+        barrier: str = "",
     ) -> Checkpoint:
         """Write a checkpoint with everything owed: the start of a build. `covered`: debts that are
-        thereby struck off."""
+        thereby struck off, `barrier`: of their causes."""
         metrics.recoveries.labels(reason, self.plan.name).inc()
         self._listener.event("resync_needed", projection=self.plan.name, reason=reason)
         is_empty = self.sink.count() == 0 and not self.sink.quarantined()
-        debt = replace(self._full(reason), onto_empty=is_empty)
+        barrier = later(str(position), barrier)
+        debt = replace(self._full(reason), onto_empty=is_empty, barrier=barrier)
         batch = Batch(
             {}, frozenset(), Reason.RESYNC, position=position,
             fingerprint=self.plan.fingerprint, committed_at=time.time(),
@@ -193,7 +226,7 @@ class Lane:
         """Take up what the command line asked for."""
         for key, text in self.sink.requests().items():
             done = frozenset({key})
-            match _request(text):
+            match read_request(text):
                 case ("resync", [], _):
                     self.owe_all(REQUESTED, done)
                 case ("resync", ids, reason):
@@ -230,6 +263,15 @@ class Lane:
         if ALL not in known.debts:
             self._recover("hash_changed")
             self.owe_all("hash_changed")
+
+    def step(self, transactions: Transactions) -> None:
+        """Apply transactions, but for those that were done before the term began."""
+        position = transactions.position
+        assert self._ahead_of is not None
+        if position is not None and self._ahead_of.has_done(position):
+            self.pipeline.skip(transactions)
+        else:
+            self.pipeline.step(transactions)
 
     def _recover(self, reason: str) -> None:
         metrics.recoveries.labels(reason, self.plan.name).inc()
@@ -290,13 +332,8 @@ class Lane:
         """Do a little of what is not the tail's: walks, and the snapshot kept for cascades. True
         when a walk got on."""
         if self.pipeline.hindsight is not None:
-            self.pipeline.hindsight.tend(self.pipeline.position)
+            self.pipeline.hindsight.tend(self.pipeline.passed)
         return self.walker.turn(lag_s, self._settings.reconcile.yield_at_lag_s)
-
-    def is_beyond(self, position: Position) -> bool:
-        """Whether this lane was further than the stream when the term began, and still is."""
-        mine = self.pipeline.position
-        return mine != position and mine.reaches(position)
 
     def close(self) -> None:
         """Free threads and connections."""
@@ -322,34 +359,11 @@ class Lane:
                 " the other projection.",
             )
         # What another projection put off, or its place in a walk, means nothing to this one.
+        barrier = reduce(later, (debt.barrier for debt in known.debts.values()), "")
         known.checkpoint = self.first(
-            known.checkpoint.position, "projection_changed", known.checkpoint.debts.keys()
+            known.checkpoint.position, "projection_changed", known.checkpoint.debts.keys(), barrier
         )
         known.debts = {ALL: Debt.from_json(known.checkpoint.debts[ALL])}
-
-    def _debts(self, checkpoint: Checkpoint) -> tuple[dict[str, Debt], set[str]]:
-        """Read what is owed; give it with the keys of what cannot be read or done here."""
-        usable: dict[str, Debt] = {}
-        for key, text in checkpoint.debts.items():
-            try:
-                debt = _resumed(Debt.from_json(text))
-                self._check_debt(debt)
-            except ValueError:
-                continue
-            usable[key] = debt
-        return usable, checkpoint.debts.keys() - usable.keys()
-
-    def _check_debt(self, debt: Debt) -> None:
-        """Raises ValueError for what this projection cannot work off."""
-        if debt.scope == "ids":
-            if not 0 <= int(debt.cursor or 0) < len(debt.ids):
-                raise ValueError("a place behind the end")
-        elif debt.cursor is not None:
-            self.plan.codec.to_values(debt.cursor)
-        if debt.scope == "route":
-            look_up = self.plan.look_ups.get(debt.name)
-            if look_up is None or {len(row) for row in debt.values} != {len(look_up.columns)}:
-                raise ValueError("not a look-up of this projection")
 
     def _forgive(self, unusable: Collection[str]) -> None:
         """Replace debts that nobody can read by a walk over everything."""
@@ -358,7 +372,8 @@ class Lane:
             return
         log.warning("record_unreadable", key=f"{{{self.plan.name}}}:debts", records=len(struck))
         metrics.recoveries.labels("debts_unreadable", self.plan.name).inc()
-        self.pipeline.owe({ALL: self._full("debts_unreadable")}, struck=struck)
+        debt = replace(self._full("debts_unreadable"), barrier=str(self.pipeline.barrier))
+        self.pipeline.owe({ALL: debt}, struck=struck)
 
     def _cancel(self, done: frozenset[str]) -> None:
         debts = self.pipeline.known.debts
@@ -421,21 +436,3 @@ class Lane:
             "scrub_found_differences", projection=self.plan.name, missing=len(found.missing),
             stale=len(found.stale), orphan=len(found.orphan),
         )  # fmt: skip
-
-
-def _request(text: str) -> tuple[str, list[str], str] | None:
-    """Read what somebody asked for: kind, ids, reason; None where nobody can."""
-    try:
-        said = read_object(text)
-    except ValueError:
-        return None
-    kind, ids, reason = said.get("kind"), said.get("ids") or [], said.get("reason", REQUESTED)
-    is_readable = isinstance(ids, list) and all(isinstance(each, str) for each in ids)
-    if not is_readable or not isinstance(kind, str) or reason not in (REQUESTED, REPAIR):
-        return None
-    return kind, ids, reason
-
-
-def _resumed(debt: Debt) -> Debt:
-    """A scan's cursor means something to the server process that gave it, and may be another's."""
-    return replace(debt, cursor=None) if debt.phase == "orphans" else debt

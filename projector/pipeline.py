@@ -18,7 +18,7 @@ import structlog
 
 from projector import metrics
 from projector.barrier import Need
-from projector.debt import ALL, REQUESTED, Debt, full, ids_debt, route_debt
+from projector.debt import ALL, REQUESTED, Debt, full, ids_debt, later, route_debt
 from projector.errors import (
     DocumentRefusedError,
     OperatorError,
@@ -89,6 +89,10 @@ class Pipeline:
         self.touched: list[set[str]] = []  # one a chunk being read: ids written meanwhile
         self._quarantine_log = QuarantineLog(plan.name)
         self._unwritten: Transactions | None = None  # passed, nothing of ours in them
+        # Everything up to here has been met: beyond `position` while a prepared transaction holds
+        # that back, and what reads must see.
+        self.barrier = known.checkpoint.position
+        self.passed = self.barrier  # the same, but for a transaction that has come in part
         self._written_at = 0.0
 
     @property
@@ -102,6 +106,7 @@ class Pipeline:
         """Apply transactions. Raises TransientError, FencedError: then nothing after the last
         checkpoint counts, and the caller goes on from there."""
         affected = self._router.route(transactions.changes)
+        self._meet(transactions)
         if self.hindsight is not None:
             self.hindsight.move(affected.moved)
         if not affected:
@@ -126,6 +131,23 @@ class Pipeline:
             self.hindsight.defer(found.deferred)
             if affected.repairs:
                 self.hindsight.forget()  # what else a walk will find, nobody knows
+
+    def skip(self, transactions: Transactions) -> None:
+        """Pass transactions that were done before this process began."""
+        if transactions.barrier.surely_reaches(self.passed):
+            self._meet(transactions)
+
+    def need(self, debt: Debt) -> Need:
+        """Return what reads for a debt must see: all that was met, and the debt's own cause, which
+        may lie behind that after a restart."""
+        if not debt.barrier:
+            return Need(self.barrier)
+        return Need(Position.parse(later(str(self.barrier), debt.barrier)), is_unspelled=True)
+
+    def _meet(self, transactions: Transactions) -> None:
+        self.barrier = transactions.barrier
+        if transactions.position is not None:
+            self.passed = transactions.barrier
 
     def _look_up(self, affected: Affected, need: Need) -> Found:
         """Find documents by rows. What takes too long, or what the server refuses to compare, is
@@ -227,7 +249,8 @@ class Pipeline:
 
     def widen(self, key: str) -> None:
         """Owe a walk over everything in place of a look-up that the server does not make."""
-        all_of_it = self._again(ALL, full("fanout"))
+        owed = replace(full("fanout"), barrier=self.known.debts[key].barrier)
+        all_of_it = self._again(ALL, owed)
         debts = {ALL: all_of_it.to_json(), key: None}
         self._apply(Batch({}, frozenset(), Reason.CHANGE, debts=debts))
         self._know({ALL: all_of_it, key: None})
@@ -308,7 +331,11 @@ class Pipeline:
         if affected.repairs:
             debts = {ALL: full(reason="+".join(sorted(affected.repairs)))}
             struck = {key for key, debt in self.known.debts.items() if debt.scope == "route"}
-        return {key: self._again(key, debt) for key, debt in debts.items()} | dict.fromkeys(struck)
+        barrier = str(self.barrier)
+        for key in struck:
+            barrier = later(barrier, self.known.debts[key].barrier)
+        caused = {key: replace(debt, barrier=barrier) for key, debt in debts.items()}
+        return {key: self._again(key, debt) for key, debt in caused.items()} | dict.fromkeys(struck)
 
     def _is_flooded(self, debts: Mapping[str, Debt]) -> bool:
         """Whether so much is put off that one walk over everything is less work."""
@@ -324,7 +351,8 @@ class Pipeline:
         # What was only asked for may be cancelled; what is owed for cause may not.
         reason = debt.reason if known.reason == REQUESTED else known.reason
         again = debt.reason if known.again in ("", REQUESTED) else known.again
-        return replace(known, again=again, reason=reason)
+        barrier = later(debt.barrier, known.barrier)
+        return replace(known, again=again, reason=reason, barrier=barrier)
 
     def _write(self, fetched: Fetched, batch: Batch) -> None:
         if batch.reason is Reason.CHANGE:

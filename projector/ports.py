@@ -34,6 +34,11 @@ class Source(Protocol):
         or before it, also what is seen already and not yet counted as committed."""
         ...
 
+    def check(self, position: Position) -> None:
+        """Raise PositionLostError when the log cannot be read on from `position` (purged, reset,
+        another server's log); `start` may find out more. While no stream is under way."""
+        ...
+
     def start(self, position: Position, watches: Sequence[Watch]) -> None:
         """Begin to read after `position`. Raises PositionLostError when the log cannot be read
         on from there (purged, reset, another server's log)."""

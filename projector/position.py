@@ -1,7 +1,10 @@
 """A position: a place between two transactions of a log. A value; text and comparison only.
 
-Holds where (file and offset, which mean something on one server alone) and what (GTIDs, which mean
-the same on every server of a replication topology). Where both sides have GTIDs only these count.
+Holds where (file and offset, which mean something in one server's log alone) and what (GTIDs, which
+mean the same on every server of a replication topology). MySQL's GTIDs are sets and can always be
+compared. MariaDB's cannot: two servers that both write into one domain (a ring) log numbers that
+fall, so on one server its log's own order counts, and across servers only numbers that one and the
+same server gave out.
 """
 
 from __future__ import annotations
@@ -95,6 +98,9 @@ class GtidSet:
             for first, last in intervals:
                 builder.add_interval(source, first, last)
         return builder.freeze()
+
+    def __and__(self, other: GtidSet) -> GtidSet:
+        return self - (self - other)
 
     def __sub__(self, other: GtidSet) -> GtidSet:
         left = {
@@ -191,7 +197,8 @@ def _subtract(intervals: Sequence[Interval], others: Sequence[Interval]) -> Iter
 class MariadbGtids:
     """MariaDB's position: of each domain the last transaction, `domain-server-sequence`.
 
-    MariaDB Knowledge Base, "Global Transaction ID": within a domain numbers only grow.
+    MariaDB Knowledge Base, "Global Transaction ID": what one server gives out within a domain only
+    grows. `contains` compares numbers alone, see `is_ordered`.
     """
 
     by_domain: Mapping[int, tuple[int, int]] = field(default_factory=dict)
@@ -230,6 +237,15 @@ class MariadbGtids:
             for domain, (_, sequence) in other.by_domain.items()
         )
 
+    def is_ordered(self, other: MariadbGtids) -> bool:
+        """Return whether numbers can be compared: in each common domain given out by one server,
+        which never counts backwards. Another's may be lower and yet later in the log."""
+        return all(
+            self.by_domain[domain][0] == server
+            for domain, (server, _) in other.by_domain.items()
+            if domain in self.by_domain
+        )
+
     def __or__(self, other: MariadbGtids) -> MariadbGtids:
         joined = dict(self.by_domain)
         for domain, place in other.by_domain.items():
@@ -242,8 +258,12 @@ class MariadbGtids:
 class Position:
     """A place between two transactions. `server` names whose `file` and `offset` these are.
 
-    The text form has five parts separated by `|`: flavour, server, file, offset, GTIDs (empty: an
-    empty set; `-`: the server has none).
+    `born`: when that file was created by the server's clock, in seconds since the epoch; 0 where it
+    is not known. A server that was reset gives out the same names of files once more.
+
+    The text form has parts separated by `|`: flavour, server, file, offset, GTIDs (empty: an empty
+    set; `-`: the server has none), and `born` where it is known. What a later version may append
+    is passed over.
     """
 
     flavour: Flavour
@@ -251,19 +271,21 @@ class Position:
     file: str
     offset: int
     gtids: GtidSet | MariadbGtids | None
+    born: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
         gtids = "-" if self.gtids is None else str(self.gtids)
         server = self.server.replace("%", "%25").replace("|", "%7C")
-        return f"{self.flavour}|{server}|{self.file}|{self.offset}|{gtids}"
+        born = f"|{self.born}" if self.born else ""
+        return f"{self.flavour}|{server}|{self.file}|{self.offset}|{gtids}{born}"
 
     @classmethod
     def parse(cls, text: str) -> Position:
         """Read what `str` wrote. Raises ValueError."""
         parts = text.split("|")
-        if len(parts) != 5:
+        if len(parts) < 5:
             raise ValueError(f"not a position: {text!r}")
-        flavour, server, file, offset, gtids = parts
+        flavour, server, file, offset, gtids = parts[:5]
         kind = Flavour(flavour)
         read = GtidSet.parse if kind is Flavour.MYSQL else MariadbGtids.parse
         return cls(
@@ -272,22 +294,47 @@ class Position:
             file,
             int(offset),
             None if gtids == "-" else read(gtids),
+            int(parts[5]) if len(parts) > 5 else 0,
         )
 
     def reaches(self, other: Position) -> bool:
-        """Whether this is at or beyond the other. Raises ValueError when nobody can say: another
-        flavour, or another server without GTIDs."""
+        """Return whether this is at or beyond the other. Raises ValueError when nobody can say:
+        another flavour, or another server without GTIDs that both of them know the order of."""
         mine, theirs = self.gtids, other.gtids
         if isinstance(mine, GtidSet) and isinstance(theirs, GtidSet):
             return mine.contains(theirs)
+        if self._is_in_log_of(other):
+            places = [(file_number(p.file), p.offset) for p in (self, other)]
+            # No transaction lies between two places of the same GTIDs: a file's beginning at most.
+            return places[0] >= places[1] or (mine is not None and mine == theirs)
         if isinstance(mine, MariadbGtids) and isinstance(theirs, MariadbGtids):
+            if not mine.is_ordered(theirs):
+                raise ValueError("positions whose order only a log that holds both can tell")
             return mine.contains(theirs)
-        if self.flavour is not other.flavour or self.server != other.server:
-            raise ValueError("positions of different servers without common GTIDs")
-        return (file_number(self.file), self.offset) >= (file_number(other.file), other.offset)
+        raise ValueError("positions of different servers without common GTIDs")
+
+    def surely_reaches(self, other: Position) -> bool:
+        """Return whether this is known to be at or beyond the other."""
+        try:
+            return self.reaches(other)
+        except ValueError:
+            return False
+
+    def _is_in_log_of(self, other: Position) -> bool:
+        """Return whether both are places in one server's log, so that file and offset count."""
+        if (self.flavour, self.server) != (other.flavour, other.server):
+            return False
+        if not self.file or not other.file or _stem(self.file) != _stem(other.file):
+            return False  # not known, or the log was given another name
+        is_other = self.file == other.file and self.born and other.born and self.born != other.born
+        return not is_other
 
 
 def file_number(file: str) -> int:
     """Give the number of a log file: files are ordered by it, for it may outgrow six digits."""
     number = file.rpartition(".")[2]
     return int(number) if number.isdigit() else 0
+
+
+def _stem(file: str) -> str:
+    return file.rpartition(".")[0]

@@ -201,7 +201,7 @@ class Walker:
         end = flight.future.result().end
         if end is None:
             return True
-        if self.is_idle and _reaches(self._pipeline.position, end):
+        if self.is_idle and self._pipeline.position.surely_reaches(end):
             return True
         flight.compared_at = flight.compared_at or time.monotonic()
         if not self.is_idle or time.monotonic() - flight.compared_at > _CATCH_UP_S:
@@ -242,7 +242,7 @@ class Walker:
             return
         if not self._flights:
             self._cut_cursor, self._is_cut = debt.cursor, False
-        need = Need(self._pipeline.position)
+        need = self._pipeline.need(debt)
         ahead = 1 if key == SCRUB else _AHEAD
         while len(self._flights) < ahead and not self._is_cut:
             try:
@@ -328,13 +328,6 @@ class Walker:
         documents = max(1, self._pipeline.known.checkpoint.documents)
         share = self._scrub_interval_s * chunk.count / documents / 2  # two phases
         self._rest_until = time.monotonic() + max(share, 0.0)
-
-
-def _reaches(position: Position, end: Position) -> bool:
-    try:
-        return position.reaches(end)
-    except ValueError:  # another server behind the address since
-        return False
 
 
 def _without(fetched: Fetched, touched: set[str]) -> Fetched:

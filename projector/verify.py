@@ -79,13 +79,15 @@ class _Look:
 class Sides:
     """The two sides, and how to know that the tail has passed a moment.
 
-    `fetcher` gives each thread its own. `position` gives the checkpoint's, `current` the end of the
-    log now; `is_led`: a daemon is at work, so that differences may be changes under way.
+    `fetcher` gives each thread its own. `position` gives the checkpoint's, `passed` how far the
+    daemon has come, which a prepared transaction does not hold back, `current` the end of the log
+    now; `is_led`: a daemon is at work, so that differences may be changes under way.
     """
 
     sink: Sink
     fetcher: Callable[[], Fetcher]
     position: Callable[[], Position]
+    passed: Callable[[], Position]
     current: Callable[[], Position]
     is_led: bool
     chunk_documents: int = 1000
@@ -247,7 +249,7 @@ def _standing(sides: Sides, looked: _Look) -> dict[str, tuple[bytes | None, byte
 def _await(sides: Sides, position: Position) -> None:
     """Wait until the daemon has passed a position."""
     deadline = time.monotonic() + _WAIT_S
-    while not sides.position().reaches(position):
+    while not sides.passed().surely_reaches(position):
         if time.monotonic() > deadline:
             raise OperatorError(
                 "a daemon holds the lease, but its checkpoint does not move",

@@ -153,12 +153,13 @@ class Wire:
                 "replica_uuid": _REPLICA_UUID,
             }
         else:
-            variables |= {
-                "mariadb_slave_capability": 4,  # MARIA_SLAVE_CAPABILITY_GTID
-                "slave_connect_state": str(position.gtids or ""),
-                "slave_gtid_strict_mode": 0,
-                "slave_gtid_ignore_duplicates": 0,
-            }
+            variables["mariadb_slave_capability"] = 4  # MARIA_SLAVE_CAPABILITY_GTID
+            if position.gtids is not None:
+                variables |= {
+                    "slave_connect_state": str(position.gtids),
+                    "slave_gtid_strict_mode": 0,
+                    "slave_gtid_ignore_duplicates": 0,
+                }
         assignments = ", ".join(f"@{name} = %s" for name in variables)
         ask(self._connection, f"SET {assignments}", *variables.values())
 

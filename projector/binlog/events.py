@@ -14,6 +14,7 @@ from enum import IntEnum
 from typing import Final, NamedTuple
 
 from projector.binlog.damage import DamagedEventError
+from projector.model import Kind
 
 HEADER_SIZE: Final = 19
 CHECKSUM_SIZE: Final = 4
@@ -72,6 +73,23 @@ class Event(IntEnum):
     DELETE_ROWS_COMPRESSED = 171
 
 
+KIND_BY_TYPE: Final[dict[int, Kind]] = {
+    Event.WRITE_ROWS_V1: Kind.INSERT,
+    Event.WRITE_ROWS: Kind.INSERT,
+    Event.WRITE_ROWS_COMPRESSED_V1: Kind.INSERT,
+    Event.WRITE_ROWS_COMPRESSED: Kind.INSERT,
+    Event.UPDATE_ROWS_V1: Kind.UPDATE,
+    Event.UPDATE_ROWS: Kind.UPDATE,
+    Event.PARTIAL_UPDATE_ROWS: Kind.UPDATE,
+    Event.UPDATE_ROWS_COMPRESSED_V1: Kind.UPDATE,
+    Event.UPDATE_ROWS_COMPRESSED: Kind.UPDATE,
+    Event.DELETE_ROWS_V1: Kind.DELETE,
+    Event.DELETE_ROWS: Kind.DELETE,
+    Event.DELETE_ROWS_COMPRESSED_V1: Kind.DELETE,
+    Event.DELETE_ROWS_COMPRESSED: Kind.DELETE,
+}
+
+
 class Gtid(NamedTuple):
     """A transaction's name on MySQL. `committed_at`: on this server; 0 before MySQL 8.0."""
 
@@ -82,10 +100,13 @@ class Gtid(NamedTuple):
 
 
 class Query(NamedTuple):
-    """A statement with the default schema that it ran in."""
+    """A statement with the default schema that it ran in. `charset`: number of a collation of the
+    client's character set, `mode`: the SQL mode; None where the event does not say."""
 
     schema: str
     text: bytes
+    charset: int | None = None
+    mode: int | None = None
 
 
 # UUID, number, commit time (seven bytes and one more, see below).
@@ -93,6 +114,10 @@ gtid_at = struct.Struct("<x16sq17xQ").unpack_from
 _gtid_old = struct.Struct("<x16sq").unpack_from
 _query = struct.Struct("<IIBHH").unpack_from
 _mariadb_gtid = struct.Struct("<QIB").unpack_from
+_STATUS_MODE: Final = 1
+_STATUS_CHARSET: Final = 4
+_STATUS_SIZES: Final = {0: 4, _STATUS_MODE: 8, 3: 4, _STATUS_CHARSET: 6}
+_STATUS_TEXTS: Final = {2: 1, 5: 0, 6: 0}  # a length, the text, and what follows: a catalog's 0
 GTID_SIZE: Final = 50  # with a commit time, which the transaction's length always follows
 MICROSECONDS_MASK: Final = (1 << 55) - 1  # bit 55: an original timestamp follows
 _MARIADB_STANDALONE: Final = 1
@@ -182,7 +207,7 @@ def mariadb_gtid(buf: bytes, at: int, end: int) -> tuple[int, int, int, bool, bo
 
 
 def query(buf: bytes, at: int, end: int, *, load: bool = False) -> Query:
-    """Read a statement; status variables are stepped over. `load`: an EXECUTE_LOAD_QUERY."""
+    """Read a statement. `load`: an EXECUTE_LOAD_QUERY."""
     body = at + HEADER_SIZE
     fixed = 13 + (13 if load else 0)
     if end - body < fixed:
@@ -192,7 +217,28 @@ def query(buf: bytes, at: int, end: int, *, load: bool = False) -> Query:
     text = schema + schema_size + 1
     if text > end:
         raise DamagedEventError("a query event is too short for its schema")
-    return Query(buf[schema : text - 1].decode("utf-8", "replace"), buf[text:end])
+    charset, mode = _session(buf[body + fixed : schema])
+    return Query(buf[schema : text - 1].decode("utf-8", "replace"), buf[text:end], charset, mode)
+
+
+def _session(status: bytes) -> tuple[int | None, int | None]:
+    """Read character set and SQL mode from status variables, which come in the order of their
+    numbers as far as these (Query_log_event::write, sql/log_event.cc)."""
+    charset = mode = None
+    at = 0
+    while at < len(status):
+        kind, at = status[at], at + 1
+        if kind == _STATUS_MODE:
+            mode = int.from_bytes(status[at : at + 8], "little")
+        elif kind == _STATUS_CHARSET:
+            charset = int.from_bytes(status[at : at + 2], "little")
+        size = _STATUS_SIZES.get(kind)
+        if size is None:
+            if kind not in _STATUS_TEXTS or at >= len(status):
+                break
+            size = 1 + status[at] + _STATUS_TEXTS[kind]
+        at += size
+    return charset, mode
 
 
 def decompress(data: bytes) -> bytes:

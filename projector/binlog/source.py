@@ -19,10 +19,10 @@ from projector.binlog.catalog import Catalog
 from projector.binlog.connection import Server, Wire, ask, connect, identify, log_end
 from projector.binlog.damage import DamagedEventError
 from projector.binlog.progress import Progress
-from projector.binlog.start import check
+from projector.binlog.start import born, check
 from projector.binlog.stream import Stream
 from projector.binlog.transactions import ROWS_AT_ONCE, Assembler
-from projector.errors import TransientError, UndecodableLogError
+from projector.errors import PositionLostError, TransientError, UndecodableLogError
 from projector.model import Transactions, Watch
 from projector.position import Flavour, GtidSet, MariadbGtids, Position
 from projector.settings import Mysql
@@ -51,7 +51,19 @@ class BinlogSource:
     def current(self) -> Position:
         """Give the end of the server's log. Raises TransientError or OperatorError."""
         with connect(self._settings) as connection:
-            return _current(connection, identify(connection))
+            server = identify(connection)
+            end = _current(connection, server)
+        if self._run is not None:
+            return end  # the server would take one more stream of ours for the end of the other
+        try:
+            return replace(end, born=born(self._settings, server, end.file))
+        except PositionLostError as error:  # the file has gone at this very moment
+            raise TransientError("mysql", f"the log moved on at once: {error}") from error
+
+    def check(self, position: Position) -> None:
+        """Raise PositionLostError when the log cannot be read on from there; see `ports.Source`."""
+        with connect(self._settings) as connection:
+            check(connection, self._settings, identify(connection), position)
 
     def visible_end(self) -> Position:
         """Give a place that all that can be seen by now lies at or before; see `ports.Source`.
@@ -74,8 +86,9 @@ class BinlogSource:
         self.close()
         with connect(self._settings) as connection:
             server = identify(connection)
-            check(connection, server, position)
-        run = _Run(self._settings, server, position, watches)
+            check(connection, self._settings, server, position)
+            end = log_end(connection)[:2]
+        run = _Run(self._settings, server, position, watches, end)
         self._run = run
         try:
             run.begin()
@@ -198,11 +211,16 @@ class _Run:
     """One connection's stream with its thread, from start to close."""
 
     def __init__(
-        self, settings: Mysql, server: Server, position: Position, watches: Sequence[Watch]
+        self,
+        settings: Mysql,
+        server: Server,
+        position: Position,
+        watches: Sequence[Watch],
+        end: tuple[str, int],
     ) -> None:
         self.queue = _Queue()
         self.catalog = Catalog(settings)
-        progress = Progress(position, server.name)
+        progress = Progress(position, server.name, end)
         self._assembler = Assembler(
             progress, watches, self.catalog, folds_names=server.folds_names, emit=self._give
         )

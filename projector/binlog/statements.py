@@ -6,12 +6,13 @@ watched table is named in it. A text that may be read in two ways counts for bot
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import islice
 from typing import Final, NamedTuple
 
+from projector.binlog.tokens import UNREADABLE, Session, Text, Token, readings
 from projector.model import TableName, folded
 
 
@@ -51,20 +52,11 @@ class Watched:
         return self.by_name.get(wanted)
 
 
-# What is in /*! */ is code to some server: only the marks are left out, the words are kept.
-_TOKEN: Final = (
-    r"\s+|/\*(?!M?!).*?\*/|(?:--(?=\s|$)|\#)[^\n]*|/\*M?!\d*|\*/"
-    r"|(?P<quoted>`(?:[^`]|``)*`|\"(?:[^\"{0}]{1}|\"\")*\")"
-    r"|(?P<text>'(?:[^'{0}]{1}|'')*')"
-    r"|(?P<word>[\w$\u0080-\U0010ffff]+)|(?P<mark>.)"
-)
-_TOKENS: Final = (
-    re.compile(_TOKEN.format(r"\\", r"|\\."), re.DOTALL),
-    re.compile(_TOKEN.format("", ""), re.DOTALL),  # NO_BACKSLASH_ESCAPES
-)
-_DEFINES: Final = re.compile(rb"\b(?:CREATE|ALTER|DROP|RENAME)\b", re.IGNORECASE)
-_CHANGES_ROWS: Final = re.compile(
-    rb"\s*(?:INSERT|REPLACE|UPDATE|DELETE|LOAD|CALL|SELECT|DO)\b", re.IGNORECASE
+_UNKNOWN_SESSION: Final = Session()
+_HEAD: Final = 2000  # tokens by which a statement is judged; a longer one is read on for names
+_DEFINITIONS: Final = frozenset("CREATE ALTER DROP RENAME TRUNCATE".split())
+_CHANGES_ROWS: Final = frozenset(
+    "INSERT REPLACE UPDATE DELETE LOAD WITH SELECT CALL DO TABLE VALUES REPAIR".split()
 )
 _HARMLESS: Final = frozenset(
     "BEGIN COMMIT ROLLBACK SAVEPOINT RELEASE SET GRANT REVOKE FLUSH ANALYZE CHECK OPTIMIZE XA START"
@@ -79,7 +71,7 @@ _ELSEWHERE: Final = frozenset(
 _BEFORE_KIND: Final = frozenset(
     "OR REPLACE TEMPORARY IF NOT EXISTS ONLINE OFFLINE IGNORE UNIQUE FULLTEXT VECTOR AGGREGATE"
     " ALGORITHM UNDEFINED MERGE TEMPTABLE DEFINER SQL SECURITY INVOKER CURRENT_USER LOOSE NOWAIT"
-    " WAIT".split()
+    " WAIT EXTERNAL JSON RELATIONAL DUALITY MATERIALIZED".split()
 )
 _WAITS: Final = frozenset({"WAIT", "NOWAIT"})
 _TRADES: Final = frozenset({"RENAME", "EXCHANGE", "CONVERT"})  # places with another table
@@ -89,41 +81,30 @@ _BEFORE_TABLE: Final = frozenset(
 _KINDS: Final = frozenset("TABLE TABLES DATABASE SCHEMA INDEX".split()) | _CODE | _ELSEWHERE
 
 
-class _Token(NamedTuple):
-    word: str  # upper case for an unquoted word, else empty
-    name: str  # what it is as a name; empty for marks and texts
-    mark: str
-
-
-def effects(text: bytes, schema: str, watched: Watched) -> list[Effect]:
+def effects(
+    text: bytes, schema: str, watched: Watched, session: Session = _UNKNOWN_SESSION
+) -> list[Effect]:
     """Return what a statement did to watched tables beside the rows that the log spells out."""
-    if _CHANGES_ROWS.match(text) and watched.indirect(()):
-        return [Effect(None, "statement")]  # whatever it names: spare the reading of a long text
     found: dict[Effect, None] = {}
-    try:
-        sql = text.decode("utf-8")
-    except UnicodeDecodeError:
-        sql = text.decode("latin-1")
-        found = dict.fromkeys(_raw_mentions(text, watched))
-    for tokens in _readings(sql):
-        for effect in _Statement(tokens, schema, watched).effects():
+    for reading in readings(text, session):
+        for effect in _Statement(reading, schema, watched).effects():
             found[effect] = None
     return list(found)
 
 
-def defined(text: bytes) -> frozenset[str] | None:
+def defined(text: bytes, session: Session = _UNKNOWN_SESSION) -> frozenset[str] | None:
     """Return the names, in lower case, through which a statement may act unnamed since this one:
     whatever a definition mentions. None where its names cannot be read."""
-    if _CHANGES_ROWS.match(text) or not _DEFINES.search(text):
-        return frozenset()
-    try:
-        sql = text.decode("utf-8")
-    except UnicodeDecodeError:
-        return None
     found: set[str] = set()
-    for tokens in _readings(sql):
-        words = [token.word for token in _proper(tokens)]
-        if words[:2] != ["CREATE", "TABLE"] or "REFERENCES" in words:
+    for reading in readings(text, session):
+        head = _proper(list(islice(reading.tokens(), _HEAD)))
+        if _verb(head) not in _DEFINITIONS:
+            continue
+        if UNREADABLE in reading.sql:
+            return None
+        tokens = list(reading.tokens(names_only=True))
+        words = [token.word for token in head]
+        if words[:2] != ["CREATE", "TABLE"] or any(t.word == "REFERENCES" for t in tokens):
             found.update(token.name.lower() for token in tokens if token.name)
     return frozenset(found)
 
@@ -133,37 +114,11 @@ def opens_transaction(text: bytes) -> bool:
     return text[-64:].rstrip().upper().endswith(b"START TRANSACTION")
 
 
-def _raw_mentions(text: bytes, watched: Watched) -> list[Effect]:
-    """For a text in another character set: any watched name in it counts."""
-    lowered = text.lower()
-    return [
-        Effect(t, "statement", True) for t in watched.read if t.name.lower().encode() in lowered
-    ]
+def _verb(tokens: Sequence[Token]) -> str:
+    return next((token.word for token in tokens if token.mark != "("), "")
 
 
-def _readings(sql: str) -> Iterator[list[_Token]]:
-    yield _tokens(_TOKENS[0], sql)
-    if "\\" in sql:
-        yield _tokens(_TOKENS[1], sql)
-
-
-def _tokens(pattern: re.Pattern[str], sql: str) -> list[_Token]:
-    tokens = []
-    for match in pattern.finditer(sql):
-        kind, value = match.lastgroup, match.group()
-        if kind == "word":
-            tokens.append(_Token(value.upper(), value, ""))
-        elif kind == "quoted":
-            quote = value[0]
-            tokens.append(_Token("", value[1:-1].replace(quote * 2, quote), ""))
-        elif kind == "text":
-            tokens.append(_Token("", "", "'"))
-        elif kind == "mark":
-            tokens.append(_Token("", "", value))
-    return tokens
-
-
-def _proper(tokens: Sequence[_Token]) -> Sequence[_Token]:
+def _proper(tokens: Sequence[Token]) -> Sequence[Token]:
     """Leave out what MariaDB takes before a statement and carries out all the same, SET STATEMENT
     ... FOR and ANALYZE, and the dot of `.t` for `t`."""
     words = [token.word for token in tokens]
@@ -183,16 +138,23 @@ def _proper(tokens: Sequence[_Token]) -> Sequence[_Token]:
 class _Statement:
     """One reading of one statement."""
 
-    def __init__(self, tokens: Sequence[_Token], schema: str, watched: Watched) -> None:
-        self._tokens, self._schema, self._watched = _proper(tokens), schema, watched
+    def __init__(self, reading: Text, schema: str, watched: Watched) -> None:
+        self._reading, self._schema, self._watched = reading, schema, watched
+        head = list(islice(reading.tokens(), _HEAD))
+        self._tokens = _proper(head)
+        self._verb = _verb(self._tokens)
+        self._is_doubtful = False  # a name cannot be read
+        if self._verb in _DEFINITIONS and self._verb != "CREATE" and len(head) == _HEAD:
+            self._tokens = _proper(list(reading.tokens()))
 
     def effects(self) -> list[Effect]:
-        verb = self._word(0)
-        if verb in _HARMLESS or not self._tokens:
+        if self._verb in _HARMLESS or not self._tokens:
             return []
-        if verb in {"CREATE", "ALTER", "DROP", "RENAME", "TRUNCATE"}:
-            return self._definition(verb)
-        return self._changes_of_rows()
+        is_definition = self._verb in _DEFINITIONS
+        found = self._definition(self._verb) if is_definition else self._changes_of_rows()
+        if self._is_doubtful:
+            found.append(Effect(None, "statement", True))
+        return found
 
     def _definition(self, verb: str) -> list[Effect]:
         kind, at = self._kind()
@@ -204,6 +166,8 @@ class _Statement:
             found = self._whole_schema(at) if goes else []
         elif kind == "INDEX":
             found = [Effect(t, None) for t in self._named()]
+        elif not kind:
+            self._is_doubtful = True  # a thing of a newer server
         elif kind in _ELSEWHERE or kind in _CODE or self._is_temporary(at):
             pass
         elif verb in {"DROP", "RENAME"}:
@@ -236,14 +200,16 @@ class _Statement:
         """Only the new table itself counts: the others are read."""
         name = self._name_behind_exists(at)
         table = self._table_at(name) if name < len(self._tokens) else None
-        words = {token.word for token in self._tokens[name + 1 :]}
+        words = {token.word for token in self._reading.tokens(names_only=True)}
         if table is None:
-            return self._unnamed() if "SELECT" in words else []
+            names = {name.lower() for _, name in self._mentions()}
+            return self._unnamed(names) if "SELECT" in words else []
         if self._word(1) == "OR":
             return [Effect(table, "drop", True)]
         if "REFERENCES" in words:
             return [Effect(table, "alter", True)]
-        filled = words & {"SELECT", "VALUES", "WITH", "TABLE"}
+        behind = {token.word for token in self._tokens[name + 1 :]}
+        filled = words & {"SELECT", "VALUES", "WITH"} or "TABLE" in behind
         return [Effect(table, "statement" if filled else None, True)]
 
     def _alter(self, at: int) -> list[Effect]:
@@ -259,17 +225,35 @@ class _Statement:
             behind += 1
         actions = _actions(self._tokens[behind:])
         harm = [_action(action, self._watched.read[table]) for action in actions]
-        reason = "alter" if any(h.changes_values for h in harm) else None
+        ignores = any(token.word == "IGNORE" for token in self._tokens[:at])  # rows that do not fit
+        reason = "alter" if ignores or any(h.changes_values for h in harm) else None
         return [*found, Effect(table, reason, any(h.moves_columns for h in harm))]
 
     def _changes_of_rows(self) -> list[Effect]:
         """INSERT, UPDATE, LOAD DATA, CALL ... logged as a statement, or a word never seen."""
-        found = [Effect(t, "statement") for t in self._named()]
-        return [*found, *self._unnamed()]
+        if self._watched.indirect(()):
+            return [
+                Effect(None, "statement")
+            ]  # whatever it names: spare the reading of a long text
+        tables: dict[TableName, None] = {}
+        names: set[str] = set()
+        for schema, name in set(self._mentions()):
+            names.update((schema.lower(), name.lower()))
+            table = self._find(schema or self._schema, name)
+            if table is not None:
+                tables[table] = None
+        found = [Effect(table, "statement") for table in tables]
+        if self._verb not in _CHANGES_ROWS and not tables:
+            found.append(Effect(None, "statement"))
+        return list(dict.fromkeys([*found, *self._unnamed(names)]))
 
-    def _unnamed(self) -> list[Effect]:
-        names = {t.name.lower() for t in self._tokens if t.name}
+    def _unnamed(self, names: Collection[str]) -> list[Effect]:
+        """What a statement with these names may have changed that it does not name: through views,
+        routines, triggers, cascades."""
         return [Effect(None, "statement")] if self._watched.indirect(names) else []
+
+    def _mentions(self) -> Iterator[tuple[str, str]]:
+        return _mentioned(self._reading.tokens(names_only=True))
 
     def _whole_schema(self, at: int) -> list[Effect]:
         name = self._tokens[self._name_behind_exists(at)].name if at < len(self._tokens) else ""
@@ -291,12 +275,17 @@ class _Statement:
 
     def _table_at(self, i: int) -> TableName | None:
         if self._mark(i + 1) == "." and i + 2 < len(self._tokens):
-            return self._watched.find(self._tokens[i].name, self._tokens[i + 2].name)
-        return self._watched.find(self._schema, self._tokens[i].name)
+            return self._find(self._tokens[i].name, self._tokens[i + 2].name)
+        return self._find(self._schema, self._tokens[i].name)
+
+    def _find(self, schema: str, name: str) -> TableName | None:
+        if UNREADABLE in schema or UNREADABLE in name:
+            self._is_doubtful = True
+        return self._watched.find(schema, name)
 
     def _name_behind_exists(self, at: int) -> int:
         while self._word(at) in {"IF", "NOT", "EXISTS"} | _WAITS or (
-            self._word(at).isdecimal() and self._word(at - 1) == "WAIT"
+            self._mark(at) == "'" and self._word(at - 1) == "WAIT"
         ):
             at += 1
         return at
@@ -306,6 +295,24 @@ class _Statement:
 
     def _mark(self, i: int) -> str:
         return self._tokens[i].mark if 0 <= i < len(self._tokens) else ""
+
+
+def _mentioned(tokens: Iterator[Token]) -> Iterator[tuple[str, str]]:
+    """Return what is named, as schema (or empty) and name: `a`, and `a.b` of `a.b.c` too."""
+    parts: list[str] = []
+    mark, ends = "", True  # what comes is no part of what came
+    for token in tokens:
+        if not token.name:
+            mark, ends = token.mark, ends or token.mark == ","
+            continue
+        if mark != "." or ends:  # `.t` is `t`
+            if parts:
+                yield ("", parts[0]) if len(parts) == 1 else (parts[0], parts[1])
+            parts = []
+        parts.append(token.name)
+        mark, ends = "", token.word in _BEFORE_TABLE
+    if parts:
+        yield ("", parts[0]) if len(parts) == 1 else (parts[0], parts[1])
 
 
 class _Harm(NamedTuple):
@@ -322,7 +329,11 @@ _NO_HARM: Final = frozenset(
 )
 
 
-def _actions(tokens: Sequence[_Token]) -> list[Sequence[_Token]]:
+_KEEPS_ROWS: Final = frozenset("INNODB MYISAM ARIA MEMORY HEAP ARCHIVE ROCKSDB NDB".split())
+_OTHER_ROWS: Final = frozenset("UNION CONNECTION".split())  # of MERGE and FEDERATED
+
+
+def _actions(tokens: Sequence[Token]) -> list[Sequence[Token]]:
     """Cut ALTER TABLE's actions apart at the commas outside of parentheses."""
     actions, depth, start = [], 0, 0
     for i, token in enumerate(tokens):
@@ -333,25 +344,32 @@ def _actions(tokens: Sequence[_Token]) -> list[Sequence[_Token]]:
     return [action for action in [*actions, tokens[start:]] if action]
 
 
-def _action(action: Sequence[_Token], read: frozenset[str]) -> _Harm:
+def _action(action: Sequence[Token], read: frozenset[str]) -> _Harm:
     """Judge one action: known to leave the read columns alone, or not."""
     verb, rest = action[0].word, list(action[1:])
     if any(token.word == "REFERENCES" for token in rest) or (
         verb == "DROP" and rest and rest[0].word in {"FOREIGN", "CONSTRAINT"}
     ):
         return _Harm(True, False)  # whoever follows hidden cascades knew another set of keys
-    if verb in _NO_HARM:
-        return _Harm(False, False)
-    if verb == "RENAME" and rest and rest[0].word in {"INDEX", "KEY"}:
-        return _Harm(False, False)
-    if verb in {"ADD", "DROP"} and rest and rest[0].word in _NO_COLUMNS:
+    if _leaves_the_rows(action):
+        return _Harm(True, False)
+    first = rest[0].word if rest else ""
+    renames_index = verb == "RENAME" and first in {"INDEX", "KEY"}
+    if verb in _NO_HARM or renames_index or (verb in {"ADD", "DROP"} and first in _NO_COLUMNS):
         return _Harm(False, False)
     if verb in {"ADD", "DROP", "MODIFY", "CHANGE", "ALTER"}:
         return _column_action(verb, rest, {name.lower() for name in read})
     return _Harm(True, True)
 
 
-def _column_action(verb: str, rest: list[_Token], read: set[str]) -> _Harm:
+def _leaves_the_rows(action: Sequence[Token]) -> bool:
+    """Return whether a table's rows may be others behind an option: those of another engine."""
+    words = [token.word or token.name.upper() for token in action if token.mark != "="]
+    engines = {words[i + 1] for i, word in enumerate(words[:-1]) if word in {"ENGINE", "TYPE"}}
+    return bool(engines - _KEEPS_ROWS or _OTHER_ROWS.intersection(words))
+
+
+def _column_action(verb: str, rest: list[Token], read: set[str]) -> _Harm:
     explicit = bool(rest) and rest[0].word == "COLUMN"
     rest = rest[1:] if explicit else rest
     while rest and rest[0].word in {"IF", "NOT", "EXISTS"}:

@@ -15,10 +15,11 @@ from zlib import crc32
 from projector.binlog import events
 from projector.binlog.catalog import Catalog
 from projector.binlog.damage import DamagedEventError
-from projector.binlog.events import CHECKSUM_SIZE, HEADER_SIZE, Event, Gtid, header
+from projector.binlog.events import CHECKSUM_SIZE, HEADER_SIZE, Event, Gtid, Query, header
 from projector.binlog.progress import Progress
 from projector.binlog.statements import Watched, defined, effects, opens_transaction
 from projector.binlog.tables import Tables, WatchedTable
+from projector.binlog.tokens import Session
 from projector.errors import UndecodableLogError
 from projector.model import Change, Kind, RowsChange, TableChange, TableName, Transactions, Watch
 from projector.position import Flavour, file_number
@@ -38,7 +39,6 @@ Handler = Callable[[bytes, int, int], None]
 
 
 class _Prepared(NamedTuple):
-    gtid: Gtid | None
     changes: list[Change]
     rows: int
 
@@ -88,7 +88,7 @@ class Assembler:
         handlers: list[Handler | None] = [self._unknown] * 256
         for event in Event:
             handlers[event] = None
-        for kind in _KIND_BY_TYPE:
+        for kind in events.KIND_BY_TYPE:
             handlers[kind] = self._take_acting_rows if self._unseen else self._take_rows
         for event, handler in {
             Event.QUERY: self._take_query,
@@ -96,6 +96,7 @@ class Assembler:
             Event.EXECUTE_LOAD_QUERY: self._take_query,
             Event.ROTATE: self._take_rotate,
             Event.FORMAT_DESCRIPTION: self._take_format,
+            Event.PREVIOUS_GTIDS: self._take_preamble,
             Event.XID: self._take_end,
             Event.TABLE_MAP: self._take_table_map,
             Event.INCIDENT: self._take_incident,
@@ -156,7 +157,7 @@ class Assembler:
             return
         before, after, count = decoder.decode(kind, buf, at + HEADER_SIZE, end)
         hides = not buf[at + 25] & self._shown
-        change = (table, _KIND_BY_TYPE[kind], before, after, count, hides)
+        change = (table, events.KIND_BY_TYPE[kind], before, after, count, hides)
         self._changes.append(_new(RowsChange, change))  # a third of the time of RowsChange()
         self._tail_rows += count
         if self._tail_rows >= ROWS_AT_ONCE:
@@ -193,7 +194,7 @@ class Assembler:
         """Tell whether a foreign key may have acted on these rows without a word in the log."""
         if end - at < HEADER_SIZE + 8:
             raise DamagedEventError("a row event that is too short")
-        is_insert = _KIND_BY_TYPE[buf[at + 4]] is Kind.INSERT
+        is_insert = events.KIND_BY_TYPE[buf[at + 4]] is Kind.INSERT
         return not (is_insert or buf[at + 25] & self._shown)
 
     def _take_gtid(self, buf: bytes, at: int, end: int) -> None:
@@ -237,12 +238,13 @@ class Assembler:
         else:
             self.verify(buf, at, end)
             kind = buf[at + 4]
-            schema, text = events.query(buf, at, end, load=kind == Event.EXECUTE_LOAD_QUERY)
+            query = events.query(buf, at, end, load=kind == Event.EXECUTE_LOAD_QUERY)
             if kind == Event.QUERY_COMPRESSED:
-                text = events.decompress(text)
-            self._statement(schema, text, buf, at, end)
+                query = query._replace(text=events.decompress(query.text))
+            self._statement(query, buf, at, end)
 
-    def _statement(self, schema: str, text: bytes, buf: bytes, at: int, end: int) -> None:
+    def _statement(self, query: Query, buf: bytes, at: int, end: int) -> None:
+        text = query.text
         words = text[:64].upper().split()
         first, second = (*words[:2], b"", b"")[:2]
         if first == b"XA":
@@ -253,26 +255,30 @@ class Assembler:
             # A rollback is logged when tables without transactions have been changed.
             self._take_end(buf, at, end)
         elif first not in (b"SAVEPOINT", b"ROLLBACK"):
-            self._take_effects(schema, text, header(buf, at)[4])
+            self._take_effects(query, header(buf, at)[4])
             if opens_transaction(text):
                 self._is_open = True
             elif not self._is_open:
                 self._take_end(buf, at, end)
 
-    def _take_effects(self, schema: str, text: bytes, log_pos: int) -> None:
+    def _take_effects(self, query: Query, log_pos: int) -> None:
         """Tell what a statement did to watched tables."""
+        session = Session(query.charset, query.mode)
         if self._catalog.sees_all:
-            self._catalog.note_defined(defined(text))
+            self._catalog.note_defined(defined(query.text, session))
         self._settle()
         place = self._progress.ahead(None, log_pos)
         self._place = (file_number(place.file), place.offset)
-        for table, said, moves_columns in effects(text, schema, self._watched):
+        for table, said, moves_columns in effects(query.text, query.schema, self._watched, session):
             reason = said
             if table is not None:
                 was_early = self._catalog.was_early(table, place.file, place.offset)
                 if reason is None and moves_columns and was_early:
                     reason = "alter"
                 self._tables.forget(table)
+            elif moves_columns:  # some definition changed, nobody can read whose
+                for each in self._watched.read:
+                    self._tables.forget(each)
             if reason is not None:
                 self._say(TableChange(table, reason))
 
@@ -291,8 +297,6 @@ class Assembler:
                 if verb == b"COMMIT":
                     self._changes += prepared.changes
                     self._tail_rows += prepared.rows
-                if prepared.gtid is not None:
-                    self._progress.add(prepared.gtid)
                 self._progress.release(xid)
             self._take_end(buf, at, end)
 
@@ -305,9 +309,9 @@ class Assembler:
         self.flush(is_head=False)
         changes = self._changes[self._tail :]
         del self._changes[self._tail :]
-        self._prepared[xid] = _Prepared(self._named(), changes, self._tail_rows)
+        self._prepared[xid] = _Prepared(changes, self._tail_rows)
         self._settle()
-        self._progress.hold(xid)
+        self._progress.hold(xid, self._named())
         self._tail_rows, self._tag, self._gno = 0, "", 0
         self._take_end(buf, at, end)
         self._count -= 1
@@ -327,7 +331,7 @@ class Assembler:
             else:
                 self._begin_run()
         elif self._mariadb_gtid is not None:
-            self._progress.replace(*self._mariadb_gtid)
+            self._progress.count_in(*self._mariadb_gtid)
         self._times.append(self._committed_at or seconds)
         self._count += 1
         self._tail = len(self._changes)
@@ -374,7 +378,17 @@ class Assembler:
         self.checksum_size = CHECKSUM_SIZE if events.has_checksum(buf, end_with_checksum) else 0
         self._drop_unfinished()
         self._table_by_id = {_DUMMY_TABLE: None}
+        self._settle()
+        self._progress.describe(header(buf, at)[0])
+        self._take_preamble(buf, at, end)
         self.has_begun = True
+
+    def _take_preamble(self, buf: bytes, at: int, end: int) -> None:
+        """What stands in a file before its first transaction is passed: without GTIDs the log would
+        never be read to its end."""
+        _, _, _, _, log_pos, flags = header(buf, at)
+        if log_pos and not flags & events.ARTIFICIAL_FLAG and not self._progress.has_gtids:
+            self._progress.move(log_pos)
 
     def _take_heartbeat(self, buf: bytes, at: int, end: int) -> None:
         self._beat = True
@@ -430,18 +444,3 @@ class Assembler:
 _new = tuple.__new__
 _NO_TABLE: Final = TableName("", "")
 _UNSEEN: Final = WatchedTable(_NO_TABLE, None, Watch(_NO_TABLE, (), frozenset()))
-_KIND_BY_TYPE: Final[dict[int, Kind]] = {
-    Event.WRITE_ROWS_V1: Kind.INSERT,
-    Event.WRITE_ROWS: Kind.INSERT,
-    Event.WRITE_ROWS_COMPRESSED_V1: Kind.INSERT,
-    Event.WRITE_ROWS_COMPRESSED: Kind.INSERT,
-    Event.UPDATE_ROWS_V1: Kind.UPDATE,
-    Event.UPDATE_ROWS: Kind.UPDATE,
-    Event.PARTIAL_UPDATE_ROWS: Kind.UPDATE,
-    Event.UPDATE_ROWS_COMPRESSED_V1: Kind.UPDATE,
-    Event.UPDATE_ROWS_COMPRESSED: Kind.UPDATE,
-    Event.DELETE_ROWS_V1: Kind.DELETE,
-    Event.DELETE_ROWS: Kind.DELETE,
-    Event.DELETE_ROWS_COMPRESSED_V1: Kind.DELETE,
-    Event.DELETE_ROWS_COMPRESSED: Kind.DELETE,
-}

@@ -127,7 +127,7 @@ def _position(settings: Settings, plan: Plan, text: str) -> Check:
         )
     try:
         with connect(settings.mysql) as connection:
-            check_start(connection, identify(connection), position)
+            check_start(connection, settings.mysql, identify(connection), position)
     except PositionLostError as error:
         if settings.mysql.on_position_lost == "stop":
             return failed(

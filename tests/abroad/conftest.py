@@ -8,7 +8,14 @@ from typing import Any
 import pytest
 
 from tests.abroad.world import World
-from tests.servers import DatabaseServer, Flavour, RedisServer
+from tests.fix_servers import missing
+from tests.servers import (
+    DatabaseServer,
+    Flavour,
+    RedisServer,
+    ServerUnavailable,
+    start_database,
+)
 
 MakeWorld = Callable[..., World]
 
@@ -18,6 +25,20 @@ def anywhere(request: pytest.FixtureRequest) -> DatabaseServer:
     """The session's MariaDB, MySQL and MariaDB 11 in turn. Restrict it with `on`."""
     server: DatabaseServer = request.getfixturevalue(request.param.value)
     return server
+
+
+@pytest.fixture(scope="session", params=["mysql", "mysql-files", "mariadb", "mariadb11"])
+def private(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
+    """Servers that tests may reset, one of each kind of position; `files`: without GTIDs."""
+    flavour, _, how = request.param.partition("-")
+    try:
+        server = start_database(Flavour(flavour), gtid=how != "files")
+    except ServerUnavailable as problem:
+        missing(problem)
+    with server:
+        if server.flavour is Flavour.MYSQL:
+            server.execute("INSTALL PLUGIN rpl_semi_sync_source SONAME 'semisync_source.so'")
+        yield server
 
 
 @pytest.fixture
