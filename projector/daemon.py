@@ -189,7 +189,7 @@ class Daemon:
 
     def _lane(self, plan: Plan, sink: Sink) -> Lane:
         return Lane(
-            plan, sink, self._parts.engine, self._settings, self._known,
+            plan.fitted(self._known.types), sink, self._parts.engine, self._settings, self._known,
             self._is_ending, self._parts.source.visible_end, self._parts.source.wake,
             self._portions[plan.name], self._health,
         )  # fmt: skip

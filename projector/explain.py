@@ -8,9 +8,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from projector.advice import quoted
+from projector.columns import fitted
 from projector.database import Connection
 from projector.errors import OperatorError
-from projector.indexes import are_numbers, explained, native, quoted, role, spelled
+from projector.indexes import are_numbers, explained, native, role, spelled
 from projector.model import folded
 from projector.projection import Plan
 from projector.projection.keys import KeyCodec, among
@@ -61,6 +63,7 @@ def touched(plan: Plan, table: str, key: str, connection: Connection) -> list[di
         raise OperatorError(
             f"the projection {plan.name} reads no table {table}", f"It reads {read}."
         )
+    plan = fitted(plan, connection)
     return [_touched(plan, route, key, connection) for route in chosen]
 
 
@@ -72,7 +75,7 @@ def _touched(plan: Plan, route: Route, key: str, connection: Connection) -> dict
     if route.look_up is None:
         sql = plan.ids_among([plan.to_id(row)])
     else:
-        sql = route.look_up.query([row], (), 2**63)
+        sql = plan.look_ups[route.look_up.name].query([row], (), 2**63)
     [[[count]]] = connection.query(f"SELECT COUNT(*) FROM ({sql}) AS counted")
     [ids] = connection.query_raw(f"SELECT * FROM ({sql}) AS found LIMIT {_SHOWN}")
     return {**said, "documents": int(count), "ids": [plan.to_id(found) for found in ids]}

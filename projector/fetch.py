@@ -61,7 +61,8 @@ def _within(sql: str, seconds: int) -> str:
 
 
 class Fetcher:
-    """Reads of one projection over one connection; for one thread at a time.
+    """Reads of one projection over one connection; for one thread at a time. `plan`: for the types
+    that the tables have (`Plan.fitted`).
 
     `is_stopping` ends a wait at the barrier with TransientError, as `patience_s` does. `on_wait` is
     told what a long wait is for, and None when it is over.
@@ -142,7 +143,7 @@ class Fetcher:
         self, name: str, values: Sequence[Values], after: str | None, limit: int, need: Need
     ) -> list[str]:
         """Give the next ids, in order, beyond `after`, of a look-up that was put off."""
-        beyond = self._plan.codec.to_values(after) if after is not None else ()
+        beyond = self._plan.cursor(after)
         [rows] = self._snapshot([self._plan.look_ups[name].query(values, beyond, limit)], need)
         return [self._plan.to_id(row) for row in rows]
 

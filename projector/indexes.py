@@ -13,11 +13,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from sqlalchemy import Integer
+from sqlalchemy import Alias, Integer
 
+from projector.advice import Missing, Wanted, index, quoted, unlike
+from projector.columns import fitted
 from projector.database import Connection
 from projector.model import TableName
 from projector.projection import Plan
+from projector.projection.columns import ColumnType
 from projector.projection.graph import Node
 from projector.projection.keys import literal
 from projector.projection.routes import LookUp
@@ -34,34 +37,7 @@ _COLUMNS = {
 _REFUSED = re.compile(r"Cannot use .*?(?:index '|key `)(.+?)['`] (?:due to|part)")
 
 Step = Mapping[str, Any]  # a row of EXPLAIN by these names
-_Seek = tuple[Node, tuple[str, ...]]  # a table in its role, and what it is sought by
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """What a table is sought by without an index that serves. `rows`: the server's estimate."""
-
-    table: TableName
-    columns: tuple[str, ...]
-    rows: int
-    is_there: bool  # an index is, and cannot be used
-
-    @property
-    def detail(self) -> str:
-        """Say what it costs."""
-        how = "the index on" if self.is_there else "no index begins with"
-        end = " cannot serve" if self.is_there else ""
-        columns = " or ".join(self.columns)
-        return f"{self.table} is read whole (about {self.rows} rows): {how} {columns}{end}"
-
-    @property
-    def fix(self) -> str:
-        """Say what to do."""
-        if self.is_there:
-            return "Give both sides of the join the same type, character set and collation."
-        index = quoted(f"ix_{self.table.name}_{self.columns[0]}")
-        columns = ", ".join(map(quoted, self.columns))
-        return f"CREATE INDEX {index} ON {'.'.join(map(quoted, self.table))} ({columns});"
+_Seek = tuple[Node, Wanted]  # a table in its role, and what it is sought by
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,18 +53,21 @@ class Explained:
 
 def explained(plan: Plan, connection: Connection) -> list[Explained]:
     """Explain the projection's queries, then its look-ups."""
+    plan = fitted(plan, connection)
     catalog = _Catalog(plan, connection)
     [sample] = connection.query_raw(plan.ids_after(None, _SAMPLE))
     keys = [plan.codec.to_values(plan.to_id(row)) for row in sample] or [_invented(plan.root)]
     found = []
     for level in plan.levels:
-        steps = _steps(level.query(keys), connection)
-        missing = list(catalog.missing(_seeks_down(level.node), steps))
-        found.append(Explained("query", role(level.node), level.query(keys), steps, missing))
-    for look_up in {r.look_up.name: r.look_up for r in plan.routes if r.look_up}.values():
+        sql = level.query(keys, plan.codec)
+        steps = _steps(sql, connection)
+        missing = list(catalog.missing(_seeks_down(level.node, plan), steps))
+        found.append(Explained("query", role(level.node), sql, steps, missing))
+    for name in dict.fromkeys(r.look_up.name for r in plan.routes if r.look_up):
+        look_up = plan.look_ups[name]
         sql = look_up.query(_values(look_up, connection), (), 1)
         steps = _steps(sql, connection)
-        missing = list(catalog.missing(_seeks_up(look_up), steps))
+        missing = list(catalog.missing(_seeks_up(look_up, plan), steps))
         found.append(Explained("look-up", look_up.name, sql, steps, missing))
     return found
 
@@ -104,47 +83,69 @@ def _steps(sql: str, connection: Connection) -> list[dict[str, Any]]:
     return steps
 
 
-def _seeks_down(node: Node) -> Iterator[_Seek]:
+def _seeks_down(node: Node, plan: Plan) -> Iterator[_Seek]:
     """From the root's keys to a collection, and to what is joined to it."""
     for other in dict.fromkeys([*reversed(list(node.path())), *node.to_one]):
-        own = tuple(column.name for column, _ in other.pairs)
-        yield other, own or tuple(column.name for column in other.key)
+        if other.parent is None:
+            yield other, Wanted({column.name: () for column in other.key})
+            continue
+        parent = other.parent
+        compared = {o.name: _known(plan.type_of(parent, p.name)) for o, p in other.pairs}
+        yield other, Wanted(compared, other.constants)
 
 
-def _seeks_up(look_up: LookUp) -> Iterator[_Seek]:
+def _seeks_up(look_up: LookUp, plan: Plan) -> Iterator[_Seek]:
     """From a changed row's values to the root."""
-    yield look_up.start, look_up.columns
+    start: dict[str, list[ColumnType]] = {name: [] for name in look_up.columns}
+    for alike in look_up.likenesses:
+        for name, x in zip(look_up.columns, alike, strict=True):
+            if not (x.is_plain and x.own.kind and x.own.is_text and x.other.is_text):
+                start[name].append(x.own)
+    yield look_up.start, Wanted(start)
     for below in look_up.start.path():
         if below.parent is not None:
-            yield below.parent, tuple(other.name for _, other in below.pairs)
+            compared = {o.name: _known(plan.type_of(below, own.name)) for own, o in below.pairs}
+            yield below.parent, Wanted(compared)
+
+
+def _known(kind: ColumnType | None) -> list[ColumnType]:
+    return [kind] if kind is not None else []
 
 
 class _Catalog:
-    """Columns that indexes begin with, and estimates of rows."""
+    """Indexes, and estimates of rows."""
 
     def __init__(self, plan: Plan, connection: Connection) -> None:
+        self._plan = plan
         [[[schema, folds]]] = connection.query("SELECT DATABASE(), @@lower_case_table_names")
         plan.folds_names = int(folds) != 0
         self._table = {node: plan.table_name(node, schema or "") for node in plan.all_nodes()}
-        self._leading: dict[TableName, set[str]] = {}
+        self._indexes: dict[TableName, dict[str, list[str]]] = {}
         self._rows: dict[TableName, int] = {}
         for table in set(self._table.values()):
             where = f"TABLE_SCHEMA={literal(table.schema)} AND TABLE_NAME={literal(table.name)}"
-            leading, rows = connection.query(
-                "SELECT COLUMN_NAME FROM information_schema.STATISTICS"
-                f" WHERE SEQ_IN_INDEX=1 AND {where}",
+            indexed, rows = connection.query(
+                "SELECT INDEX_NAME, COLUMN_NAME FROM information_schema.STATISTICS"
+                f" WHERE {where} ORDER BY INDEX_NAME, SEQ_IN_INDEX",
                 f"SELECT TABLE_ROWS FROM information_schema.TABLES WHERE {where}",
             )
-            self._leading[table] = {row[0].lower() for row in leading}
+            own = self._indexes.setdefault(table, {})
+            for name, column in indexed:
+                own.setdefault(str(name), []).append(str(column or ""))
             self._rows[table] = int(rows[0][0] or 0) if rows else 0
 
     def missing(self, seeks: Iterator[_Seek], steps: Sequence[Step]) -> Iterator[Missing]:
         """Judge: a table whose index can serve, and has few rows, is rightly read whole."""
-        for node, columns in seeks:
+        for node, wanted in seeks:
             table = self._table[node]
-            is_there = not self._leading[table].isdisjoint(name.lower() for name in columns)
-            if not is_there or _is_useless(node, steps):
-                yield Missing(table, columns, self._rows[table], is_there)
+            indexes = self._indexes[table]
+            is_there = any(map(wanted.is_begun_by, indexes.values()))
+            if is_there and not _is_useless(node, steps):
+                continue
+            types = self._plan.types_of(node)
+            fix = unlike() if is_there else index(table, wanted, types, indexes)
+            alias = node.source.description if isinstance(node.source, Alias) else ""
+            yield Missing(table, alias, wanted.columns, self._rows[table], is_there, fix)
 
 
 def _is_useless(node: Node, steps: Sequence[Step]) -> bool:
@@ -190,11 +191,6 @@ def are_numbers(node: Node, names: Sequence[str]) -> list[bool]:
 def role(node: Node) -> str:
     """Name a table by its place in the document."""
     return "/".join(reversed([step.source.description for step in node.path()]))
-
-
-def quoted(name: str) -> str:
-    """Write an identifier for the server."""
-    return f"`{name.replace('`', '``')}`"
 
 
 def spelled(node: Node) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from sqlalchemy.engine import Engine
 
 from projector.barrier import Need, choose
+from projector.columns import fitted
 from projector.database import Connection, engine
 from projector.debt import ids_debt
 from projector.errors import OperatorError
@@ -144,13 +145,14 @@ class Inquiry:
         position = self._position()
         barrier = choose(position, {}, is_replica=self._settings.mysql.reads_elsewhere)
         source = self._engine()
+        plan = self._fitted(source)
         local = threading.local()
         made: list[Fetcher] = []
 
         def own() -> Fetcher:
             if not hasattr(local, "fetcher"):
                 local.fetcher = Fetcher(
-                    self.plan, Connection(source), barrier, lambda: False,
+                    plan, Connection(source), barrier, lambda: False,
                     patience_s=self._settings.mysql.read_timeout_s,
                 )  # fmt: skip
                 made.append(local.fetcher)
@@ -186,6 +188,13 @@ class Inquiry:
     def _engine(self) -> Engine:
         return engine(self._settings.mysql.parsed_read_url, self._settings.mysql)
 
+    def _fitted(self, source: Engine) -> Plan:
+        connection = Connection(source)
+        try:
+            return fitted(self.plan, connection)
+        finally:
+            connection.close()
+
     def _repair_here(self, ids: Sequence[str]) -> None:
         if not self.sink.acquire():
             raise OperatorError("a daemon has just started", "Run the command again.")
@@ -193,9 +202,10 @@ class Inquiry:
         if checkpoint is None:
             raise OperatorError("there is no checkpoint that can be read", "Run a daemon.")
         watches: list[Watch] = self.plan.watches(self._settings.mysql.parsed_url.database or "")
+        source = self._engine()
         lane = Lane(
-            self.plan, self.sink, self._engine(), self._settings, Knowledge(watches), lambda: False,
-            lambda: checkpoint.position, lambda: None,
+            self._fitted(source), self.sink, source, self._settings, Knowledge(watches),
+            lambda: False, lambda: checkpoint.position, lambda: None,
         )  # fmt: skip
         try:
             lane.open(checkpoint)

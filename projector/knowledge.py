@@ -1,4 +1,4 @@
-"""What a term knows of the database beside the projections: keys, generated columns, what to watch.
+"""What a term knows of the database beside the projections: keys, types, what to watch.
 
 Read again when a definition changes; as it is, never as it was when a change was logged.
 """
@@ -9,22 +9,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from projector.cascade import ForeignKey, foreign_keys, hidden, logs_actions, with_parents
+from projector.columns import types_of
 from projector.database import Connection
 from projector.generated import Generated, generated, with_bases
 from projector.model import TableName, Watch
 from projector.projection import Plan
+from projector.projection.columns import Types
 
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
     """`watches`: the tables of the projections, hidden keys' parents, and what generated columns
     are computed from. `logs_actions`: the server's log now shows what foreign keys do to rows (see
-    `cascade`)."""
+    `cascade`). `types`: of the columns that the projections read."""
 
     watches: Sequence[Watch]
     keys: Sequence[ForeignKey] = ()
     generated: Mapping[TableName, Generated] = field(default_factory=dict)
     logs_actions: bool = True
+    types: Types = field(default_factory=dict)
 
 
 def learn(connection: Connection, plans: Sequence[Plan], schema: str) -> Knowledge:
@@ -42,7 +45,7 @@ def learn(connection: Connection, plans: Sequence[Plan], schema: str) -> Knowled
         found = hidden(keys.known, plan, schema, computed)
         wanted += with_parents(plan.watches(schema), found, keys.known)
     watches = [with_bases(watch, computed.get(watch.table, {})) for watch in merged(wanted)]
-    return Knowledge(watches, keys.known, computed, are_logged)
+    return Knowledge(watches, keys.known, computed, are_logged, types_of(plans, connection))
 
 
 def merged(watches: Sequence[Watch]) -> list[Watch]:

@@ -88,11 +88,12 @@ class _Writer:
         self._aliases: list[str] = []
         self._plain: set[str] = set()  # tables that stand somewhere without an alias
         self._referring: dict[str | None, list[tuple[str, list[_ForeignKey]]]] = {}
-        root = self._table(schema, name)
-        if not root.key and name in self._inspector.get_view_names(schema):
+        if (kind := self._kind(schema, name)) not in {"BASE TABLE", "SYSTEM VERSIONED"}:
             raise OperatorError(
-                f"{name} is a view: the log has no rows of it", "Scaffold the tables below it."
+                f"{name} is a {kind.lower()}: the log has no rows of it",
+                "Scaffold the tables below it.",
             )
+        root = self._table(schema, name)
         if not root.key:
             raise OperatorError(f"{name} has no primary key", "Give it one: it names documents.")
         self._root = self._role(root, name)
@@ -110,6 +111,14 @@ class _Writer:
                 tuple(_foreign_key(k) for k in self._inspector.get_foreign_keys(name, schema)),
             )  # fmt: skip
         return self._tables[schema, name]
+
+    def _kind(self, schema: str | None, name: str) -> str:
+        found = self._connection.execute(
+            sa.text("SELECT TABLE_TYPE FROM information_schema.TABLES WHERE TABLE_NAME = :name"
+                    " AND TABLE_SCHEMA = COALESCE(:schema, DATABASE())"),
+            {"name": name, "schema": schema},
+        ).scalar()  # fmt: skip
+        return str(found or "BASE TABLE")
 
     def _own_types(self, schema: str | None, name: str) -> dict[str, str]:
         """MariaDB's types that SQLAlchemy does not see: JSON is a text with a check."""

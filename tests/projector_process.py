@@ -67,6 +67,7 @@ class Projector:
             env=self.environment,
             capture_output=True,
             text=True,
+            errors="surrogateescape",  # ids that are no UTF-8
             timeout=timeout_s,
             check=False,
         )

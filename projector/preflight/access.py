@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from sqlalchemy.engine import URL
 
+from projector.advice import quoted
 from projector.cascade import foreign_keys, logs_actions
-from projector.indexes import quoted
 from projector.model import TableName, folded
 from projector.position import Flavour
 from projector.preflight import log

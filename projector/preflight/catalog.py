@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from projector.indexes import quoted
+from projector.advice import quoted
 from projector.model import TableName
 from projector.preflight.asking import Asker, Refusal, text_of
 from projector.projection.keys import literal

@@ -72,6 +72,7 @@ def tables(plan: Plan, schema: str, found: Found) -> list[Check]:
             ))  # fmt: skip
         else:
             problems += _columns(name, table, node, facts, read[table])
+    problems += _ids(plan, schema, found)
     count = sum(map(len, read.values()))
     if any(problem.status == "failed" for problem in problems):
         return problems
@@ -150,6 +151,20 @@ def _family(kind: TypeEngine[object]) -> str:
     return "text"
 
 
+def _ids(plan: Plan, schema: str, found: Found) -> Iterator[Check]:
+    """Test that values of the root's key can be told apart by their texts."""
+    facts = found[plan.table_name(plan.root, schema)]
+    for column in plan.root.key if facts is not None else ():
+        actual = facts.columns.get(column.name.lower()) if facts is not None else None
+        if actual is not None and actual.kind == "float":
+            yield failed(
+                f"{plan.name}.columns",
+                f"{plan.root.table.name}.{column.name} names documents, and is {actual.full}:"
+                " several of its values are written alike",
+                "Make it a DOUBLE or DECIMAL, or name documents by another column.",
+            )
+
+
 def _keys(plan: Plan, there: list[tuple[Node, TableFacts]]) -> Iterator[Check]:
     """Test what is declared unique: the keys, and the right side of each to-one join."""
     name = f"{plan.name}.keys"
@@ -165,14 +180,20 @@ def _keys(plan: Plan, there: list[tuple[Node, TableFacts]]) -> Iterator[Check]:
                 name, f"{detail}: several rows may share it",
                 "Declare primary_key=True on the columns of the table's primary key.",
             )  # fmt: skip
-        own = [column.name for column, _ in node.pairs]
+        own = [*(column.name for column, _ in node.pairs), *node.constants]
         if node.parent is not None and node.declared is None and not facts.is_unique_by(own):
             yield warning(
                 name,
-                f"{node.table.name} is joined to-one by ({', '.join(own)}), which is not unique:"
+                f"{_role(node)} is joined to-one by ({', '.join(own)}), which is not unique:"
                 " which of several rows a document shows is left to chance",
                 "Join by a unique key, or declare a collection (Many).",
             )
+
+
+def _role(node: Node) -> str:
+    """Name a table, and the alias by which it stands there."""
+    alias = node.source.description
+    return alias if alias == node.table.name else f"{node.table.name} (as {alias})"
 
 
 def _engines(plan: Plan, found: Found) -> Check:

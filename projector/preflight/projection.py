@@ -5,9 +5,11 @@ from __future__ import annotations
 import os
 import re
 
+from projector.advice import unlike
 from projector.barrier import LockedRows, Need
 from projector.binlog.connection import connect, identify
 from projector.binlog.start import check as check_start
+from projector.columns import fitted
 from projector.errors import PositionLostError
 from projector.fetch import Fetcher
 from projector.indexes import explained, role
@@ -23,6 +25,8 @@ _NONE = Position(Flavour.MYSQL, "", "", 0, None)  # without changes: as of now
 _STRICTLY = "SET SESSION sql_mode='ONLY_FULL_GROUP_BY'"
 _COLUMN = re.compile(r"'(?:[^'.]+\.)?([^'.]+)\.[^'.]+'")  # 'database.alias.column', in its text
 _UNGROUPED = {1055, 1140}  # ER_WRONG_FIELD_WITH_GROUP, ER_MIX_OF_GROUP_FUNC_AND_FIELDS
+_UNLIKE = {1267, 1270, 1271, 4078}  # collations; types (MariaDB's own)
+_SYNTAX = 1064  # ER_PARSE_ERROR
 _SAMPLE = 200  # documents made to learn their size
 
 
@@ -32,8 +36,11 @@ def queries(plan: Plan, asker: Asker) -> Check:
     Strictly grouped: an aggregate function where rows are meant would otherwise be taken.
     """
     name = f"{plan.name}.queries"
+    plan = fitted(plan, asker.connection)
+    if strange := [x for x in plan.look_ups.values() if not x.is_known]:
+        return failed(name, f"{strange[0].name} compares what cannot be compared", unlike())
     levels = {role(level.node): level for level in plan.levels}
-    statements = {title: level.query([]) for title, level in levels.items()}
+    statements = {title: level.query([], plan.codec) for title, level in levels.items()}
     statements |= {found.name: found.query([], (), 1) for found in plan.look_ups.values()}
     statements[f"{plan.root.table.name} ids"] = plan.ids_among([])
     for title, sql in statements.items():
@@ -44,13 +51,21 @@ def queries(plan: Plan, asker: Asker) -> Check:
             return failed(
                 name,
                 f"the query for {title} is refused ({answer.code}: {answer.text})",
-                "Mend the projection; or the privileges, where access is denied."
-                if answer.code not in _UNGROUPED
-                else "Figures over several rows belong into an Aggregate, each column in one of its"
-                " functions.",
+                _remedy(answer, sql),
             )
     asker.connection.close()  # and with it the session's mode
     return ok(name, f"the server takes all {len(statements)} queries")
+
+
+def _remedy(answer: Refusal, sql: str) -> str:
+    if answer.code in _UNGROUPED:
+        return (
+            "Figures over several rows belong into an Aggregate, each column in one of its"
+            " functions."
+        )
+    if answer.code in _UNLIKE or (answer.code == _SYNTAX and "JSON_TABLE" in sql):
+        return unlike()  # the latter: MariaDB before 10.6
+    return "Mend the projection; or the privileges, where access is denied."
 
 
 def _is_known_better(answer: Refusal, level: Level | None) -> bool:
@@ -87,7 +102,8 @@ def masks(plan: Plan) -> list[Check]:
 
 def mean_bytes(plan: Plan, asker: Asker) -> float:
     """Make some documents; give their mean size, 0 where there are none."""
-    fetcher, anything = Fetcher(plan, asker.connection, LockedRows({}), lambda: True), Need(_NONE)
+    plan, anything = fitted(plan, asker.connection), Need(_NONE)
+    fetcher = Fetcher(plan, asker.connection, LockedRows({}), lambda: True)
     ids = fetcher.ids_after(None, _SAMPLE, anything)
     documents = fetcher.documents(ids, anything).documents
     return sum(map(len, documents.values())) / max(1, len(documents))

@@ -2,26 +2,59 @@
 
 A single whole number or text stands for itself, BINARY(16) as a UUID, other bytes in hex. The
 parts of a composite key are joined with `:`, in which `%` and `:` of a part are written %25, %3A.
+
+With the columns' types from the catalog an id that no row can have is known as such, and keys are
+compared in the order in which the server sorts them.
 """
 
 from __future__ import annotations
 
+import math
+import re
 import uuid
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from decimal import Decimal
 from typing import Any
 
 from sqlalchemy import Column, Integer, LargeBinary, String, Uuid
 
 from projector.errors import ConfigurationError
+from projector.projection.columns import APPROXIMATE, EXACT, MEMBERS, NUMBERS, ColumnType
 
-Value = int | str | bytes
+Value = int | float | str | bytes | Decimal
+
+_DATE = r"\d{4}-(?:0\d|1[0-2])-(?:[0-2]\d|3[01])"
+_TIME = r"(?:[01]\d|2[0-3]):[0-5]\d:[0-5]\d(?:\.\d{1,6})?"
+_FORMS = {
+    "date": re.compile(_DATE),
+    "datetime": re.compile(f"{_DATE} {_TIME}"),
+    "timestamp": re.compile(f"{_DATE} {_TIME}"),
+    "time": re.compile(r"-?\d{2,3}:[0-5]\d:[0-5]\d(?:\.\d{1,6})?"),
+    **dict.fromkeys([*EXACT, "year"], re.compile(r"-?\d{1,65}(?:\.\d{1,38})?")),
+    **dict.fromkeys(APPROXIMATE, re.compile(r"-?\d{1,65}(?:\.\d{1,38})?(?:e[+-]?\d{1,3})?")),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
+    """One column of the key. `write` writes a value in SQL."""
+
     to_text: Callable[[Any], str]
     from_text: Callable[[str], Value]
+    write: Callable[[Any], str]
+    type: ColumnType | None = None
+
+    def beyond(self, column: str, value: Any, *, or_equal: bool = False) -> str:
+        """Write `column > value`, or `>=`, in the order by which the server sorts the column."""
+        if self.type is None or self.type.kind not in MEMBERS:
+            return f"{column}{'>=' if or_equal else '>'}{self.write(value)}"
+        number = self.type.number_of(value)
+        if self.type.kind == "set":  # sorted by number, and compared with a text as a text
+            return f"{column}+0{'>=' if or_equal else '>'}{number}"
+        following = self.type.members[max(0, number - 1 if or_equal else number) :]
+        every = ["", *following] if or_equal and not number else following
+        return f"{column} IN ({','.join(map(self.write, every))})" if every else "FALSE"
 
 
 _LONGEST_KEY_BYTES = 2 * 65535  # of a VARBINARY, in hex
@@ -48,18 +81,53 @@ def _text(text: str) -> str:
     return text
 
 
+def literal(value: Any) -> str:
+    """Write a value as a SQL literal that no SQL mode, charset or content can break out of."""
+    if isinstance(value, bool | int):
+        return str(int(value))
+    if isinstance(value, str):
+        return f"_utf8mb4 0x{value.encode().hex()}" if value else "''"
+    if isinstance(value, bytes | bytearray | memoryview):
+        return f"0x{bytes(value).hex()}" if value else "''"
+    if isinstance(value, Decimal):
+        return format(value, "f")
+    if isinstance(value, float):
+        return repr(value) if "e" in repr(value) else f"{value!r}e0"
+    return f"'{value}'"  # dates and times: digits and punctuation only
+
+
+def writer_for(kind: ColumnType | None) -> Callable[[Any], str]:
+    """Return how literals are written for a column. What its character set lacks would be an error:
+    it is converted, and finds rows with a question mark at most."""
+    if kind is None or not kind.is_text or kind.charset in (None, "utf8mb4"):
+        return literal
+    form = f"CONVERT({{}} USING {kind.charset}) COLLATE {kind.collation}"
+
+    def write(value: Any) -> str:
+        is_plain = not isinstance(value, str) or value.isascii()
+        return literal(value) if is_plain else form.format(literal(value))
+
+    return write
+
+
 # int: ZEROFILL comes with zeros
-_WHOLE_NUMBER = _Part(lambda value: str(int(value)), _whole_number)
-_TEXT = _Part(lambda value: value.decode() if isinstance(value, bytes) else str(value), _text)
-_UUID = _Part(_uuid_text, _uuid_bytes)
-_BYTES = _Part(lambda value: value.hex(), lambda text: bytes.fromhex(_text(text)))
+_WHOLE_NUMBER = _Part(lambda value: str(int(value)), _whole_number, str)
+_TEXT = _Part(
+    lambda value: value.decode() if isinstance(value, bytes) else str(value), _text, literal
+)
+_UUID = _Part(_uuid_text, _uuid_bytes, literal)
+_BYTES = _Part(lambda value: value.hex(), lambda text: bytes.fromhex(_text(text)), literal)
 
 
 class KeyCodec:
     """Ids of one root table. Raises ConfigurationError for key types that cannot name a field."""
 
-    def __init__(self, columns: Sequence[Column[object]]) -> None:
+    def __init__(
+        self, columns: Sequence[Column[object]], types: Sequence[ColumnType | None] = ()
+    ) -> None:
         self._parts = [_part(column) for column in columns]
+        if types:
+            self._parts = [_fitted(*pair) for pair in zip(self._parts, types, strict=True)]
         self._single = self._parts[0] if len(self._parts) == 1 else None
 
     def to_id(self, values: Sequence[Any]) -> str:
@@ -83,6 +151,22 @@ class KeyCodec:
             for part, text in zip(self._parts, texts, strict=True)
         )
 
+    def among(self, columns: Sequence[str], keys: Iterable[Sequence[Any]]) -> str:
+        """Write `columns IN keys`."""
+        return among(columns, keys, [part.write for part in self._parts])
+
+    def beyond(self, columns: Sequence[str], key: Sequence[Any]) -> str:
+        """Write `columns > key` in key order, in the form that is read as an index range; for no
+        key that all are."""
+        if not key:
+            return "TRUE"
+        *firsts, last = zip(self._parts, columns, key, strict=True)
+        predicate = last[0].beyond(*last[1:])
+        for part, column, value in reversed(firsts):
+            from_here = part.beyond(column, value, or_equal=True)
+            predicate = f"({from_here} AND ({part.beyond(column, value)} OR {predicate}))"
+        return predicate
+
 
 def _part(column: Column[object]) -> _Part:
     kind = column.type
@@ -98,41 +182,52 @@ def _part(column: Column[object]) -> _Part:
     )
 
 
-def literal(value: Any) -> str:
-    """Write a value as a SQL literal that no SQL mode, charset or content can break out of."""
-    if isinstance(value, bool | int):
-        return str(int(value))
-    if isinstance(value, str):
-        return f"_utf8mb4 0x{value.encode().hex()}" if value else "''"
-    if isinstance(value, bytes | bytearray | memoryview):
-        return f"0x{bytes(value).hex()}" if value else "''"
-    return f"'{value}'"  # Decimal, dates and times: digits and punctuation only
+def _fitted(part: _Part, kind: ColumnType | None) -> _Part:
+    """Read and write only what the column can hold."""
+    if part is not _TEXT or kind is None:
+        return part
+
+    def formed(text: str) -> Value:
+        if not _FORMS[kind.kind].fullmatch(text):
+            raise ValueError(f"{kind.full} has no such value")
+        if kind.kind not in NUMBERS:
+            return text
+        if kind.kind not in APPROXIMATE:
+            return Decimal(text)
+        if math.isinf(number := float(text)):
+            raise ValueError(f"{kind.full} has no such value")
+        return number
+
+    def member(text: str) -> Value:
+        kind.number_of(text)
+        return text
+
+    if kind.kind in MEMBERS:
+        return replace(part, from_text=member, write=writer_for(kind), type=kind)
+    if kind.kind in _FORMS:
+        return replace(part, from_text=formed)
+    return replace(part, write=writer_for(kind))
 
 
-def among(columns: Sequence[str], values: Iterable[Sequence[Any]]) -> str:
+def among(
+    columns: Sequence[str],
+    values: Iterable[Sequence[Any]],
+    writers: Sequence[Callable[[Any], str]] | None = None,
+) -> str:
     """Write `columns IN values` so that every server uses an index for it.
 
     MariaDB turns long lists of rows into a subquery (in_predicate_conversion_threshold), hence OR
     and AND for composite keys.
     """
+    writers = writers or [literal] * len(columns)
     if len(columns) == 1:
-        inner = ",".join(literal(value[0]) for value in values)
+        [write] = writers
+        inner = ",".join([write(value[0]) for value in values])
         return f"{columns[0]} IN ({inner})" if inner else "FALSE"
     rows = (
-        "(" + " AND ".join(f"{c}={literal(v)}" for c, v in zip(columns, row, strict=True)) + ")"
+        "("
+        + " AND ".join(f"{c}={w(v)}" for c, w, v in zip(columns, writers, row, strict=True))
+        + ")"
         for row in values
     )
     return "(" + (" OR ".join(rows) or "FALSE") + ")"
-
-
-def beyond(columns: Sequence[str], values: Sequence[Any]) -> str:
-    """Write `columns > values` in key order, in the form that is read as an index range."""
-    if not values:
-        return "TRUE"
-    first, rest = columns[0], columns[1:]
-    if not rest:
-        return f"{first}>{literal(values[0])}"
-    return (
-        f"({first}>={literal(values[0])} AND "
-        f"({first}>{literal(values[0])} OR {beyond(rest, values[1:])}))"
-    )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -11,10 +13,12 @@ import sqlalchemy as sa
 
 from projector.errors import ConfigurationError
 from projector.model import TableName, Watch
+from projector.projection.columns import ColumnType, TableTypes, Types
 from projector.projection.declaration import Hashed, Many, Projection
 from projector.projection.encoding import name_of
 from projector.projection.graph import Node, all_nodes, build
-from projector.projection.keys import KeyCodec, among, beyond
+from projector.projection.keys import KeyCodec
+from projector.projection.likeness import Likeness
 from projector.projection.routes import LookUp, Route, routes
 from projector.projection.selects import (
     Level,
@@ -26,6 +30,7 @@ from projector.projection.selects import (
     with_keys,
 )
 
+_UNKNOWN = Likeness(ColumnType("", ""), ColumnType("", ""))
 ENCODING_VERSION = 2  # raise when the same rows give other bytes: every document is then rebuilt
 
 
@@ -40,14 +45,52 @@ class Plan:
         self.codec = KeyCodec(self.root.key)
         self.top: Level = levels(projection, self.root)
         self.levels: list[Level] = self.top.all()
-        self.routes: list[Route] = routes(self.root)
+        self.routes: list[Route] = routes(self.root, self.codec)
+        self._types: Types = {}
         self._check_document()
+
+    def fitted(self, types: Types) -> Plan:
+        """Return the same plan for tables whose columns have these types: its ids and look-ups find
+        what the server's comparisons of columns find."""
+        other = copy.copy(self)
+        other.__dict__.pop("look_ups", None)
+        other._types = types
+        other.codec = KeyCodec(
+            self.root.key, [other.type_of(self.root, c.name) for c in self.root.key]
+        )
+        return other
+
+    def types_of(self, node: Node) -> TableTypes:
+        """Return the types of a table's columns, by lower-case name; none where not `fitted`."""
+        return self._types.get((node.table.schema, node.table.name), {})
+
+    def type_of(self, node: Node, column: str) -> ColumnType | None:
+        """Return the type of a column, if it is known."""
+        return self.types_of(node).get(column.lower())
 
     @cached_property
     def look_ups(self) -> Mapping[str, LookUp]:
         """All look-ups by name."""
-        found = [x for r in self.routes for x in (r.look_up, r.by_key) if x is not None]
-        return {look_up.name: look_up for look_up in found}
+        found: dict[str, LookUp] = {}
+        for route in self.routes:
+            both = ((route.columns, route.look_up), (route.key_columns, route.by_key))
+            for own, look_up in both:
+                if look_up is not None:
+                    known = found.get(look_up.name, look_up).likenesses
+                    alike = self._likeness(route.node, own, look_up)
+                    found[look_up.name] = replace(
+                        look_up,
+                        codec=self.codec,
+                        likenesses=known if alike in known else (*known, alike),
+                    )
+        return found
+
+    def _likeness(self, node: Node, own: Sequence[str], look_up: LookUp) -> tuple[Likeness, ...]:
+        pairs = [
+            (self.type_of(node, mine), self.type_of(look_up.start, other))
+            for mine, other in zip(own, look_up.columns, strict=True)
+        ]
+        return tuple(Likeness(mine, other) if mine and other else _UNKNOWN for mine, other in pairs)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -101,7 +144,7 @@ class Plan:
     def queries(self, ids: Sequence[str]) -> list[str]:
         """Write the queries whose rows `documents` wants, in that order."""
         keys = [self.codec.to_values(document_id) for document_id in ids]
-        return [level.query(keys) for level in self.levels]
+        return [level.query(keys, self.codec) for level in self.levels]
 
     def documents(self, rows: Sequence[Rows]) -> tuple[dict[str, bytes], dict[str, str]]:
         """Make documents by id of the queries' rows, and reasons by id for what cannot be one."""
@@ -109,13 +152,23 @@ class Plan:
 
     def ids_after(self, after: str | None, limit: int) -> str:
         """Write the query for the next ids in the order of keys, beyond `after`."""
-        values = self.codec.to_values(after) if after is not None else ()
-        return f"{with_keys(self._ids_sql, beyond(self.top.key_names, values))} LIMIT {limit}"
+        return f"{with_keys(self._ids_sql, self._beyond(after))} LIMIT {limit}"
 
     def ids_among(self, ids: Sequence[str]) -> str:
         """Write the query for those of `ids` that documents exist for."""
         keys = [self.codec.to_values(document_id) for document_id in ids]
-        return with_keys(self._ids_sql, among(self.top.key_names, keys))
+        return with_keys(self._ids_sql, self.codec.among(self.top.key_names, keys))
+
+    def cursor(self, after: str | None) -> Sequence[Any]:
+        """Return the key to go on beyond; none, from the start, for an id that no row can have
+        since the key's type has changed."""
+        try:
+            return self.codec.to_values(after) if after is not None else ()
+        except ValueError:
+            return ()
+
+    def _beyond(self, after: str | None) -> str:
+        return self.codec.beyond(self.top.key_names, self.cursor(after))
 
     @cached_property
     def _ids_sql(self) -> str:
@@ -129,8 +182,7 @@ class Plan:
 
     def count_query(self, after: str | None) -> str:
         """Write the query for the number of documents beyond `after`."""
-        values = self.codec.to_values(after) if after is not None else ()
-        ids = with_keys(self._ids_sql, beyond(self.top.key_names, values))
+        ids = with_keys(self._ids_sql, self._beyond(after))
         return f"SELECT COUNT(*) FROM ({ids}) AS counted"
 
     def to_id(self, row: Sequence[Any]) -> str:

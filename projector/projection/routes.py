@@ -6,14 +6,16 @@ leads from the parent's columns to the root. Pure: look-ups are written here and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 import sqlalchemy as sa
 
 from projector.projection.graph import Node, all_nodes, determines_id
-from projector.projection.keys import among, beyond
+from projector.projection.keys import KeyCodec, among, literal
+from projector.projection.likeness import Likeness, sought
 from projector.projection.selects import (
     Descent,
     compile_sql,
@@ -24,11 +26,12 @@ from projector.projection.selects import (
 )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)  # no slots: for the cached property
 class LookUp:
     """A query for the ids of documents in which a row of `start` with certain values stands.
 
     `name` is stable between releases, so that a look-up put off can be made by a successor.
+    `likenesses`: one for each column, for each kind of row that the values may come from.
     """
 
     name: str
@@ -37,11 +40,37 @@ class LookUp:
     sql: str
     column_names: tuple[str, ...]
     id_names: tuple[str, ...]
+    codec: KeyCodec
+    likenesses: tuple[tuple[Likeness, ...], ...] = ()
 
     def query(self, values: Iterable[Sequence[Any]], after: Sequence[Any], limit: int) -> str:
         """Write the query for the first `limit` ids beyond `after` (empty: from the start)."""
-        predicate = f"{among(self.column_names, values)} AND {beyond(self.id_names, after)}"
+        predicate = f"{self._sought(values)} AND {self.codec.beyond(self.id_names, after)}"
         return f"{with_keys(self.sql, predicate)} LIMIT {limit}"
+
+    @property
+    def is_known(self) -> bool:
+        """Whether there is a way to find what the join finds."""
+        return all(x.is_known for alike in self.likenesses for x in alike)
+
+    @cached_property
+    def _writers(self) -> list[Callable[[Any], str]] | None:
+        """How literals are written that find all that the join finds; None where some do not."""
+        if not self.likenesses:
+            return [literal] * len(self.columns)
+        if len(self.likenesses) != 1 or not all(x.is_plain for x in self.likenesses[0]):
+            return None
+        return [x.write for x in self.likenesses[0]]
+
+    def _sought(self, values: Iterable[Sequence[Any]]) -> str:
+        if self._writers is not None:
+            return among(self.column_names, values, self._writers)
+        rows = list(values)
+        found = []
+        for likenesses in self.likenesses:
+            own = [r for r in rows if all(x.suits(v) for x, v in zip(likenesses, r, strict=True))]
+            found.append(sought(self.column_names, own, likenesses))
+        return f"({' OR '.join(found)})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,23 +92,23 @@ class Route:
         return tuple(c.name for c in self.node.key)
 
 
-def routes(root: Node) -> list[Route]:
+def routes(root: Node, codec: KeyCodec) -> list[Route]:
     """Derive the route of each node. Look-ups of one name are one look-up."""
     named: dict[str, LookUp] = {}
-    return [_route(node, root, named) for node in all_nodes(root)]
+    return [_route(node, root, named, codec) for node in all_nodes(root)]
 
 
-def _route(node: Node, root: Node, named: dict[str, LookUp]) -> Route:
+def _route(node: Node, root: Node, named: dict[str, LookUp], codec: KeyCodec) -> Route:
     if node.parent is None:
         return Route(node, tuple(c.name for c in root.key), None, None)
-    by_key = _look_up(node, node.key, root, named) if node.key else None
+    by_key = _look_up(node, node.key, root, named, codec) if node.key else None
     own_by_parent = {other.key: own for own, other in node.pairs}
     others = [other for _, other in node.pairs]
     if node.parent is root and determines_id(node.pairs, root):
         columns = tuple(own_by_parent[c.key].name for c in root.key)
         return Route(node, columns, None, by_key)
     columns = tuple(own.name for own, _ in node.pairs)
-    return Route(node, columns, _look_up(node.parent, others, root, named), by_key)
+    return Route(node, columns, _look_up(node.parent, others, root, named, codec), by_key)
 
 
 def ids_statement(start: Node, root: Node) -> tuple[sa.Select[Any], list[Any]]:
@@ -95,7 +124,11 @@ def ids_statement(start: Node, root: Node) -> tuple[sa.Select[Any], list[Any]]:
 
 
 def _look_up(
-    start: Node, columns: Sequence[sa.Column[Any]], root: Node, named: dict[str, LookUp]
+    start: Node,
+    columns: Sequence[sa.Column[Any]],
+    root: Node,
+    named: dict[str, LookUp],
+    codec: KeyCodec,
 ) -> LookUp:
     statement, key = ids_statement(start, root)
     names = tuple(c.name for c in columns)
@@ -107,6 +140,7 @@ def _look_up(
         sql=compile_sql(statement),
         column_names=tuple(spelled(c) for c in columns),
         id_names=tuple(spelled(c) for c in key),
+        codec=codec,
     )
     return _named(look_up, named)
 

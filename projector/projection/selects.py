@@ -38,7 +38,7 @@ from projector.projection.encoding import (
 )
 from projector.projection.figures import form_for_figure, settled
 from projector.projection.graph import Node, determines_id, joined_for, nodes_read
-from projector.projection.keys import KeyCodec, among, literal
+from projector.projection.keys import KeyCodec, literal
 
 _KEYS = "/*keys*/TRUE"  # stands for the predicate in a compiled query
 _DIALECT = mysql.dialect(paramstyle="named")  # named: a % in a query stays a single one
@@ -76,9 +76,9 @@ class Level:
         """Give this level and those below, in the order of queries."""
         return [self, *(level for child in self.children for level in child.all())]
 
-    def query(self, keys: Sequence[Sequence[Any]]) -> str:
+    def query(self, keys: Sequence[Sequence[Any]], codec: KeyCodec) -> str:
         """Write the query for these keys of the root."""
-        return self.sql.replace(_KEYS, among(self.key_names, keys))
+        return self.sql.replace(_KEYS, codec.among(self.key_names, keys))
 
 
 def compile_sql(statement: Statement) -> str:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from projector.barrier import Need, choose
 from projector.binlog import BinlogSource
+from projector.columns import fitted
 from projector.database import Connection, engine
 from projector.fetch import Fetcher
 from projector.knowledge import merged
@@ -126,7 +127,8 @@ def _follow(
     stack.callback(stage.source.close)
     followers = []
     for plan, spec in zip(plans, specs, strict=True):
-        fetcher = Fetcher(plan, Connection(stage.engine), choose(start, {}, is_replica=False), bool)
+        connection, barrier = Connection(stage.engine), choose(start, {}, is_replica=False)
+        fetcher = Fetcher(fitted(plan, connection), connection, barrier, bool)
         stack.callback(fetcher.close)
         followers.append(Follower(plan, spec, Router(plan, stage.name, watches), fetcher))
         followers[-1].build(start)
