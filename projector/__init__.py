@@ -3,15 +3,22 @@
 The flow, and the order in which to read the code:
 
     model       the nouns: position, change, transactions, documents, batch, checkpoint
-    ports       the two seams: Source (a log) and Sink (a store)
-    projection  what a document is; SELECTs and routes follow from one declaration
-    binlog/     the source: MySQL's and MariaDB's replication stream
+    ports       the seams: Source (a log) and Sink (a store)
+    projection/ what a document is; SELECTs and routes follow from one declaration
+    mysql/      MySQL and MariaDB: the log, reads behind the barrier, the catalog, checks
     route       row changes -> ids of documents, or look-ups to make
     fetch       behind the read barrier, in one snapshot: look-ups and documents
-    sink_redis  documents, removals and checkpoint in one atomic act, under a lease
+    sink_redis/ documents, removals and checkpoint in one atomic act, under a lease
     pipeline    one step: route, fetch, apply
-    reconcile   one walk that makes Redis equal to the database
-    daemon      life: loop, lease, signals, retries
+    debt        what is owed beside the log: walks and look-ups, stored with the checkpoint
+    reconcile   one walk that makes Redis equal to the database; verify compares, and writes nothing
+    lane        one projection in one term of leadership; leases keeps its lease
+    resume      where each projection goes on when a term begins
+    daemon      life: terms, loop, signals, retries; waiting says what for
+
+Beside it: service/ (health, metrics over HTTP, systemd), commands/ (what one asks of a running
+daemon, its store and its database), cli (names the concrete parts), settings, logs, metrics and
+errors.
 """
 
 from importlib.metadata import PackageNotFoundError, version

@@ -21,19 +21,22 @@ import structlog
 import typer
 from rich.console import Console
 
-from projector import __version__, explain, logs, preflight, reports, scaffold, settings
+from projector import __version__, logs, settings
 from projector import verify as verification
-from projector.binlog import BinlogSource
+from projector.commands import show as reports
+from projector.commands.check import require, run_checks
+from projector.commands.remote import Inquiry, compared
 from projector.daemon import Daemon, Parts
-from projector.database import Connection, engine
-from projector.ending import Ending
 from projector.errors import ConfigurationError, ExitCode, OperatorError, ProjectorError
-from projector.health import Health
-from projector.http import Server
-from projector.inquiry import Inquiry, compared
-from projector.notify import Notifier
-from projector.probes import live
+from projector.mysql import explain, scaffold
+from projector.mysql.binlog import BinlogSource
+from projector.mysql.connection import Connection, engine
 from projector.projection import Plan, load_projections
+from projector.service.health import Health
+from projector.service.http import Server
+from projector.service.probes import live
+from projector.service.shutdown import Ending
+from projector.service.systemd import Notifier
 from projector.sink_redis import RedisSink
 
 app = typer.Typer(
@@ -123,7 +126,7 @@ def run(
         notifier = Notifier(lambda: live(health.snapshot(), chosen.http).ok)
         notifier.start()
         try:
-            preflight.require(chosen, list(parts.plans), _LOOK_AGAIN_FOR_S, health.progress)
+            require(chosen, list(parts.plans), _LOOK_AGAIN_FOR_S, health.progress)
             code = daemon.run(until_current=until_current, resync=resync)
         finally:
             notifier.stop()
@@ -239,7 +242,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Test beforehand all that the daemon presumes of MySQL, Redis and the projection."""
     with failures_explained():
         chosen = settings.load(config)
-        checks = preflight.run_checks(chosen, load_projections(chosen.projection))
+        checks = run_checks(chosen, load_projections(chosen.projection))
         if as_json:
             print_json([dataclasses.asdict(check) for check in checks])
         else:

@@ -21,7 +21,6 @@ import structlog
 from sqlalchemy.engine import Engine
 
 from projector import metrics
-from projector.database import Connection
 from projector.debt import REQUESTED, Debt
 from projector.errors import (
     ExitCode,
@@ -31,17 +30,18 @@ from projector.errors import (
     RefusedError,
     TransientError,
 )
-from projector.health import Health, Resync, State
-from projector.knowledge import Knowledge, learn
 from projector.lane import Lane
 from projector.leases import Leases
 from projector.logs import BatchLog
 from projector.model import Change, Damage, RowsChange, TableChange, Transactions
+from projector.mysql.connection import Connection
+from projector.mysql.knowledge import Knowledge, learn
+from projector.mysql.position import Position
 from projector.portion import Portions
 from projector.ports import Sink, Source
-from projector.position import Position
 from projector.projection import Plan
 from projector.resume import Resume, decide, refused
+from projector.service.health import Health, Resync, State
 from projector.settings import Settings
 from projector.waiting import GIVE_UP_S, Terms, Waitings
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
-from projector.position import GtidSet, Position
+from projector.mysql.position import GtidSet, Position
 from projector.projection import Plan
 from projector.record import read_object
 

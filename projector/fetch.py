@@ -12,12 +12,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from projector import metrics
-from projector.barrier import Barrier, Need
-from projector.cascade import Trace
-from projector.database import Connection
 from projector.errors import RefusedError, TransientError, ValueRefusedError
+from projector.mysql.barrier import Barrier, Need
+from projector.mysql.cascade import Trace
+from projector.mysql.connection import Connection
+from projector.mysql.results import RawRows
 from projector.projection import Plan
-from projector.results import RawRows
 from projector.route import Values
 
 _CLOSING = "COMMIT"

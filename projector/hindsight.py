@@ -22,12 +22,12 @@ from dataclasses import dataclass, field
 import structlog
 
 from projector import metrics
-from projector.barrier import Need
-from projector.cascade import Trace
-from projector.database import Connection, ServerError
 from projector.errors import OperatorError, TransientError
 from projector.fetch import Fetcher
-from projector.position import Position
+from projector.mysql.barrier import Need
+from projector.mysql.cascade import Trace
+from projector.mysql.connection import Connection, ServerError
+from projector.mysql.position import Position
 from projector.route import Values
 
 _RENEW_S = 0.5  # while the log moves: the younger, the fewer documents have changed since

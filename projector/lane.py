@@ -17,9 +17,6 @@ import structlog
 from sqlalchemy.engine import Engine
 
 from projector import metrics
-from projector.barrier import Barrier, Need, choose
-from projector.cascade import hidden
-from projector.database import Connection
 from projector.debt import (
     ALL,
     GREW,
@@ -36,7 +33,6 @@ from projector.debt import (
 from projector.errors import OperatorError
 from projector.fetch import Fetched, Fetcher, count
 from projector.hindsight import Hindsight
-from projector.knowledge import Knowledge
 from projector.model import (
     Batch,
     Checkpoint,
@@ -46,10 +42,14 @@ from projector.model import (
     TableName,
     Transactions,
 )
+from projector.mysql.barrier import Barrier, Need, choose
+from projector.mysql.cascade import hidden
+from projector.mysql.connection import Connection
+from projector.mysql.knowledge import Knowledge
+from projector.mysql.position import Position
 from projector.pipeline import Known, Limits, Pipeline
 from projector.portion import Portions
 from projector.ports import Sink
-from projector.position import Position
 from projector.projection import Plan
 from projector.reconcile import BACKGROUND, Reader, Walker
 from projector.resume import Ahead

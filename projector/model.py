@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum, StrEnum
 from typing import Any, Final, NamedTuple
 
-from projector.position import Position
+from projector.mysql.position import Position
 
 
 class TableName(NamedTuple):

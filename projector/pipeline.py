@@ -17,7 +17,6 @@ from itertools import chain, islice
 import structlog
 
 from projector import metrics
-from projector.barrier import Need
 from projector.debt import ALL, REQUESTED, Debt, full, ids_debt, later, route_debt
 from projector.errors import (
     DocumentRefusedError,
@@ -28,9 +27,10 @@ from projector.errors import (
 from projector.fetch import Fetched, Fetcher, Found
 from projector.hindsight import FOUND_MAX, Hindsight
 from projector.model import Applied, Batch, Checkpoint, Damage, Reason, Transactions
+from projector.mysql.barrier import Need
+from projector.mysql.position import Position
 from projector.portion import Portion
 from projector.ports import Sink
-from projector.position import Position
 from projector.projection import Plan
 from projector.quarantine import QuarantineLog
 from projector.route import Affected, Router

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from projector.model import Applied, Batch, Checkpoint, Damage, Differences, Transactions, Watch
-from projector.position import Position
+from projector.mysql.position import Position
 
 
 class Source(Protocol):

@@ -15,15 +15,15 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 
 from projector import metrics
-from projector.barrier import Need
 from projector.debt import ALL, GREW, REPAIR, REQUESTED, Debt
 from projector.errors import TooMuchError, ValueRefusedError
 from projector.fetch import Fetched, Fetcher
 from projector.model import Differences, Reason
+from projector.mysql.barrier import Need
+from projector.mysql.position import Position
 from projector.pipeline import Pipeline
 from projector.portion import Portions
 from projector.ports import Sink
-from projector.position import Position
 
 SCRUB = "scrub"  # the key of the slow walk in the background
 REFRESH = "refresh"  # of the search for what a filter no longer admits because time has passed

@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from projector.errors import PositionLostError
-from projector.position import GtidSet, Position
+from projector.mysql.position import GtidSet, Position
 
 Check = Callable[[Position], None]  # raises PositionLostError
 

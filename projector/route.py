@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 from operator import itemgetter
 from typing import Any, assert_never
 
-from projector.cascade import Hidden, Trace
 from projector.model import MISSING, Change, Kind, Row, RowsChange, TableChange, TableName, Watch
+from projector.mysql.cascade import Hidden, Trace
 from projector.projection import Plan
 from projector.projection.routes import LookUp, Route
 

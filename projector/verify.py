@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from projector.barrier import Need
 from projector.errors import OperatorError, TooMuchError
 from projector.fetch import Fetched, Fetcher
+from projector.mysql.barrier import Need
+from projector.mysql.position import Position
 from projector.portion import Portion
 from projector.ports import Sink
-from projector.position import Position
 from projector.record import read_object
 
 _LOOKS = 5

@@ -16,7 +16,7 @@ import structlog
 
 from projector import metrics
 from projector.errors import RefusedError, TransientError
-from projector.health import Health
+from projector.service.health import Health
 
 _LEAST_S = 0.05
 _MOST_S = 2.0

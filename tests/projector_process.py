@@ -18,7 +18,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, Self
 
-from projector.position import GtidSet, MariadbGtids, Position, file_number
+from projector.mysql.position import GtidSet, MariadbGtids, Position, file_number
 from tests.nursery import Child, Nursery
 from tests.servers.process import launch
 

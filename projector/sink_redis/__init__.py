@@ -20,8 +20,8 @@ import structlog
 
 from projector.errors import DocumentRefusedError, FencedError, TransientError
 from projector.model import Applied, Batch, Checkpoint, Damage, Differences
+from projector.mysql.position import Position
 from projector.ports import Lease
-from projector.position import Position
 from projector.record import read_number, read_object, text_of
 from projector.settings import Redis as RedisSettings
 from projector.sink_redis.act import Keys, arguments, bounded, chunked, parts

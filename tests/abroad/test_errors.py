@@ -12,7 +12,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
-from projector.database_errors import NAME_BY_CODE
+from projector.mysql.errors import NAME_BY_CODE
 from projector.projection import Join, Many, Projection
 from tests.abroad.conftest import MakeWorld
 from tests.abroad.world import World

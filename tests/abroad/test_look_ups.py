@@ -14,13 +14,13 @@ import pymysql
 import pytest
 import sqlalchemy as sa
 
-from projector.barrier import Need, choose
-from projector.binlog import BinlogSource
-from projector.columns import fitted
-from projector.database import Connection, engine
 from projector.fetch import Fetcher
 from projector.model import RowsChange, TableName, Watch
-from projector.position import Position
+from projector.mysql.barrier import Need, choose
+from projector.mysql.binlog import BinlogSource
+from projector.mysql.columns import fitted
+from projector.mysql.connection import Connection, engine
+from projector.mysql.position import Position
 from projector.projection import Join, Many, Plan, Projection
 from projector.settings import Mysql
 from tests.abroad.conftest import MakeWorld

@@ -15,7 +15,7 @@ import sqlalchemy as sa
 from pydantic import AwareDatetime, BaseModel, TypeAdapter
 from sqlalchemy.dialects import mysql
 
-from projector.database import Connection, engine
+from projector.mysql.connection import Connection, engine
 from projector.projection import Aggregate, Many, Plan, Projection
 from projector.settings import Mysql
 from tests.abroad.conftest import MakeWorld

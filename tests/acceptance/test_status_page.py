@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 from projector import metrics
-from projector.health import Health, Resync, State
-from projector.http import Server
+from projector.service.health import Health, Resync, State
+from projector.service.http import Server
 from projector.settings import Http
 from tests.browser import Browser, BrowserUnavailable, ensure_chromium, open_browser
 

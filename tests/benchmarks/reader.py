@@ -20,8 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from projector.binlog import BinlogSource
-from projector.position import Position
+from projector.mysql.binlog import BinlogSource
+from projector.mysql.position import Position
 from projector.projection.plan import Plan
 from projector.settings import Mysql
 from schema.projection import tickets

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from projector.binlog import BinlogSource
 from projector.model import RowsChange, TableName, Watch
-from projector.position import Position
+from projector.mysql.binlog import BinlogSource
+from projector.mysql.position import Position
 from projector.settings import Mysql
 
 LIBRARY_LIMIT_S = 8.0

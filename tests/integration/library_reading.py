@@ -10,7 +10,7 @@ from pymysqlreplication import BinLogStreamReader
 from pymysqlreplication.row_event import DeleteRowsEvent, UpdateRowsEvent, WriteRowsEvent
 
 from projector.model import MISSING, Change, Kind, RowsChange
-from projector.position import Position
+from projector.mysql.position import Position
 from tests.servers import DatabaseServer
 
 Flat = tuple[str, Any, Any]  # kind, row before, row after

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from projector.binlog import BinlogSource
 from projector.model import Change, Kind, RowsChange, TableName, Transactions, Watch
-from projector.position import Position
+from projector.mysql.binlog import BinlogSource
+from projector.mysql.position import Position
 from projector.settings import Mysql
 from tests.servers import DatabaseServer
 

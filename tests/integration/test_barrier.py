@@ -10,11 +10,11 @@ from typing import Any
 
 import pytest
 
-from projector.barrier import Barrier, Need, choose
-from projector.binlog import BinlogSource
-from projector.database import Connection, Rows, engine
 from projector.fetch import Fetcher
 from projector.model import Transactions
+from projector.mysql.barrier import Barrier, Need, choose
+from projector.mysql.binlog import BinlogSource
+from projector.mysql.connection import Connection, Rows, engine
 from projector.projection import Plan
 from projector.settings import Mysql
 from schema.projection import tickets

@@ -10,8 +10,8 @@ import sqlalchemy as sa
 from sqlalchemy import func
 from sqlalchemy.dialects import mysql
 
-from projector.database import Connection, engine
 from projector.errors import ConfigurationError
+from projector.mysql.connection import Connection, engine
 from projector.projection import Aggregate, Join, Many, Plan, Projection
 from projector.settings import Mysql
 from tests.servers import DatabaseServer

@@ -11,13 +11,16 @@ import pytest
 import sqlalchemy as sa
 from pydantic import SecretStr
 
+from projector.checks import Check
+from projector.commands.check import require, run_checks
 from projector.errors import ConfigurationError, ExitCode, OperatorError
-from projector.position import Flavour as LogFlavour
-from projector.preflight import Check, log, require, run_checks, store
-from projector.preflight.asking import Facts
+from projector.mysql.checks import log
+from projector.mysql.checks.asking import Facts
+from projector.mysql.position import Flavour as LogFlavour
 from projector.projection import Hashed, Join, Many, Plan, Projection
 from projector.settings import Mysql, Reconcile, Redis, Settings
 from projector.sink_redis import RedisInfo, RedisSink
+from projector.sink_redis import checks as store
 from schema.projection import tickets
 from tests.servers import (
     DatabaseServer,

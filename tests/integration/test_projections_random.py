@@ -11,14 +11,14 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from projector.barrier import Need, choose
-from projector.binlog import BinlogSource
-from projector.columns import fitted
-from projector.database import Connection, engine
 from projector.fetch import Fetcher
-from projector.knowledge import merged
 from projector.model import TableName, Transactions
-from projector.position import Position
+from projector.mysql.barrier import Need, choose
+from projector.mysql.binlog import BinlogSource
+from projector.mysql.columns import fitted
+from projector.mysql.connection import Connection, engine
+from projector.mysql.knowledge import merged
+from projector.mysql.position import Position
 from projector.projection import Plan
 from projector.route import Router
 from projector.settings import Mysql

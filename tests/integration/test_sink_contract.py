@@ -11,8 +11,8 @@ import pytest
 from projector.debt import ALL, ORPHANS
 from projector.errors import DocumentRefusedError, FencedError
 from projector.model import Applied, Batch, Damage, Reason
+from projector.mysql.position import Flavour, GtidSet, Position
 from projector.ports import Sink
-from projector.position import Flavour, GtidSet, Position
 from tests.fix_servers import missing
 from tests.projector_process import wait_for
 from tests.servers import RedisKind, ServerUnavailable, start_redis, start_redis_cluster

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from projector.binlog import BinlogSource
 from projector.errors import PositionLostError, TransientError
 from projector.model import TableChange, TableName
-from projector.position import GtidSet, Position
+from projector.mysql.binlog import BinlogSource
+from projector.mysql.position import GtidSet, Position
 from tests.fix_servers import missing
 from tests.integration.source_reading import (
     DEADLINE_S,

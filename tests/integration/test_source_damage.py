@@ -6,16 +6,16 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from projector.binlog import BinlogSource
-from projector.binlog.catalog import Catalog
-from projector.binlog.connection import Server, Wire, connect, identify
-from projector.binlog.damage import DamagedEventError
-from projector.binlog.progress import Progress
-from projector.binlog.stream import Stream
-from projector.binlog.transactions import Assembler
 from projector.errors import OperatorError, PositionLostError, TransientError
 from projector.model import Change, RowsChange, Transactions
-from projector.position import Position
+from projector.mysql.binlog import BinlogSource
+from projector.mysql.binlog.catalog import Catalog
+from projector.mysql.binlog.connection import Server, Wire, connect, identify
+from projector.mysql.binlog.damage import DamagedEventError
+from projector.mysql.binlog.progress import Progress
+from projector.mysql.binlog.stream import Stream
+from projector.mysql.binlog.transactions import Assembler
+from projector.mysql.position import Position
 from tests.integration.source_reading import settings, watch
 from tests.servers import DatabaseServer, Flavour
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from projector.binlog import BinlogSource
 from projector.errors import OperatorError, PositionLostError
-from projector.position import GtidSet
+from projector.mysql.binlog import BinlogSource
+from projector.mysql.position import GtidSet
 from tests.fix_servers import missing
 from tests.integration.source_reading import inserted, net, reading, settings, watch
 from tests.servers import DatabaseServer, Flavour, ServerUnavailable, start_database
@@ -168,9 +168,9 @@ def test_an_event_of_several_packets_is_read(
 
 _READ_ALL = """
 import resource, sys
-from projector.binlog import BinlogSource
+from projector.mysql.binlog import BinlogSource
 from projector.model import TableName, Watch
-from projector.position import Position
+from projector.mysql.position import Position
 from projector.settings import Mysql
 source = BinlogSource(Mysql(url=sys.argv[1]))
 end = source.current()

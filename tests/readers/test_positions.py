@@ -13,8 +13,8 @@ from projector_reader import InvalidTokenError, NotComparableError, Position, do
 from projector_reader.position import parse_token
 from sqlalchemy import BINARY, Column, Integer, String
 
-from projector.position import GtidSet, MariadbGtids
-from projector.position import Position as Written
+from projector.mysql.position import GtidSet, MariadbGtids
+from projector.mysql.position import Position as Written
 from projector.projection.keys import KeyCodec
 from tests.unit.test_position import domains, gtid_set, members, positions
 

@@ -17,12 +17,12 @@ from sqlalchemy import Column, Integer, MetaData, Table
 from projector.daemon import Daemon, Parts
 from projector.errors import PositionLostError
 from projector.fetch import Fetched
-from projector.health import Health
-from projector.knowledge import Knowledge, merged
 from projector.lane import Lane
 from projector.model import Applied, Batch, Transactions, Watch
-from projector.position import Position
+from projector.mysql.knowledge import Knowledge, merged
+from projector.mysql.position import Position
 from projector.projection import Plan, Projection
+from projector.service.health import Health
 from tests.memory_sink import MemorySink, MemoryStore
 from tests.unit.model_database import (
     CUSTOMER_IDS,

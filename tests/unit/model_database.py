@@ -14,12 +14,12 @@ from typing import Any
 
 from sqlalchemy import Column, Integer, MetaData, Table
 
-from projector.barrier import Need
-from projector.cascade import ForeignKey, Trace, hidden, with_parents
 from projector.fetch import Fetched, Found
-from projector.knowledge import merged
 from projector.model import Change, Kind, RowsChange, TableChange, TableName
-from projector.position import Flavour, GtidSet, Position
+from projector.mysql.barrier import Need
+from projector.mysql.cascade import ForeignKey, Trace, hidden, with_parents
+from projector.mysql.knowledge import merged
+from projector.mysql.position import Flavour, GtidSet, Position
 from projector.projection import Join, Plan, Projection
 from projector.route import Values
 

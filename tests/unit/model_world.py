@@ -18,16 +18,16 @@ from typing import Any
 
 from pydantic import SecretStr
 
-from projector.barrier import Barrier
-from projector.database import Connection
 from projector.debt import ALL, Debt
 from projector.errors import FencedError, TransientError
 from projector.fetch import Fetcher
-from projector.knowledge import Knowledge
 from projector.lane import Lane
 from projector.model import Applied, Batch, Differences, Transactions
+from projector.mysql.barrier import Barrier
+from projector.mysql.connection import Connection
+from projector.mysql.knowledge import Knowledge
+from projector.mysql.position import Position
 from projector.portion import Portion, Portions
-from projector.position import Position
 from projector.projection import Plan
 from projector.reconcile import SCRUB
 from projector.settings import Mysql, Reconcile, Settings

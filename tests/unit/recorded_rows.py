@@ -14,10 +14,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from projector.binlog.catalog import Catalog
-from projector.binlog.rows import RowsDecoder
-from projector.binlog.tablemap import ColumnInfo, TableMap
 from projector.model import TableName
+from projector.mysql.binlog.catalog import Catalog
+from projector.mysql.binlog.rows import RowsDecoder
+from projector.mysql.binlog.tablemap import ColumnInfo, TableMap
 from tests.integration.random_tables import Table, random_statements, random_table
 from tests.integration.source_reading import settings
 from tests.servers import DatabaseServer, Flavour, start_database

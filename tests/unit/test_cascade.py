@@ -2,7 +2,8 @@
 
 from typing import Any
 
-from projector.cascade import (
+from projector.model import MISSING, Kind, RowsChange, TableName
+from projector.mysql.cascade import (
     ForeignKey,
     Hidden,
     foreign_keys,
@@ -10,8 +11,7 @@ from projector.cascade import (
     logs_actions,
     with_parents,
 )
-from projector.knowledge import merged
-from projector.model import MISSING, Kind, RowsChange, TableName
+from projector.mysql.knowledge import merged
 from projector.projection import Plan
 from projector.route import Affected, Router
 from schema.projection import tickets

@@ -5,9 +5,9 @@ from pathlib import Path
 import pymysql
 import pytest
 
-from projector.database import meaning
-from projector.database_errors import NAME_BY_CODE, Meaning, meaning_of
 from projector.errors import RefusedError, TooMuchError, TransientError, ValueRefusedError
+from projector.mysql.connection import meaning
+from projector.mysql.errors import NAME_BY_CODE, Meaning, meaning_of
 
 RECORDED = Path(__file__).parent / "recorded" / "database_errors.txt"
 ROWS = [line.split() for line in RECORDED.read_text().splitlines() if not line.startswith("#")]

@@ -14,11 +14,11 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from projector.binlog import events, payload
-from projector.binlog.damage import DamagedEventError
-from projector.binlog.tablemap import TableMap
 from projector.errors import UndecodableLogError
 from projector.model import Row
+from projector.mysql.binlog import events, payload
+from projector.mysql.binlog.damage import DamagedEventError
+from projector.mysql.binlog.tablemap import TableMap
 from tests.unit.recorded_rows import Recorded, recorded
 
 LOGS = ("mysql", "mariadb", "mariadb11")

@@ -1,7 +1,7 @@
 """Which columns a generated one is computed from."""
 
-from projector.generated import resolved, with_bases
 from projector.model import TableName, Watch
+from projector.mysql.generated import resolved, with_bases
 
 
 def test_chains_end_at_plain_columns() -> None:

@@ -6,8 +6,8 @@ import pytest
 from prometheus_client import REGISTRY
 
 from projector import metrics
-from projector.health import Health, State
-from projector.probes import live, ready
+from projector.service.health import Health, State
+from projector.service.probes import live, ready
 from projector.settings import Http
 
 SERVER = 1_800_000_000.0  # the server's clock at the start: far from ours, on purpose

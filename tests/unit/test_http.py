@@ -18,10 +18,10 @@ import structlog
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics
 from prometheus_client.parser import text_string_to_metric_families
 
-from projector import http as projector_http
 from projector.errors import ConfigurationError
-from projector.health import Health, State
-from projector.http import Server
+from projector.service import http as projector_http
+from projector.service.health import Health, State
+from projector.service.http import Server
 from projector.settings import Http
 
 INTERFACE = """

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from projector.notify import Notifier
+from projector.service.systemd import Notifier
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from projector.position import (
+from projector.mysql.position import (
     Flavour,
     GtidSet,
     GtidSetBuilder,

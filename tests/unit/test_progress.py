@@ -6,12 +6,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projector.barrier import LockedRows, MariadbSnapshot, Need
-from projector.binlog.events import Gtid
-from projector.binlog.progress import Progress
 from projector.debt import Debt, full, later
 from projector.model import Kind, RowsChange, TableChange, TableName
-from projector.position import Flavour, GtidSet, MariadbGtids, Position
+from projector.mysql.barrier import LockedRows, MariadbSnapshot, Need
+from projector.mysql.binlog.events import Gtid
+from projector.mysql.binlog.progress import Progress
+from projector.mysql.position import Flavour, GtidSet, MariadbGtids, Position
 
 SID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 WRAP = 1 << 32

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from projector.errors import PositionLostError
 from projector.lane import Lane as RealLane
 from projector.model import Transactions
-from projector.position import Flavour, GtidSet, GtidSetBuilder, MariadbGtids, Position
+from projector.mysql.position import Flavour, GtidSet, GtidSetBuilder, MariadbGtids, Position
 from projector.resume import Ahead, decide, earlier, refused
 
 SID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from projector.binlog.damage import DamagedEventError
-from projector.binlog.rows import RowsDecoder
-from projector.binlog.tablemap import ColumnInfo, TableMap, Type, agrees
 from projector.model import MISSING
+from projector.mysql.binlog.damage import DamagedEventError
+from projector.mysql.binlog.rows import RowsDecoder
+from projector.mysql.binlog.tablemap import ColumnInfo, TableMap, Type, agrees
 
 WRITE, UPDATE, DELETE = 30, 31, 32
 

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from projector.model import Batch, Reason
-from projector.position import Flavour, Position
+from projector.mysql.position import Flavour, Position
 from projector.sink_redis.act import Keys, arguments, parts
 
 MEGABYTE = b"x" * 1024 * 1024

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projector.binlog.statements import Effect, Watched, defined, effects
-from projector.binlog.tokens import Session
 from projector.model import TableName
+from projector.mysql.binlog.statements import Effect, Watched, defined, effects
+from projector.mysql.binlog.tokens import Session
 
 T = TableName("shop", "goods")
 WATCHED = Watched({T: frozenset({"id", "a"})}, False, lambda names: "v" in names)

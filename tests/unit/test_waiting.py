@@ -3,8 +3,8 @@
 import pytest
 
 from projector.errors import RefusedError, TooMuchError, TransientError
-from projector.health import Health
 from projector.portion import Portion
+from projector.service.health import Health
 from projector.waiting import Waiting, Waitings
 
 DEADLOCK = TransientError("mysql", "MySQL answers 1213: Deadlock", answered=True)

@@ -1,0 +1,225 @@
+"""What the command line asks of the stores and of a running daemon: status, verify, resync.
+
+Reads, and puts requests where the holder of the lease finds them; writes no document itself unless
+nobody holds the lease and a repair is wanted.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy.engine import Engine
+
+from projector.debt import ids_debt
+from projector.errors import OperatorError
+from projector.fetch import Fetched, Fetcher
+from projector.lane import Lane
+from projector.model import Watch
+from projector.mysql.barrier import Need, choose
+from projector.mysql.columns import fitted
+from projector.mysql.connection import Connection, engine
+from projector.mysql.knowledge import Knowledge
+from projector.mysql.position import Position
+from projector.projection import Plan
+from projector.reconcile import BACKGROUND
+from projector.record import read_number
+from projector.settings import Settings
+from projector.sink_redis import RedisSink
+from projector.verify import Sides, differing_fields
+
+_POLL_S = 0.2
+_TAKEN_UP_S = 15.0  # a leader looks for requests several times a second
+
+
+class Inquiry:
+    """One projection, seen from outside the daemon."""
+
+    def __init__(self, settings: Settings, plan: Plan, sink: RedisSink) -> None:
+        self._settings = settings
+        self.plan = plan
+        self.sink = sink
+
+    def status(self, now: float) -> dict[str, Any] | None:
+        """Give checkpoint, lag, lease, progress, last error; None when no checkpoint exists."""
+        fields = self.sink.checkpoint_fields()
+        if "position" not in fields:
+            return None
+        resync = self.sink.resync_state()
+        quarantine = self.sink.quarantined()
+        leader, told = self.sink.holder(), self.sink.report()
+        return {
+            "projection": self.plan.name,
+            "checkpoint": fields["position"],
+            "committed_at": read_number(fields.get("committed_at")),
+            "checkpoint_age_s": round(
+                max(0.0, now - read_number(fields.get("updated_at"), now)), 3
+            ),
+            "lag_s": told.get("lag_s") if leader is not None else None,
+            "epoch": int(read_number(fields.get("epoch"))),
+            "leader": leader,
+            "documents": self.sink.count(),
+            "fingerprint": fields.get("fingerprint"),
+            "fingerprint_now": self.plan.fingerprint,
+            "resync": resync or None,
+            "owed": sorted(self.sink.debts().keys() - BACKGROUND),
+            "quarantined": len(quarantine),
+            "quarantine": dict(sorted(quarantine.items())[:20]),
+            "waiting_for": told.get("waiting_for") if leader is not None else None,
+            "last_error": told.get("last_error"),
+            "last_error_at": told.get("last_error_at"),
+        }
+
+    def document(self, document_id: str) -> tuple[bytes | None, Fetched]:
+        """Give the stored document and what the database gives now."""
+        with self._fetchers() as (fetcher, need):
+            fetched = fetcher().documents([document_id], need)
+        return self.sink.read([document_id]).get(document_id), fetched
+
+    @contextmanager
+    def sides(self, current: Callable[[], Any]) -> Iterator[Sides]:
+        """Give what `verify` compares."""
+        with self._fetchers() as (fetcher, _):
+            yield Sides(
+                self.sink, fetcher, self._position, self._passed, current,
+                self.sink.holder() is not None,
+                self._settings.reconcile.chunk_documents,
+            )  # fmt: skip
+
+    def repair(self, ids: Sequence[str]) -> None:
+        """Have documents made anew: by the daemon where one runs, else here under the lease."""
+        if self.sink.holder() is not None:
+            self.ask({"kind": "resync", "ids": list(ids), "reason": "repair"}, wait=True)
+            return
+        self._repair_here(ids)
+
+    def ask(self, request: Mapping[str, Any], *, wait: bool) -> None:
+        """Put a request; wait until it is taken up and, with `wait`, done.
+
+        Raises OperatorError when no daemon runs.
+        """
+        if self.sink.holder() is None:
+            raise OperatorError("no daemon runs", "Start one: `projector run`.")
+        key = self.sink.request(request)
+        deadline = time.monotonic() + _TAKEN_UP_S
+        while key in self.sink.requests():
+            if time.monotonic() > deadline:
+                raise OperatorError(
+                    "the daemon did not take the request up; it does so as soon as it can",
+                    "See `projector status` and the daemon's log.",
+                )
+            time.sleep(_POLL_S / 4)
+        if wait and request.get("ids"):
+            debt_key, _ = ids_debt(request["ids"], "")
+            while debt_key in self.sink.debts():
+                self._require_leader()
+                time.sleep(_POLL_S / 4)
+
+    def progress(self) -> Iterator[dict[str, str]]:
+        """Give the progress of the walk over everything until it ends."""
+        while True:
+            state = self.sink.resync_state()
+            owed = "all" in self.sink.debts()
+            yield {**state, "state": "running" if owed else state.get("state", "done")}
+            if not owed:
+                return
+            self._require_leader()
+            time.sleep(_POLL_S)
+
+    def _require_leader(self) -> None:
+        deadline = time.monotonic() + 3 * self._settings.redis.lease_ttl_s
+        while self.sink.holder() is None:
+            if time.monotonic() > deadline:
+                raise OperatorError(
+                    "the daemon has gone; what was asked for is done when one runs again",
+                    "Start one: `projector run`.",
+                )
+            time.sleep(_POLL_S)
+
+    @contextmanager
+    def _fetchers(self) -> Iterator[tuple[Callable[[], Fetcher], Need]]:
+        """Give what gives each thread a fetcher of its own."""
+        position = self._position()
+        barrier = choose(position, {}, is_replica=self._settings.mysql.reads_elsewhere)
+        source = self._engine()
+        plan = self._fitted(source)
+        local = threading.local()
+        made: list[Fetcher] = []
+
+        def own() -> Fetcher:
+            if not hasattr(local, "fetcher"):
+                local.fetcher = Fetcher(
+                    plan, Connection(source), barrier, lambda: False,
+                    patience_s=self._settings.mysql.read_timeout_s,
+                )  # fmt: skip
+                made.append(local.fetcher)
+            fetcher: Fetcher = local.fetcher
+            return fetcher
+
+        try:
+            yield own, Need(position)
+        finally:
+            for fetcher in made:
+                fetcher.close()
+
+    def _position(self) -> Position:
+        """Give the checkpoint's, and leave alone what the sink knows of it for its writes."""
+        fields = self.sink.checkpoint_fields()
+        if "position" not in fields:
+            raise OperatorError("there is no checkpoint: nothing was built yet", "Run a daemon.")
+        try:
+            return Position.parse(fields["position"])
+        except ValueError:
+            raise OperatorError(
+                f"the checkpoint of {self.plan.name} cannot be read",
+                "Run a daemon: it builds everything anew.",
+            ) from None
+
+    def _passed(self) -> Position:
+        """Give how far the daemon says that it has come, where that is beyond the checkpoint."""
+        position = self._position()
+        told = self.sink.report().get("passed")
+        passed = Position.parse(told) if told else position
+        return passed if passed.surely_reaches(position) else position
+
+    def _engine(self) -> Engine:
+        return engine(self._settings.mysql.parsed_read_url, self._settings.mysql)
+
+    def _fitted(self, source: Engine) -> Plan:
+        connection = Connection(source)
+        try:
+            return fitted(self.plan, connection)
+        finally:
+            connection.close()
+
+    def _repair_here(self, ids: Sequence[str]) -> None:
+        if not self.sink.acquire():
+            raise OperatorError("a daemon has just started", "Run the command again.")
+        checkpoint = self.sink.load()
+        if checkpoint is None:
+            raise OperatorError("there is no checkpoint that can be read", "Run a daemon.")
+        watches: list[Watch] = self.plan.watches(self._settings.mysql.parsed_url.database or "")
+        source = self._engine()
+        lane = Lane(
+            self._fitted(source), self.sink, source, self._settings, Knowledge(watches),
+            lambda: False, lambda: checkpoint.position, lambda: None,
+        )  # fmt: skip
+        try:
+            lane.open(checkpoint)
+            key, debt = ids_debt(ids, "repair")
+            lane.pipeline.owe({key: debt})
+            while key in lane.pipeline.known.debts:
+                lane.walker.turn(0.0, 1.0)
+                self.sink.renew()
+                time.sleep(0.005)
+        finally:
+            lane.close()
+            self.sink.release()
+
+
+def compared(stored: bytes | None, database: bytes | None) -> list[str]:
+    """Name the fields that differ; none where both are the same."""
+    return [] if stored == database else differing_fields(stored, database)

@@ -1,0 +1,58 @@
+"""The types that the tables of projections have, from the server's catalog."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Any
+
+from projector.mysql.connection import Connection
+from projector.projection import Plan
+from projector.projection.columns import MEMBERS, ColumnType, TableTypes, Types
+from projector.projection.keys import literal
+
+_MEMBER = re.compile(r"'((?:[^'\\]|''|\\.)*)'", re.DOTALL)
+_ESCAPE = re.compile(r"\\(.)", re.DOTALL)
+_ESCAPES = {"n": "\n", "r": "\r", "0": "\0", "t": "\t", "Z": "\x1a"}
+
+
+def fitted(plan: Plan, connection: Connection) -> Plan:
+    """Return the plan for the types that its tables have now."""
+    return plan.fitted(types_of([plan], connection))
+
+
+def types_of(plans: Sequence[Plan], connection: Connection) -> Types:
+    """Ask for the types of the columns that projections read, in one round trip."""
+    read: dict[tuple[str | None, str], set[str]] = {}
+    questions: dict[tuple[str | None, str], str] = {}
+    for plan in plans:
+        for node in plan.all_nodes():
+            table = (node.table.schema, node.table.name)
+            wanted = {*node.read, *(column.name for column in node.key)}
+            read.setdefault(table, set()).update(name.lower() for name in wanted)
+            schema, name = plan.table_name(node, "")
+            where = f"TABLE_SCHEMA={literal(schema) if schema else 'DATABASE()'}"
+            questions[table] = (
+                "SELECT COLUMN_NAME, DATA_TYPE, COLUMN_TYPE, CHARACTER_SET_NAME, COLLATION_NAME"
+                f" FROM information_schema.COLUMNS WHERE {where} AND TABLE_NAME={literal(name)}"
+            )
+    answers = connection.query(*questions.values())
+    return {
+        table: _types(rows, read[table]) for table, rows in zip(questions, answers, strict=True)
+    }
+
+
+def _types(rows: Sequence[Sequence[Any]], read: set[str]) -> TableTypes:
+    types = {str(name).lower(): _type(*rest) for name, *rest in rows}
+    return {name: kind for name, kind in types.items() if name in read}
+
+
+def _type(kind: Any, full: Any, charset: Any, collation: Any) -> ColumnType:
+    lowered = str(kind).lower()
+    if lowered not in MEMBERS:
+        return ColumnType(lowered, str(full).lower(), charset, collation)
+    members = tuple(
+        _ESCAPE.sub(lambda m: _ESCAPES.get(m[1], m[1]), text.replace("''", "'"))
+        for text in _MEMBER.findall(str(full))
+    )
+    return ColumnType(lowered, str(full), charset, collation, members)

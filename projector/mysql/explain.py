@@ -1,0 +1,124 @@
+"""What a projection asks of the server, by which indexes, and what a changed row touches.
+
+Only reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from projector.errors import OperatorError
+from projector.model import folded
+from projector.mysql.advice import quoted
+from projector.mysql.columns import fitted
+from projector.mysql.connection import Connection
+from projector.mysql.indexes import are_numbers, explained, native, role, spelled
+from projector.projection import Plan
+from projector.projection.keys import KeyCodec, among
+from projector.projection.routes import Route
+
+_SHOWN = 20  # ids that a report names
+
+
+def queries(plan: Plan, connection: Connection) -> list[dict[str, Any]]:
+    """Explain the projection's queries and look-ups; `warnings` name missing indexes."""
+    return [
+        {
+            "kind": query.kind,
+            "name": query.name,
+            "sql": query.sql,
+            "plan": query.steps,
+            "warnings": [f"{missing.detail}. {missing.fix}" for missing in query.missing],
+        }
+        for query in explained(plan, connection)
+    ]
+
+
+def routes(plan: Plan) -> list[dict[str, Any]]:
+    """Say for each table in each role how the documents of a changed row are found."""
+    return [
+        {
+            "table": route.node.table.fullname,
+            "role": role(route.node),
+            "columns": list(route.columns),
+            "look_up": route.look_up.name if route.look_up is not None else None,
+        }
+        for route in plan.routes
+    ]
+
+
+def touched(plan: Plan, table: str, key: str, connection: Connection) -> list[dict[str, Any]]:
+    """Say which documents a change of one row touches, in each role of its table.
+
+    `key` is written like a document's id: the parts of a composite one are joined with `:`.
+    Raises OperatorError for a table that the projection does not read, and a row that is not there.
+    """
+    names = {r: {r.node.table.name, r.node.table.fullname} for r in plan.routes}
+    chosen = [r for r in plan.routes if table in names[r]] or [
+        r for r in plan.routes if folded(table) in map(folded, names[r])
+    ]
+    if not chosen:
+        read = ", ".join(sorted({r.node.table.fullname for r in plan.routes}))
+        raise OperatorError(
+            f"the projection {plan.name} reads no table {table}", f"It reads {read}."
+        )
+    plan = fitted(plan, connection)
+    return [_touched(plan, route, key, connection) for route in chosen]
+
+
+def _touched(plan: Plan, route: Route, key: str, connection: Connection) -> dict[str, Any]:
+    said: dict[str, Any] = {"table": route.node.table.fullname, "role": role(route.node)}
+    row = _row(route, key, connection)
+    if None in row:
+        return {**said, "documents": 0, "ids": []}  # NULL hangs on nothing
+    if route.look_up is None:
+        sql = plan.ids_among([plan.to_id(row)])
+    else:
+        sql = plan.look_ups[route.look_up.name].query([row], (), 2**63)
+    [[[count]]] = connection.query(f"SELECT COUNT(*) FROM ({sql}) AS counted")
+    [ids] = connection.query_raw(f"SELECT * FROM ({sql}) AS found LIMIT {_SHOWN}")
+    return {**said, "documents": int(count), "ids": [plan.to_id(found) for found in ids]}
+
+
+def _row(route: Route, key: str, connection: Connection) -> tuple[Any, ...]:
+    """Read the columns that the route begins with."""
+    node = route.node
+    if not node.key:
+        raise OperatorError(f"{node.table.name} has no primary key", "Name another table.")
+    try:
+        values = KeyCodec(node.key).to_values(key)
+    except ValueError:
+        raise OperatorError(
+            f"{key!r} is no key of {node.table.name}",
+            f"Write {':'.join(route.key_columns)}.",
+        ) from None
+    columns = ", ".join(map(quoted, route.columns))
+    where = among([quoted(name) for name in route.key_columns], [values])
+    [rows] = connection.query_raw(f"SELECT {columns} FROM {spelled(node)} WHERE {where}")
+    if not rows:
+        raise OperatorError(f"{node.table.name} has no row {key}", "Name a row that exists.")
+    return tuple(map(native, rows[0], are_numbers(node, route.columns)))
+
+
+def as_text(report: dict[str, Any]) -> str:
+    """Write a report for people."""
+    return "\n".join(_lines(report))
+
+
+def _lines(report: dict[str, Any]) -> Iterator[str]:
+    for found in report.get("touched", ()):
+        ids = ", ".join(found["ids"]) + (" …" if found["documents"] > len(found["ids"]) else "")
+        yield f"{found['table']} as {found['role']}: {found['documents']} documents {ids}".rstrip()
+    for query in report.get("queries", ()):
+        yield f"{query['kind']} {query['name']}"
+        yield f"  {' '.join(query['sql'].split())}"
+        for step in query["plan"]:
+            how = f"{step['type']} by {step['key'] or 'no index'}"
+            yield f"    {step['table']}: {how}, {step['rows']} rows. {step['extra'] or ''}".rstrip()
+        for warning in query["warnings"]:
+            yield f"  warning: {warning}"
+    for route in report.get("routes", ()):
+        columns = "+".join(route["columns"])
+        how = f"look-up {route['look_up']}" if route["look_up"] else "the row holds the id"
+        yield f"a change of {route['table']} as {route['role']}: {columns}; {how}"

@@ -1,0 +1,1 @@
+"""How the daemon is watched and stopped: health, lag, probes, HTTP, signals, systemd."""
