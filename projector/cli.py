@@ -12,7 +12,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -31,6 +31,7 @@ from projector.errors import ConfigurationError, ExitCode, OperatorError, Projec
 from projector.mysql import explain, scaffold
 from projector.mysql.binlog import BinlogSource
 from projector.mysql.connection import Connection, engine
+from projector.mysql.log import MysqlLog
 from projector.projection import Plan, load_projections
 from projector.service.health import Health
 from projector.service.http import Server
@@ -115,7 +116,7 @@ def run(
         logs.configure(chosen.log)
         logs.switch_level_on_signal()
         health = Health(heartbeat_s=chosen.mysql.heartbeat_s)
-        parts = make_parts(chosen)
+        parts = make_parts(chosen, health.progress)
         daemon = Daemon(chosen, parts, health)
         ending = _end_on_signals(daemon)
         server = Server(chosen.http, health)
@@ -329,12 +330,19 @@ def _inquire(config: Path | None, projection: str | None) -> Inquiry:
     return _inquire_with_settings(config, projection)[1]
 
 
-def make_parts(chosen: settings.Settings) -> Parts:
-    """Make what the daemon works with; connects to nothing yet."""
+def make_parts(chosen: settings.Settings, on_answer: Callable[[], None] = lambda: None) -> Parts:
+    """Make what the daemon works with; connects to nothing yet. `on_answer`: told when a server
+    has answered."""
     plans = load_projections(chosen.projection)
     sinks = [make_sink(chosen, plan) for plan in plans]
-    source = BinlogSource(chosen.mysql)
-    return Parts(plans, sinks, source, engine(chosen.mysql.parsed_read_url, chosen.mysql))
+    reading = engine(chosen.mysql.parsed_read_url, chosen.mysql)
+    source = MysqlLog(
+        BinlogSource(chosen.mysql),
+        lambda: Connection(reading, on_answer),
+        chosen.mysql.parsed_url.database or "",
+        is_replica=chosen.mysql.reads_elsewhere,
+    )
+    return Parts(plans, sinks, source, reading)
 
 
 def make_sink(chosen: settings.Settings, plan: Plan) -> RedisSink:

@@ -34,11 +34,9 @@ from projector.lane import Lane
 from projector.leases import Leases
 from projector.logs import BatchLog
 from projector.model import Change, Damage, RowsChange, TableChange, Transactions
-from projector.mysql.connection import Connection
-from projector.mysql.knowledge import Knowledge, learn
 from projector.mysql.position import Position
 from projector.portion import Portions
-from projector.ports import Sink, Source
+from projector.ports import Knowledge, Sink, Source
 from projector.projection import Plan
 from projector.resume import Resume, decide, refused
 from projector.service.health import Health, Resync, State
@@ -91,7 +89,6 @@ class Daemon:
         self._passed = ""  # where that is beyond the checkpoint: a prepared transaction is pending
         self._log = BatchLog()
         self._redis_asked_at = float("-inf")
-        self._schema = settings.mysql.parsed_url.database or ""
         self._known = Knowledge(())
         self._learned_at: Position | None = None
         self._portions = {plan.name: Portions.of(settings) for plan in parts.plans}
@@ -197,11 +194,7 @@ class Daemon:
     def _learn(self) -> bool:
         """Read definitions; True when they are not as they were before."""
         self._learned_at, before = self._parts.source.current(), self._known
-        connection = Connection(self._parts.engine, self._health.progress)
-        try:
-            self._known = learn(connection, self._parts.plans, self._schema)
-        finally:
-            connection.close()
+        self._known = self._parts.source.learn(self._parts.plans)
         self._is_redefined = False
         return self._known != before
 

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from projector import metrics
 from projector.errors import RefusedError, TransientError, ValueRefusedError
 from projector.mysql.barrier import Barrier, Need
-from projector.mysql.cascade import Trace
 from projector.mysql.connection import Connection
 from projector.mysql.results import RawRows
 from projector.projection import Plan
@@ -98,46 +97,6 @@ class Fetcher:
             else:
                 ids.update(map(self._plan.to_id, rows))
         return Found(frozenset(ids), deferred)
-
-    def keep_snapshot(self, connection: Connection, need: Need) -> None:
-        """Open a snapshot at or beyond what is needed, on a connection that keeps it for `traced`.
-        For any thread."""
-        results: list[RawRows] = []
-        while True:
-            results = connection.query_raw(*self._barrier.opening(need, results))
-            if self._barrier.reached(need, results):
-                break
-            if self._is_stopping():
-                raise TransientError("mysql", "stopped while waiting for a commit to show")
-        connection.query("SAVEPOINT hindsight")
-
-    def traced(
-        self, snapshot: Connection, traces: Mapping[Trace, set[Values]], limit: int
-    ) -> set[str] | None:
-        """Find the documents in which rows stood, in a snapshot from before they went; None when
-        there are more than `limit` of a kind, or the cascade goes deeper than it is traced."""
-        queries = [trace.query(values, limit + 1) for trace, values in traces.items()]
-        with metrics.stage.labels("fetch").time():
-            # The savepoint gives the metadata locks back: an ALTER TABLE would wait for them.
-            results = snapshot.query_raw(*queries, "ROLLBACK TO SAVEPOINT hindsight")
-        return self._ids_of(traces, results[:-1], limit)
-
-    def arrived(
-        self, traces: Mapping[Trace, set[Values]], need: Need, limit: int
-    ) -> set[str] | None:
-        """Find the documents in which rows stand now; None as in `traced`."""
-        queries = [trace.query(values, limit + 1) for trace, values in traces.items()]
-        return self._ids_of(traces, self._snapshot(queries, need), limit)
-
-    def _ids_of(
-        self, traces: Iterable[Trace], results: Iterable[RawRows], limit: int
-    ) -> set[str] | None:
-        ids: set[str] = set()
-        for trace, rows in zip(traces, results, strict=True):
-            if len(rows) > limit or (rows and trace.is_end):
-                return None
-            ids.update(map(self._plan.to_id, () if trace.is_end else rows))
-        return ids
 
     def look_up_after(
         self, name: str, values: Sequence[Values], after: str | None, limit: int, need: Need

@@ -32,7 +32,6 @@ from projector.debt import (
 )
 from projector.errors import OperatorError
 from projector.fetch import Fetched, Fetcher, count
-from projector.hindsight import Hindsight
 from projector.model import (
     Batch,
     Checkpoint,
@@ -43,13 +42,11 @@ from projector.model import (
     Transactions,
 )
 from projector.mysql.barrier import Barrier, Need, choose
-from projector.mysql.cascade import hidden
 from projector.mysql.connection import Connection
-from projector.mysql.knowledge import Knowledge
 from projector.mysql.position import Position
 from projector.pipeline import Known, Limits, Pipeline
 from projector.portion import Portions
-from projector.ports import Sink
+from projector.ports import Knowledge, Sink
 from projector.projection import Plan
 from projector.reconcile import BACKGROUND, Reader, Walker
 from projector.resume import Ahead
@@ -157,18 +154,11 @@ class Lane:
         known = Known(checkpoint, debts, set(self.sink.quarantined()), damage=checkpoint.damage)
         metrics.quarantined.labels(self.plan.name).set(len(known.quarantine))
         metrics.documents.labels(self.plan.name).set(checkpoint.documents)
-        learned = self._known
-        cascades = hidden(learned.keys, self.plan, self._schema, learned.generated)
-        router = Router(
-            self.plan, self._schema, learned.watches, cascades, notes_moved=not learned.logs_actions
-        )
+        router = Router(self.plan, self._schema, self._known.watches)
         limits = Limits(self._portions.tail, self._settings.fanout_max_documents)
         fetcher = self._fetcher(barrier)
-        hindsight = None
-        if cascades and not learned.logs_actions:
-            hindsight = Hindsight(fetcher, self._connection, self._log_end, self._executor)
         self._pipeline = Pipeline(
-            self.plan, router, fetcher, self.sink, limits, known, hindsight,
+            self.plan, router, fetcher, self.sink, limits, known,
             lambda ids, need: self._ahead.submit(self._read, barrier, ids, need),
         )  # fmt: skip
         # The checkpoint may be another server's: what its place is here nobody knows.
@@ -329,10 +319,7 @@ class Lane:
             )
 
     def turn(self, lag_s: float) -> bool:
-        """Do a little of what is not the tail's: walks, and the snapshot kept for cascades. True
-        when a walk got on."""
-        if self.pipeline.hindsight is not None:
-            self.pipeline.hindsight.tend(self.pipeline.passed)
+        """Do a little of what is not the tail's. True when a walk got on."""
         return self.walker.turn(lag_s, self._settings.reconcile.yield_at_lag_s)
 
     def close(self) -> None:
@@ -341,8 +328,6 @@ class Lane:
             self._walker.close()
         if self._pipeline is not None:
             self._pipeline.close()
-            if self._pipeline.hindsight is not None:
-                self._pipeline.hindsight.forget()
         for executor in (self._executor, self._ahead):
             executor.shutdown(wait=False, cancel_futures=True)
         for fetcher in self._fetchers:

@@ -6,7 +6,7 @@ position made durable together with the documents.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum, IntEnum, StrEnum
 from typing import Any, Final, NamedTuple
@@ -97,6 +97,10 @@ class Watch:
     columns have changed that the log may leave out, being generated from these. An update that
     leaves all columns of `read` as they were may be left out of the rows (but is counted).
 
+    `implied`: tables with pairs of columns (own, theirs; in lower case) by which rows of this table
+    belong to rows there, where a change of a row there touches all the documents that the rows of
+    this table stand in.
+
     `is_read`: documents read the table; otherwise only what its deletes and updates do to other
     tables matters. `keys_unseen`: the account is not shown by which foreign keys the rows of this
     table change without a row in the log.
@@ -106,8 +110,34 @@ class Watch:
     columns: tuple[str, ...]
     read: frozenset[str]
     bases: tuple[str, ...] = ()
+    implied: frozenset[tuple[TableName, frozenset[tuple[str, str]]]] = frozenset()
     is_read: bool = True
     keys_unseen: bool = False
+
+    def joined(self, other: Watch) -> Watch:
+        """Return what serves both, for one table."""
+        if self.is_read and other.is_read:
+            implied = self.implied & other.implied
+        else:
+            implied = self.implied if self.is_read else other.implied
+        return Watch(
+            self.table,
+            tuple(dict.fromkeys([*self.columns, *other.columns])),
+            self.read | other.read,
+            (),
+            implied,
+            is_read=self.is_read or other.is_read,
+            keys_unseen=self.keys_unseen or other.keys_unseen,
+        )
+
+
+def merged(watches: Iterable[Watch]) -> list[Watch]:
+    """Join what several projections want of the same table."""
+    by_table: dict[TableName, Watch] = {}
+    for watch in watches:
+        known = by_table.get(watch.table)
+        by_table[watch.table] = watch if known is None else known.joined(watch)
+    return list(by_table.values())
 
 
 @dataclass(frozen=True, slots=True)

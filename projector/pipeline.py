@@ -17,15 +17,13 @@ from itertools import chain, islice
 import structlog
 
 from projector import metrics
-from projector.debt import ALL, REQUESTED, Debt, full, ids_debt, later, route_debt
+from projector.debt import ALL, REQUESTED, Debt, full, later, route_debt
 from projector.errors import (
     DocumentRefusedError,
-    OperatorError,
     TooMuchError,
     ValueRefusedError,
 )
 from projector.fetch import Fetched, Fetcher, Found
-from projector.hindsight import FOUND_MAX, Hindsight
 from projector.model import Applied, Batch, Checkpoint, Damage, Reason, Transactions
 from projector.mysql.barrier import Need
 from projector.mysql.position import Position
@@ -75,7 +73,6 @@ class Pipeline:
         sink: Sink,
         limits: Limits,
         known: Known,
-        hindsight: Hindsight | None = None,
         read_ahead: ReadAhead | None = None,
     ) -> None:
         self.plan = plan
@@ -84,7 +81,6 @@ class Pipeline:
         self._sink = sink
         self._limits = limits
         self.known = known
-        self.hindsight = hindsight
         self._read_ahead = read_ahead
         self.touched: list[set[str]] = []  # one a chunk being read: ids written meanwhile
         self._quarantine_log = QuarantineLog(plan.name)
@@ -107,15 +103,12 @@ class Pipeline:
         checkpoint counts, and the caller goes on from there."""
         affected = self._router.route(transactions.changes)
         self._meet(transactions)
-        if self.hindsight is not None:
-            self.hindsight.move(affected.moved)
         if not affected:
             self._pass(transactions)
             return
         need = Need(transactions.barrier, transactions.changes)
-        owed = self._trace(affected, need)
         found = self._look_up(affected, need)
-        debts = self._owed(affected, found.deferred, owed)
+        debts = self._owed(affected, found.deferred)
         ids = sorted(affected.ids | found.ids)
         last = Batch(
             {}, frozenset(), Reason.CHANGE,
@@ -127,10 +120,6 @@ class Pipeline:
             self._write(fetched, last if is_last else Batch({}, frozenset(), Reason.CHANGE))
         self._know(debts)
         self._unwritten = None
-        if self.hindsight is not None:
-            self.hindsight.defer(found.deferred)
-            if affected.repairs:
-                self.hindsight.forget()  # what else a walk will find, nobody knows
 
     def skip(self, transactions: Transactions) -> None:
         """Pass transactions that were done before this process began."""
@@ -289,42 +278,13 @@ class Pipeline:
         if time.monotonic() - self._written_at >= _CHECKPOINT_EVERY_S:
             self.flush()
 
-    def _trace(self, affected: Affected, need: Need) -> dict[str, Debt]:
-        """Find what cascades did behind the log's back; return what is owed for it. Owes a walk
-        over everything where nobody can say."""
-        if not affected.traces:
-            return {}
-        hung = self.hindsight.find(affected.traces) if self.hindsight is not None else None
-        arrived = self._arrived(affected, need) if hung is not None else None
-        if hung is None or arrived is None:
-            affected.repairs.add("cascade")
-            return {}
-        debts = dict(route_debt(name, values) for name, values in hung.deferred)
-        ids = hung.ids | arrived
-        if len(ids) <= self._limits.fanout_documents:
-            affected.ids |= ids
-        else:
-            debts |= [ids_debt(ids, "cascade")]
-        return debts
-
-    def _arrived(self, affected: Affected, need: Need) -> set[str] | None:
-        """Find the documents that rows came into by a hidden update; None where nobody can say."""
-        if not affected.arrived:
-            return set()
-        try:
-            return self._fetcher.arrived(affected.arrived, need, FOUND_MAX)
-        except (OperatorError, TooMuchError) as error:  # a parent between that may not be read
-            log.info("cascade_unread", error=str(error))
-            return None
-
     def _owed(
         self,
         affected: Affected,
         deferred: Mapping[str, frozenset[tuple[object, ...]]],
-        owed: Mapping[str, Debt],
     ) -> dict[str, Debt | None]:
         """Give what is recorded as owed, and what is struck off because a wider debt covers it."""
-        debts = {**owed, **dict(route_debt(name, values) for name, values in deferred.items())}
+        debts = dict(route_debt(name, values) for name, values in deferred.items())
         struck: set[str] = set()
         if debts and not affected.repairs and self._is_flooded(debts):
             affected.repairs.add("fanout")
@@ -358,8 +318,6 @@ class Pipeline:
         if batch.reason is Reason.CHANGE:
             for touched in self.touched:
                 touched.update(fetched.documents, fetched.gone, fetched.failed)
-            if self.hindsight is not None:
-                self.hindsight.note(fetched.documents, fetched.gone, fetched.failed)
         quarantine: dict[str, str | None] = {**batch.quarantine, **fetched.failed}
         for document_id in self.known.quarantine & (fetched.documents.keys() | fetched.gone):
             quarantine[document_id] = None

@@ -3,11 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from projector.model import Applied, Batch, Checkpoint, Damage, Differences, Transactions, Watch
 from projector.mysql.position import Position
+from projector.projection import Plan
+from projector.projection.columns import Types
+
+
+@dataclass(frozen=True, slots=True)
+class Knowledge:
+    """What a term knows of the database beside the projections. `watches`: what the log must tell;
+    `types`: of the columns that the projections read; `private`: the log's own, compared only."""
+
+    watches: Sequence[Watch]
+    types: Types = field(default_factory=dict)
+    private: object = None
 
 
 class Source(Protocol):
@@ -25,6 +37,10 @@ class Source(Protocol):
         """The server's clock minus ours, in seconds, as last measured."""
         ...
 
+    def learn(self, plans: Sequence[Plan]) -> Knowledge:
+        """Read what must be known of the projections' tables, as it is now."""
+        ...
+
     def current(self) -> Position:
         """Give the end of the server's log: everything committed by now lies at or before it."""
         ...
@@ -40,8 +56,9 @@ class Source(Protocol):
         ...
 
     def start(self, position: Position, watches: Sequence[Watch]) -> None:
-        """Begin to read after `position`. Raises PositionLostError when the log cannot be read
-        on from there (purged, reset, another server's log)."""
+        """Begin to read after `position`; `watches` are those last learned. Raises
+        PositionLostError when the log cannot be read on from there (purged, reset, another
+        server's log)."""
         ...
 
     def read(self, timeout_s: float) -> Transactions | None:

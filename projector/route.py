@@ -12,7 +12,6 @@ from operator import itemgetter
 from typing import Any, assert_never
 
 from projector.model import MISSING, Change, Kind, Row, RowsChange, TableChange, TableName, Watch
-from projector.mysql.cascade import Hidden, Trace
 from projector.projection import Plan
 from projector.projection.routes import LookUp, Route
 
@@ -21,20 +20,14 @@ Values = tuple[Any, ...]
 
 @dataclass(slots=True)
 class Affected:
-    """What changes touch: `ids`, `look_ups` to make (values by name), `traces` to follow (values by
-    trace), `repairs` (reasons). `moved` touches nothing yet: traces of rows that hang elsewhere
-    now, to follow once something is deleted that they may refer to. `arrived`: traces with the
-    values that rows have now, to follow in the database as it is."""
+    """What changes touch: `ids`, `look_ups` to make (values by name), `repairs` (reasons)."""
 
     ids: set[str] = field(default_factory=set)
     look_ups: dict[str, set[Values]] = field(default_factory=dict)
-    traces: dict[Trace, set[Values]] = field(default_factory=dict)
     repairs: set[str] = field(default_factory=set)
-    moved: dict[Trace, set[Values]] = field(default_factory=dict)
-    arrived: dict[Trace, set[Values]] = field(default_factory=dict)
 
     def __bool__(self) -> bool:
-        return bool(self.ids or self.look_ups or self.traces or self.repairs)
+        return bool(self.ids or self.look_ups or self.repairs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +49,7 @@ class Router:
         plan: Plan,
         default_schema: str,
         watches: Sequence[Watch],
-        hidden: Mapping[TableName, Hidden] | None = None,
-        *,
-        notes_moved: bool = True,
     ) -> None:
-        self._hidden = hidden or {}
-        self._notes_moved = notes_moved  # for snapshots, where any are kept
-        self._bases = {watch.table: _bases_of(watch) for watch in watches}
-        self._columns = {watch.table: watch.columns for watch in watches}
         self._to_id = plan.codec.to_id
         watch_by_table = {watch.table: watch for watch in watches}
         self._steps: dict[TableName, list[_Step]] = {}
@@ -85,41 +71,12 @@ class Router:
                 case RowsChange():
                     for step in self._steps.get(change.table, ()):
                         self._rows(step, change, affected)
-                    if change.table in self._hidden and (change.hides or self._notes_moved):
-                        self._cascade(self._hidden[change.table], change, affected)
                 case TableChange():
-                    if change.table is None or change.table in self._steps.keys() | self._hidden:
+                    if change.table is None or change.table in self._steps:
                         affected.repairs.add(change.reason)
                 case _:
                     assert_never(change)
         return affected
-
-    def _cascade(self, hidden: Hidden, change: RowsChange, affected: Affected) -> None:
-        """Trace what a change of a parent did to other rows without a word in the log."""
-        place = {name: index for index, name in enumerate(self._columns[change.table])}
-        repairs = affected.repairs
-        if change.kind is Kind.DELETE and change.hides:
-            _follow(hidden.on_delete, change.before, place, affected.traces, repairs)
-        elif change.kind is Kind.UPDATE:
-            keys = [place[name] for name in hidden.key_columns]
-            links = [place[name] for name in hidden.links]
-            both = hidden.on_delete + hidden.on_update
-            for before, after in zip(change.before, change.after, strict=True):
-                if self._are_unknown(change.table, before, after, keys + links):
-                    repairs.add("cascade")
-                if change.hides and _differ(before, after, keys):
-                    _follow(hidden.on_update, [before], place, affected.traces, repairs)
-                    now = _merged(before, after)
-                    _follow(hidden.on_update, [now], place, affected.arrived, repairs)
-                if self._notes_moved and _differ(before, after, keys + links):
-                    _follow(both, [before], place, affected.moved, repairs)
-
-    def _are_unknown(
-        self, table: TableName, before: Row, after: Row, places: Iterable[int]
-    ) -> bool:
-        """Whether columns that the log leaves out may have been generated anew."""
-        bases = self._bases[table]
-        return any(after[i] is MISSING for i in places) and _may_differ(bases, before, after)
 
     def _rows(self, step: _Step, change: RowsChange, affected: Affected) -> None:
         first = [*change.before[:1], *change.after[:1]]
@@ -149,8 +106,12 @@ class Router:
             old, new = step.values(before), step.values(after)
             is_gone = change.kind is Kind.DELETE
             is_generated_anew = MISSING in new and _may_differ(step.bases, before, after)
-            if MISSING not in old and not is_generated_anew:
-                self._found(step, {old, _merged(old, new)}, affected)
+            if MISSING not in old:
+                self._found(
+                    step, {old} if is_generated_anew else {old, _merged(old, new)}, affected
+                )
+                if is_generated_anew:
+                    self._now(step, before, after, affected)
             elif (
                 step.by_key is None
                 or is_gone
@@ -161,6 +122,13 @@ class Router:
                 self._incomplete(step, change, new, affected)
             else:
                 self._by_key(step.by_key, _merged(step.key(before), step.key(after)), affected)
+
+    def _now(self, step: _Step, before: Row, after: Row, affected: Affected) -> None:
+        """Find by its key where a row stands now, whose new values the log leaves out."""
+        if step.by_key is None:
+            affected.repairs.add("image")
+        else:
+            self._by_key(step.by_key, _merged(step.key(before), step.key(after)), affected)
 
     def _by_key(self, look_up: LookUp, key: Values, affected: Affected) -> None:
         if MISSING in key:  # a key column left to its default
@@ -176,26 +144,6 @@ class Router:
         if MISSING not in new and change.kind is not Kind.DELETE:
             self._found(step, {new}, affected)
         affected.repairs.add("image")
-
-
-def _differ(before: Row, after: Row, places: Iterable[int]) -> bool:
-    return any(after[i] is not MISSING and before[i] != after[i] for i in places)
-
-
-def _follow(
-    traces: Iterable[Trace],
-    rows: Iterable[Row],
-    place: Mapping[str, int],
-    found: dict[Trace, set[Values]],
-    repairs: set[str],
-) -> None:
-    for trace in traces:
-        for row in rows:
-            values = tuple(row[place[name]] for name in trace.columns)
-            if MISSING in values:
-                repairs.add("cascade")
-            elif None not in values:  # nothing refers to NULL
-                found.setdefault(trace, set()).add(values)
 
 
 def _merged(old: Values, new: Values) -> Values:

@@ -22,8 +22,8 @@ from projector.model import Watch
 from projector.mysql.barrier import Need, choose
 from projector.mysql.columns import fitted
 from projector.mysql.connection import Connection, engine
-from projector.mysql.knowledge import Knowledge
 from projector.mysql.position import Position
+from projector.ports import Knowledge
 from projector.projection import Plan
 from projector.reconcile import BACKGROUND
 from projector.record import read_number

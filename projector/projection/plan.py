@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from projector.errors import ConfigurationError
-from projector.model import TableName, Watch
+from projector.model import TableName, Watch, merged
 from projector.projection.columns import ColumnType, TableTypes, Types
 from projector.projection.declaration import Hashed, Many, Projection
 from projector.projection.encoding import name_of
@@ -127,15 +127,24 @@ class Plan:
         return name.folded(self.folds_names)
 
     def watches(self, default_schema: str) -> list[Watch]:
-        """Give the tables whose changes matter, with the columns that routes need."""
-        columns: dict[TableName, dict[str, None]] = {}
-        read: dict[TableName, set[str]] = {}
+        """Return the tables whose changes matter, with the columns that routes need."""
+        watches = []
         for route in self.routes:
-            table = self.table_name(route.node, default_schema)
             wanted = [*(c.name for c in route.node.key), *route.columns]
-            columns.setdefault(table, {}).update(dict.fromkeys(wanted))
-            read.setdefault(table, set()).update(route.node.read, wanted)
-        return [Watch(t, tuple(names), frozenset(read[t])) for t, names in columns.items()]
+            table = self.table_name(route.node, default_schema)
+            implied = self._implied(route.node, default_schema)
+            columns = tuple(dict.fromkeys(wanted))
+            read = frozenset(route.node.read) | set(wanted)
+            watches.append(Watch(table, columns, read, implied=implied))
+        return merged(watches)
+
+    def _implied(
+        self, node: Node, default_schema: str
+    ) -> frozenset[tuple[TableName, frozenset[tuple[str, str]]]]:
+        if node.parent is None:
+            return frozenset()
+        pairs = frozenset((own.name.lower(), other.name.lower()) for own, other in node.pairs)
+        return frozenset({(self.table_name(node.parent, default_schema), pairs)})
 
     def all_nodes(self) -> list[Node]:
         """Give every table in every role, parents first."""

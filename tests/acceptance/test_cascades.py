@@ -14,8 +14,11 @@ from tests.workload import Workload
 
 pytestmark = pytest.mark.server
 
+HIDING = ["mariadb", "mariadb11", "mysql-native"]
+on_hiding_servers = pytest.mark.parametrize("server", HIDING, indirect=True)
 
-@pytest.fixture(scope="module", params=["mariadb", "mariadb11", "mysql", "mysql-native"])
+
+@pytest.fixture(scope="module", params=[*HIDING, "mysql"])
 def server(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
     """MariaDB never logs cascades; MySQL 9.7 does, unless InnoDB carries them out by itself."""
     options = ["--innodb-native-foreign-keys=ON"] if request.param == "mysql-native" else []
@@ -95,15 +98,11 @@ def _keep_snapshot(world: World) -> None:
 @pytest.fixture
 def hiding(helpdesk: World) -> World:
     """A helpdesk on a server that does not log cascades, with a snapshot kept."""
-    if helpdesk.database.flavour is Flavour.MYSQL and not helpdesk.one(
-        "SELECT VARIABLE_VALUE = 'ON' FROM performance_schema.global_variables"
-        " WHERE VARIABLE_NAME = 'innodb_native_foreign_keys'"
-    ):
-        pytest.skip("this server logs cascades")
     _keep_snapshot(helpdesk)
     return helpdesk
 
 
+@on_hiding_servers
 def test_a_cascade_costs_no_walk(hiding: World) -> None:
     """Requester, assignee, author and watcher: found by index in the snapshot kept."""
     walks, resync = _found(hiding, "walk"), hiding.redis.hgetall("{tickets}:resync")
@@ -116,6 +115,7 @@ def test_a_cascade_costs_no_walk(hiding: World) -> None:
     assert hiding.redis.hgetall("{tickets}:resync") == resync
 
 
+@on_hiding_servers
 def test_what_came_to_hang_on_a_row_after_the_snapshot_is_found(hiding: World) -> None:
     """Assigned, then deleted, at once: the snapshot has never seen it so."""
     for _ in range(10):
@@ -133,6 +133,7 @@ def test_what_came_to_hang_on_a_row_after_the_snapshot_is_found(hiding: World) -
         hiding.check()
 
 
+@on_hiding_servers
 def test_what_goes_with_a_row_by_a_column_that_no_document_reads_is_found(hiding: World) -> None:
     """A comment's author changes, and is deleted at once: the ticket counts one comment less."""
     walks = _found(hiding, "walk")
@@ -148,6 +149,7 @@ def test_what_goes_with_a_row_by_a_column_that_no_document_reads_is_found(hiding
     assert _found(hiding, "walk") == walks
 
 
+@on_hiding_servers
 def test_what_was_put_off_since_is_put_off_again(hiding: World) -> None:
     """A fan-out beyond the limit is not among the documents noted: what came to hang on a row by
     it may have been read before the row went."""
@@ -172,6 +174,7 @@ def test_what_was_put_off_since_is_put_off_again(hiding: World) -> None:
     assert _found(hiding, "walk") == walks
 
 
+@on_hiding_servers
 def test_a_cascade_over_many_documents_is_worked_off_behind_newer_changes(hiding: World) -> None:
     """Those documents alone are owed, not a walk over everything."""
     assert hiding.daemon.stop() == 0
@@ -188,6 +191,7 @@ def test_a_cascade_over_many_documents_is_worked_off_behind_newer_changes(hiding
     assert hiding.redis.hgetall("{tickets}:resync") == resync
 
 
+@on_hiding_servers
 def test_a_table_altered_since_the_snapshot_is_walked(hiding: World) -> None:
     """The server refuses the old snapshot of it, and no document is lost."""
     hiding.execute("ALTER TABLE ticket_watchers ADD COLUMN extra INT")
@@ -195,6 +199,7 @@ def test_a_table_altered_since_the_snapshot_is_walked(hiding: World) -> None:
     hiding.check()
 
 
+@on_hiding_servers
 def test_a_key_added_meanwhile_is_followed(hiding: World) -> None:
     """Even if rows go with their parent in the very batch that begins with the new key."""
     name = "fk_ticket_watchers_user_id"
@@ -225,6 +230,7 @@ def test_a_key_added_meanwhile_is_followed(hiding: World) -> None:
     hiding.check()
 
 
+@on_hiding_servers
 def test_an_alter_does_not_wait_for_the_snapshot(hiding: World) -> None:
     """What was looked up in the snapshot is not kept locked."""
     hiding.execute("DELETE FROM users WHERE id = (SELECT MIN(assignee_id) FROM tickets)")
@@ -234,6 +240,7 @@ def test_an_alter_does_not_wait_for_the_snapshot(hiding: World) -> None:
     hiding.check()
 
 
+@on_hiding_servers
 def test_random_cascades_under_load_are_followed_without_a_walk(hiding: World) -> None:
     """Users, tags, categories and tickets go at any time, while all else changes."""
     walks = _found(hiding, "walk")

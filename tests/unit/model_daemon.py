@@ -18,9 +18,9 @@ from projector.daemon import Daemon, Parts
 from projector.errors import PositionLostError
 from projector.fetch import Fetched
 from projector.lane import Lane
-from projector.model import Applied, Batch, Transactions, Watch
-from projector.mysql.knowledge import Knowledge, merged
+from projector.model import Applied, Batch, Transactions, Watch, merged
 from projector.mysql.position import Position
+from projector.ports import Knowledge
 from projector.projection import Plan, Projection
 from projector.service.health import Health
 from tests.memory_sink import MemorySink, MemoryStore
@@ -104,6 +104,9 @@ class ModelSource:
 
     visible_end = current
 
+    def learn(self, plans: Sequence[Plan]) -> Knowledge:
+        return Knowledge(merged([w for plan in plans for w in plan.watches("db")]))
+
     def check(self, place: Position) -> None:
         if place.offset < self._world.purged:
             raise PositionLostError("purged")
@@ -131,13 +134,6 @@ class ModelDaemon(Daemon):
     """The real daemon over the model's database."""
 
     world: DaemonWorld
-
-    def _learn(self) -> bool:
-        watches: list[Watch] = [w for plan in PLANS for w in plan.watches("db")]
-        self._known = Knowledge(merged(watches))
-        self._learned_at = self._parts.source.current()
-        self._is_redefined = False
-        return False
 
     def _lane(self, plan: Plan, sink: Any) -> Lane:
         kind = VersionFetcher if plan is PLAN else CustomersFetcher

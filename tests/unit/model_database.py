@@ -1,8 +1,7 @@
 """The model's database: every version of it, the log that led there, and what readers see of it.
 
-Tickets belong to customers; a document is a ticket with its customer. Customers are in a club or
-not; when it is dissolved they leave it without a word in the log (ON DELETE SET NULL). Each write
-has a number of its own, so two documents are equal only if they are of the same moment.
+Tickets belong to customers; a document is a ticket with its customer. Each write has a number of
+its own, so two documents are equal only if they are of the same moment.
 """
 
 from __future__ import annotations
@@ -10,43 +9,35 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from sqlalchemy import Column, Integer, MetaData, Table
 
 from projector.fetch import Fetched, Found
 from projector.model import Change, Kind, RowsChange, TableChange, TableName
 from projector.mysql.barrier import Need
-from projector.mysql.cascade import ForeignKey, Trace, hidden, with_parents
-from projector.mysql.knowledge import merged
 from projector.mysql.position import Flavour, GtidSet, Position
 from projector.projection import Join, Plan, Projection
 from projector.route import Values
 
 SID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
-TICKETS, CUSTOMERS, CLUBS, OTHERS = (
-    TableName("db", name) for name in ("tickets", "customers", "clubs", "others")
-)
+TICKETS, CUSTOMERS, OTHERS = (TableName("db", name) for name in ("tickets", "customers", "others"))
 TICKET_IDS = range(1, 8)
 CUSTOMER_IDS = range(1, 3)
 
 _metadata = MetaData()
 _customers = Table("customers", _metadata, Column("id", Integer, primary_key=True),
-                   Column("name", Integer), Column("club", Integer))  # fmt: skip
+                   Column("name", Integer))  # fmt: skip
 _tickets = Table("tickets", _metadata, Column("id", Integer, primary_key=True),
                  Column("customer_id", Integer), Column("title", Integer))  # fmt: skip
 PLAN = Plan(
     Projection(
         name="tickets",
         root=_tickets,
-        fields=[_tickets.c.title, _customers.c.name, _customers.c.club],
+        fields=[_tickets.c.title, _customers.c.name],
         joins=[Join(_customers, _customers.c.id == _tickets.c.customer_id)],
     )
 )
-KEYS = [ForeignKey(CUSTOMERS, ("club",), CLUBS, ("id",), "SET NULL", "RESTRICT")]
-HIDDEN = hidden(KEYS, PLAN, "db")
-WATCHES = merged(with_parents(PLAN.watches("db"), HIDDEN, KEYS))
-CLUB = 1
+WATCHES = PLAN.watches("db")
 
 
 def position(version: int) -> Position:
@@ -61,15 +52,13 @@ class Version:
 
     tickets: Mapping[int, tuple[int, int]] = field(default_factory=dict)  # customer, title
     customers: Mapping[int, int] = field(default_factory=dict)  # name
-    members: frozenset[int] = frozenset()  # customers in the club
 
     def document(self, ticket: int) -> bytes | None:
         """The document of a ticket, if there is one."""
         if ticket not in self.tickets:
             return None
         customer, title = self.tickets[ticket]
-        is_member = customer in self.members
-        return f"{title} {customer} {self.customers.get(customer)} {is_member}".encode()
+        return f"{title} {customer} {self.customers.get(customer)}".encode()
 
     def documents(self) -> dict[str, bytes]:
         """All documents by id."""
@@ -96,12 +85,9 @@ class Database:
     def committed(self) -> int:
         return len(self.log)
 
-    def commit(  # noqa: C901 - one arm for each act
-        self, writes: Sequence[tuple[str, int, int]]
-    ) -> None:
+    def commit(self, writes: Sequence[tuple[str, int, int]]) -> None:
         """One transaction of writes: what is done, to which ticket, with which customer."""
         tickets, customers = dict(self.versions[-1].tickets), dict(self.versions[-1].customers)
-        members = self.versions[-1].members
         changes: list[Change] = []
         for act, ticket, customer in writes:
             self._writes += 1
@@ -116,22 +102,14 @@ class Database:
                     if tickets.pop(ticket, None):
                         changes.append(_deleted(TICKETS, ticket))
                 case "leave":
-                    members -= {customer}
                     if customers.pop(customer, None):
                         changes.append(_deleted(CUSTOMERS, customer))
-                case "join":
-                    if customer in customers:
-                        members |= {customer}
-                        changes.append(_changed(CUSTOMERS, customer, is_new=False))
-                case "dissolve":
-                    members = frozenset()
-                    changes.append(_deleted(CLUBS, CLUB))
                 case "truncate":
                     tickets.clear()
                     changes.append(TableChange(TICKETS, "truncate"))
                 case "other":
                     changes.append(RowsChange(OTHERS, Kind.INSERT, [], [(1,)], 1))
-        self.versions.append(Version(tickets, customers, members))
+        self.versions.append(Version(tickets, customers))
         self.log.append(changes)
 
 
@@ -185,16 +163,6 @@ class VersionFetcher:
         self, name: str, values: Sequence[Values], after: str | None, limit: int, need: Need
     ) -> list[str]:
         return _beyond(_of_customers(self._snapshot(need), values), after)[:limit]
-
-    def keep_snapshot(self, connection: Any, need: Need) -> None:
-        connection.version = self._snapshot(need)
-
-    def traced(
-        self, snapshot: Any, traces: Mapping[Trace, set[Values]], _limit: int
-    ) -> set[str] | None:
-        assert {value for values in traces.values() for value in values} == {(CLUB,)}
-        members = snapshot.version.members
-        return set(_of_customers(snapshot.version, {(customer,) for customer in members}))
 
     def ids_after(self, after: str | None, limit: int, need: Need) -> list[str]:
         return _beyond(map(str, self._snapshot(need).tickets), after)[:limit]

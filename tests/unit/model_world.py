@@ -25,15 +25,14 @@ from projector.lane import Lane
 from projector.model import Applied, Batch, Differences, Transactions
 from projector.mysql.barrier import Barrier
 from projector.mysql.connection import Connection
-from projector.mysql.knowledge import Knowledge
 from projector.mysql.position import Position
 from projector.portion import Portion, Portions
+from projector.ports import Knowledge
 from projector.projection import Plan
 from projector.reconcile import SCRUB
 from projector.settings import Mysql, Reconcile, Settings
 from tests.memory_sink import MemorySink, MemoryStore
 from tests.unit.model_database import (
-    KEYS,
     PLAN,
     TICKET_IDS,
     WATCHES,
@@ -44,8 +43,7 @@ from tests.unit.model_database import (
 )
 
 TTL_S = 5.0
-NO_KEYS = Knowledge(WATCHES)
-CASCADES = Knowledge(WATCHES, KEYS, logs_actions=False)
+KNOWN = Knowledge(WATCHES)
 IDS = [str(ticket) for ticket in TICKET_IDS]
 
 
@@ -67,7 +65,6 @@ class Rules:
     atomic: bool = True  # documents and checkpoint are written in one act
     debts: bool = True  # what is put off is recorded with the checkpoint that passes it
     whole: bool = True  # no position lies inside a transaction
-    log_end: bool = True  # all that a snapshot holds lies before the end asked for afterwards
 
 
 class RuledSink(MemorySink):
@@ -237,8 +234,7 @@ class Process:
         fetcher: Any = VersionFetcher(world.database, world.choose, has_barrier=world.rules.barrier)
         self.lane = ModelLane(
             PLAN, Taped(self.threads, self.sink), Taped(self.threads, fetcher), self.threads,
-            world.settings, CASCADES if world.looks_back else NO_KEYS,
-            Taped(self.threads, world).log_end, world.scrubbed,
+            world.settings, KNOWN, Taped(self.threads, world).log_end, world.scrubbed,
         )  # fmt: skip
         checkpoint = self.sink.load()
         if checkpoint is None:
@@ -278,20 +274,13 @@ class Process:
         )
 
     def turn(self) -> None:
-        """One turn of the walks, and of the snapshot kept for cascades."""
+        """One turn of the walks."""
         self.lane.turn(0.0)
 
     def attend(self) -> None:
         """Answer requests, owe what others did to the hash."""
         self.lane.answer_requests()
         self.lane.check_hash(self.sink.renew().damage)
-
-    def look_back(self) -> None:
-        """A snapshot is opened, and used if the tail has passed it."""
-        self.turn()
-        for _ in range(2):
-            self.threads.advance(-1)
-        self.turn()
 
     def walk(self, turns: int) -> None:
         """Turns with time enough between them for what is read ahead."""
@@ -310,13 +299,11 @@ class World:
     """A store, a database, up to two processes, and copies of the store that lag."""
 
     def __init__(
-        self, choose: Callable[[int, int], int], rules: Rules, *, has_scrub: bool = False,
-        looks_back: bool = False,
-    ) -> None:  # fmt: skip
+        self, choose: Callable[[int, int], int], rules: Rules, *, has_scrub: bool = False
+    ) -> None:
         self.choose = choose
         self.rules = rules
         self.settings = model_settings(scrub_interval_s=1e-9 if has_scrub else 0.0)
-        self.looks_back = looks_back  # keeps snapshots; without them a cascade costs a walk
         self.database = Database()
         self.store = MemoryStore()
         self.processes: list[Process] = []
@@ -338,8 +325,8 @@ class World:
         return sink
 
     def log_end(self) -> Position:
-        """Where the log ends; without the rule it may seem to end before what is seen."""
-        return position(self.database.committed if self.rules.log_end else 0)
+        """Where the log ends."""
+        return position(self.database.committed)
 
     # -- what can happen
 

@@ -12,7 +12,7 @@ from projector.model import Damage, Transactions
 from tests.memory_sink import MemoryStore
 from tests.unit.model_database import PLAN, Database, VersionFetcher, position
 from tests.unit.model_world import (
-    NO_KEYS,
+    KNOWN,
     AtOnce,
     ModelLane,
     Process,
@@ -40,7 +40,7 @@ def opened(
     sink = RuledSink(store)
     assert sink.acquire()
     fetcher = VersionFetcher(database, lambda _least, most: most, has_barrier=True)
-    lane = ModelLane(PLAN, sink, fetcher, Held(), model_settings(), NO_KEYS)
+    lane = ModelLane(PLAN, sink, fetcher, Held(), model_settings(), KNOWN)
     sink.load()
     checkpoint = lane.first(position(database.committed), "initial_build")
     lane.open(checkpoint)

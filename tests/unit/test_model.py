@@ -17,7 +17,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from projector import hindsight, lane, pipeline, reconcile
+from projector import lane, pipeline, reconcile
 from projector.debt import ALL, full
 from tests.unit.model_database import CUSTOMER_IDS, TICKET_IDS
 from tests.unit.model_world import Broken, Process, Rules, World
@@ -152,48 +152,6 @@ class OldStores(Machine):
     lucks = ("old stores",)
 
 
-class Cascades(RuleBasedStateMachine):
-    """What the log hides, with a snapshot kept behind the tail; luck is good."""
-
-    rules_in_force = Rules()
-
-    @initialize(data=st.data())
-    def begin(self, data: st.DataObject) -> None:
-        def choose(least: int, most: int) -> int:
-            return data.draw(st.integers(least, most)) if least < most else least
-
-        self.world = World(choose, self.rules_in_force, looks_back=True)
-        self.world.commit([("customer", 1, customer) for customer in CUSTOMER_IDS])
-        # One customer's tickets are read at once, the other's put off.
-        self.world.commit([("ticket", ticket, 2 - (ticket == 1)) for ticket in TICKET_IDS])
-        self.world.settle()
-
-    @rule(act=st.sampled_from(["join", "dissolve"]), customer=st.sampled_from(CUSTOMER_IDS))
-    def commit(self, act: str, customer: int) -> None:
-        self.world.commit([(act, 1, customer)])
-
-    @rule(most=st.integers(1, 2))
-    def step(self, most: int) -> None:
-        self.world.run(-1, lambda process: process.step(most))
-
-    @rule()
-    def look_back(self) -> None:
-        self.world.run(-1, Process.look_back)
-
-    @rule()
-    def walk(self) -> None:
-        self.world.run(-1, lambda process: process.walk(2))
-
-    @invariant()
-    def holds(self) -> None:
-        if hasattr(self, "world"):
-            self.world.check()
-
-    def teardown(self) -> None:
-        if hasattr(self, "world"):
-            self.world.settle()
-
-
 def explore(
     rules: Rules,
     examples: int,
@@ -214,12 +172,10 @@ def explore(
 
 @pytest.fixture(autouse=True)
 def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A checkpoint alone is written, and a snapshot renewed, when the model says so."""
+    """A checkpoint alone is written when the model says so."""
     monkeypatch.setattr(pipeline, "_CHECKPOINT_EVERY_S", float("inf"))
     monkeypatch.setattr(lane, "_GREW_REST_S", 0.0)
     monkeypatch.setattr(lane, "_GREW_REST_RATIO", 0.0)
-    monkeypatch.setattr(hindsight, "_RENEW_S", 0.0)
-    monkeypatch.setattr(hindsight, "_CATCH_UP_S", float("inf"))
 
 
 def test_the_promise_holds_in_every_history() -> None:
@@ -227,28 +183,7 @@ def test_the_promise_holds_in_every_history() -> None:
     explore(Rules(), EXAMPLES, (Phase.generate, Phase.shrink))
 
 
-def test_what_the_log_hides_is_found_in_every_history() -> None:
-    """A snapshot opened, waited for, used and renewed at any moment of joining and leaving."""
-    explore(Rules(), EXAMPLES, (Phase.generate, Phase.shrink), Cascades)
-
-
-def test_a_snapshot_used_before_the_tail_has_passed_it_shows() -> None:
-    """It may have been opened after the very change that it is asked about."""
-    with pytest.raises(Broken):
-        explore(Rules(log_end=False), SEARCHED, (Phase.generate,), Cascades)
-
-
-@pytest.mark.parametrize("forgotten", ["note", "defer"])
-def test_a_snapshot_that_does_not_know_what_has_changed_since_shows(
-    monkeypatch: pytest.MonkeyPatch, forgotten: str
-) -> None:
-    """What came to hang on a row since is found among what was written or put off."""
-    monkeypatch.setattr(hindsight.Hindsight, forgotten, lambda *_: None)
-    with pytest.raises(Broken):
-        explore(Rules(), SEARCHED, (Phase.generate,), Cascades)
-
-
-APART = {"lease", "log_end"}  # have tests of their own
+APART = {"lease"}  # has a test of its own
 
 
 @pytest.mark.parametrize(

@@ -11,9 +11,9 @@ from sqlalchemy.engine import URL
 from projector.checks import Check, failed, ok, skipped, warning
 from projector.model import TableName, folded
 from projector.mysql.advice import quoted
-from projector.mysql.cascade import foreign_keys, logs_actions
 from projector.mysql.checks import log
 from projector.mysql.checks.asking import Asker, Facts, Refusal, text_of
+from projector.mysql.foreign_keys import foreign_keys, logs_actions
 from projector.mysql.position import Flavour
 
 _NO_SUCH_TABLE = 1146
