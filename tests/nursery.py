@@ -7,8 +7,10 @@ otherwise as `python -m projector` is: a session, an environment, a log and an e
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import ctypes
+import functools
 import gc
 import json
 import os
@@ -17,6 +19,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -71,9 +74,15 @@ class Nursery:
         self._thread = threading.Thread(target=self._listen, daemon=True, name="nursery")
         self._thread.start()
 
-    def spawn(self, words: Sequence[str], environment: Mapping[str, str], log: str) -> Child:
-        """Start `projector WORDS`; it writes to the end of the file `log`."""
-        order = {"words": list(words), "environment": dict(environment), "log": log}
+    def spawn(
+        self, words: Sequence[str], environment: Mapping[str, str], log: str, errors: str = ""
+    ) -> Child:
+        """Start `projector WORDS`; it writes to the ends of the files `log` and `errors`, or all to
+        the one."""
+        order = {
+            "words": list(words), "environment": dict(environment),
+            "log": log, "errors": errors or log,
+        }  # fmt: skip
         with self._lock:
             assert self._process.stdin is not None
             self._process.stdin.write(json.dumps(order).encode() + b"\n")
@@ -103,10 +112,19 @@ class Nursery:
                 self._children.pop(said["pid"]).end(said["code"])
 
 
+@functools.cache
+def shared() -> Nursery:
+    """The nursery of this process, begun when it is first needed."""
+    nursery = Nursery()
+    atexit.register(nursery.close)
+    return nursery
+
+
 def _serve() -> None:
     """Fork at each line of standard input; say who was born and who ended."""
+
     import projector.cli
-    import projector.daemon  # what the command imports late
+    import projector.daemon  # what the command, or the projections of tests, import late
 
     gc.freeze()
     reading, writing = os.pipe()
@@ -156,12 +174,15 @@ def _become(order: Mapping[str, Any], pipes: Sequence[int]) -> None:
     os.setsid()
     for pipe in pipes:
         os.close(pipe)
-    log = os.open(order["log"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+    log, errors = (
+        os.open(order[name], os.O_WRONLY | os.O_APPEND | os.O_CREAT) for name in ("log", "errors")
+    )
     nothing = os.open(os.devnull, os.O_RDONLY)
-    for old, new in ((nothing, 0), (log, 1), (log, 2)):
+    for old, new in ((nothing, 0), (log, 1), (errors, 2)):
         os.dup2(old, new)
     os.environ.clear()
     os.environ.update(order["environment"])
+    time.tzset()
     sys.path[:0] = [p for p in order["environment"].get("PYTHONPATH", "").split(":") if p]
     sys.argv = ["projector", *order["words"]]
 

@@ -3,7 +3,8 @@
     with Projector(mysql_url, redis_url) as daemon:
         daemon.wait_current()
 
-Ends the process by its pid; keeps its log for the test's report.
+Ends the process by its pid; keeps its log for the test's report. Under pytest it is forked off a
+process that has imported everything (see `nursery`): most of a start is that.
 """
 
 import json
@@ -15,11 +16,12 @@ import sys
 import tempfile
 import time
 import urllib.request
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Self
 
 from projector.mysql.position import GtidSet, MariadbGtids, Position, file_number
-from tests.nursery import Child, Nursery
+from tests.nursery import Child, Nursery, shared
 from tests.servers.process import launch
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,8 +49,8 @@ class Projector:
         """Start `projector run` with options."""
         assert self.process is None or self.process.poll() is not None, "still running"
         self._before = len(self.events())
-        if self.nursery is not None:
-            self.process = self.nursery.spawn(["run", *options], self.environment, self._log.name)
+        if (nursery := self._nursery()) is not None:
+            self.process = nursery.spawn(["run", *options], self.environment, self._log.name)
             return self
         self.process = launch(
             [sys.executable, "-m", "projector", "run", *options],
@@ -61,6 +63,8 @@ class Projector:
 
     def run(self, *words: str, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
         """Run another command with the same settings, to its end."""
+        if (nursery := self._nursery()) is not None:
+            return _run(nursery, words, self.environment, timeout_s)
         return subprocess.run(
             [sys.executable, "-m", "projector", *words],
             cwd=ROOT,
@@ -71,6 +75,11 @@ class Projector:
             timeout=timeout_s,
             check=False,
         )
+
+    def _nursery(self) -> Nursery | None:
+        if self.nursery is None and "PYTEST_CURRENT_TEST" in os.environ:
+            return shared()
+        return self.nursery
 
     def stop(self, timeout_s: float = 10) -> int:
         """Send SIGTERM and give the exit status."""
@@ -145,6 +154,19 @@ class Projector:
         if kind is not None:
             sys.stderr.write(self.log()[-8000:])
         self._log.close()
+
+
+def _run(
+    nursery: Nursery, words: Sequence[str], environment: Mapping[str, str], timeout_s: float
+) -> subprocess.CompletedProcess[str]:
+    with tempfile.NamedTemporaryFile() as out, tempfile.NamedTemporaryFile() as err:
+        child = nursery.spawn(words, environment, out.name, err.name)
+        try:
+            code = child.wait(timeout_s)
+        finally:
+            child.kill()
+        said = [Path(file.name).read_text("utf-8", "surrogateescape") for file in (out, err)]
+        return subprocess.CompletedProcess(list(words), code, *said)
 
 
 def wait_for(condition: Any, daemon: Projector | None = None, timeout_s: float = 30) -> Any:
