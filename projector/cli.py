@@ -286,13 +286,29 @@ def explain_(
 
 @app.command("scaffold")
 def scaffold_(
-    table: Annotated[str, typer.Argument(metavar="TABLE", help="The table of the documents.")],
+    tables: Annotated[
+        list[str], typer.Argument(metavar="TABLE...", help="The tables of the documents.")
+    ],
     config: ConfigOption = None,
+    follow: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--follow",
+            metavar="COLUMN=TABLE.COLUMN",
+            help="A reference without a foreign key, also TABLE.COLUMN=TABLE.COLUMN.",
+        ),
+    ] = None,
+    model: Annotated[
+        bool, typer.Option("--model", help="Also write the document's Pydantic model.")
+    ] = False,
 ) -> None:
-    """Print a projection's module for an existing table: its columns, joins and collections."""
+    """Print a projection's module for existing tables: their columns, joins and collections."""
     with failures_explained():
         chosen = settings.load(config)
-        sys.stdout.write(scaffold.module(chosen.mysql.parsed_read_url, chosen.mysql, table))
+        url = chosen.mysql.parsed_read_url
+        sys.stdout.write(
+            scaffold.module(url, chosen.mysql, tables, follow or (), with_models=model)
+        )
 
 
 @app.command()

@@ -21,8 +21,8 @@ from projector.mysql.columns import fitted
 from projector.mysql.connection import Connection
 from projector.projection import Plan
 from projector.projection.columns import ColumnType
-from projector.projection.graph import Node
 from projector.projection.keys import literal
+from projector.projection.nodes import Node
 from projector.projection.routes import LookUp
 
 _SAMPLE = 3  # documents or values that a query is explained for

@@ -1,30 +1,55 @@
 """What a document is, said once; SELECTs, routes and the tables to watch follow from it.
 
-A projection is declared with `Projection`, `Join`, `Many` and `Aggregate` over plain SQLAlchemy
-Core tables. Never declares a join twice: `graph` turns the declaration into nodes and edges,
-`selects` reads along the edges downwards, `routes` looks upwards along the same edges.
+A projection is declared in the words of `declaration` and `values` over plain SQLAlchemy Core
+tables. Never declares a join twice: `graph` turns the declaration into nodes and edges, `selects`
+reads along the edges downwards, `assembly` makes documents of the rows, `routes` looks upwards
+along the same edges.
 """
 
 from projector.projection.declaration import (
     Aggregate,
-    Fixed,
-    Hashed,
+    First,
     Join,
+    Kind,
     Many,
-    Partial,
+    One,
+    OneOf,
+    Pairs,
+    Path,
     Projection,
-    binary,
 )
 from projector.projection.loading import load_projections
 from projector.projection.plan import Plan
+from projector.projection.values import (
+    Choice,
+    Encoded,
+    Fixed,
+    Flags,
+    Hashed,
+    Json,
+    Moment,
+    Partial,
+    binary,
+)
 
 __all__ = [
     "Aggregate",
+    "Choice",
+    "Encoded",
+    "First",
     "Fixed",
+    "Flags",
     "Hashed",
     "Join",
+    "Json",
+    "Kind",
     "Many",
+    "Moment",
+    "One",
+    "OneOf",
+    "Pairs",
     "Partial",
+    "Path",
     "Plan",
     "Projection",
     "binary",

@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
-from sqlalchemy import Cast, ColumnElement, FromClause, LargeBinary, cast
+from sqlalchemy import FromClause
 
 from projector.errors import ConfigurationError
-
-Expression = ColumnElement[Any]
+from projector.projection.values import Expression, Field, Manner, ZeroDates
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,11 +18,13 @@ class Join:
     """At most one row of `table` for each row of what it is joined to (a LEFT JOIN).
 
     `on` equates columns of `table` with columns of one table joined before; further conditions on
-    those two may be added with `and_`. The same table joined again needs an alias.
+    those two may be added with `and_`. The same table joined again needs an alias. `pick`: where
+    several rows match, the first in this order of the table's own columns, then by primary key.
     """
 
     table: FromClause
     on: Expression
+    pick: Expression | Sequence[Expression] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +33,10 @@ class Many:
 
     Either `fields` (an array of objects, with `collections` nested in them) or `value` (an array
     of plain values). Ordered by `order_by`, then by the primary key; `limit` keeps the first
-    so many. `joins` to-one joins of the element, by which a link table is crossed too; `where`
-    keeps some rows only (and, with a joined table in it, makes that join compulsory).
+    so many. `through`: tables on the way there of which each may have many rows, from the enclosing
+    table on; the array stays flat. `joins` to-one joins of the element, by which a link table is
+    crossed too; `where` keeps some rows only (and, with a joined table in it, makes that join
+    compulsory).
     """
 
     name: str
@@ -45,10 +45,52 @@ class Many:
     fields: Sequence[Field] = ()
     value: Field | None = None
     joins: Sequence[Join] = ()
-    collections: Sequence[Many | Aggregate] = ()
+    collections: Sequence[Collection] = ()
     where: Expression | None = None
     order_by: Sequence[Expression] = ()
     limit: int | None = None
+    through: Sequence[Join] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class First:
+    """The row that matters of those that a `Many` would list, as an object or as a plain value:
+    the first by `order_by`, then by the primary key; null without rows."""
+
+    name: str
+    table: FromClause
+    on: Expression
+    fields: Sequence[Field] = ()
+    value: Field | None = None
+    joins: Sequence[Join] = ()
+    collections: Sequence[Collection] = ()
+    where: Expression | None = None
+    order_by: Sequence[Expression] = ()
+    through: Sequence[Join] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Key-value rows as one object, `{}` without rows; rows whose `key` is NULL are left out.
+
+    Members stand in the order of their names. Of several rows with one key the `last` counts, by
+    `order_by` and then by the primary key; or, by `repeated`, all are shown, as a `list` (of every
+    key); or the document is set aside (`refuse`). `types`: how the texts of certain keys are
+    written: a SQLAlchemy type, or a mapping of values to names. With an aggregate function as
+    `value` the rows are counted by key: `value=func.count()`.
+    """
+
+    name: str
+    table: FromClause
+    on: Expression
+    key: Field
+    value: Field
+    joins: Sequence[Join] = ()
+    where: Expression | None = None
+    order_by: Sequence[Expression] = ()
+    repeated: Literal["last", "list", "refuse"] = "last"
+    types: Mapping[str, Any] = field(default_factory=dict)
+    through: Sequence[Join] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,65 +104,80 @@ class Aggregate:
 
     table: FromClause
     on: Expression
-    fields: Sequence[Expression]
+    fields: Sequence[Field]
+    joins: Sequence[Join] = ()
+    where: Expression | None = None
+    through: Sequence[Join] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class One:
+    """The row of `table` that belongs to a row of the enclosing table, as an object; null where
+    there is none, or `where` does not admit it. `on` as in a `Join`, whose rules hold: for one of
+    several rows there is `First`. Its table is joined: conditions and fields beside it may read it.
+    """
+
+    name: str
+    table: FromClause
+    on: Expression
+    fields: Sequence[Field]
+    joins: Sequence[Join] = ()
+    collections: Sequence[Collection] = ()
+    where: Expression | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a reference of one kind refers to, see `OneOf`."""
+
+    table: FromClause
+    fields: Sequence[Field]
     joins: Sequence[Join] = ()
     where: Expression | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Fixed:
-    """A column masked by a fixed text; null stays null."""
+class OneOf:
+    """An object of whichever table a polymorphic reference refers to; null where nothing matches.
 
-    column: Expression
-    text: str = "***"
-
-    def mask(self, value: str) -> str:
-        """Give the text, whatever the value."""
-        return self.text
-
-
-@dataclass(frozen=True, slots=True)
-class Hashed:
-    """A column masked by its HMAC-SHA256 in hex: equal values stay equal, and say nothing else.
-
-    The key is read from the environment variable `key_variable`, so that it stands in no module.
+    `kind` and `key` are columns of one table named before; `of` says by value of `kind` whose
+    primary key `key` is. All kinds fill the same fields: `sa.null().label("email")` where a table
+    has none.
     """
 
-    column: Expression
-    key_variable: str
-
-    def mask(self, value: str) -> str:
-        """Give the keyed hash. Raises ConfigurationError when the key is not set."""
-        key = os.environ.get(self.key_variable)
-        if not key:
-            raise ConfigurationError(
-                f"{self.key_variable} is not set", "Set it to the key that masks the column."
-            )
-        return hmac.new(key.encode(), value.encode(), hashlib.sha256).hexdigest()
-
-    def key_mark(self) -> str:
-        """Return what tells this key from another, and nothing of either; "" without a key."""
-        return self.mask("the key itself") if os.environ.get(self.key_variable) else ""
+    name: str
+    kind: Expression
+    key: Expression
+    of: Mapping[Any, Kind]
 
 
 @dataclass(frozen=True, slots=True)
-class Partial:
-    """A column of which only the first and last characters are shown, the rest as `*`."""
+class Path:
+    """An array of a value of a row and of those above it, up to the root of a hierarchy.
 
-    column: Expression
-    first: int = 1
-    last: int = 0
+    `on` joins the first row, `parent` is its column that refers to the column in `on` of the row
+    above. Not longer than `depth`; a loop ends where it would begin again. Of a row that moves
+    every document below it is made again.
+    """
 
-    def mask(self, value: str) -> str:
-        """Hide the middle; values too short to hide anything are hidden whole."""
-        hidden = len(value) - self.first - self.last
-        if hidden <= 0:
-            return "*" * len(value)
-        return value[: self.first] + "*" * hidden + value[len(value) - self.last :]
+    name: str
+    table: FromClause
+    on: Expression
+    parent: Expression
+    value: Field
+    depth: int = 8
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.depth <= _DEPTH_MAX:
+            raise ConfigurationError(
+                f"{self.name}: a depth of {self.depth} is not possible",
+                f"Choose 1 to {_DEPTH_MAX}: each step is a join, of which a query has 61 at most.",
+            )
 
 
-Mask = Fixed | Hashed | Partial
-Field = Expression | Mask
+_DEPTH_MAX = 24
+
+Collection = Many | First | Pairs | Aggregate | One | OneOf | Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,20 +185,23 @@ class Projection:
     """One document for each row of `root` that `where` admits.
 
     `name`: the Redis hash. The document's id is the root's primary key. `fields` are columns or
-    labelled expressions over root and joins; masks wrap a (labelled) column. `document`: optional
-    Pydantic model that readers use; the projection must fill exactly its fields. `refresh_s`: with
-    a `where` that time alone makes false (`closed_at > NOW() - INTERVAL 90 DAY`), how often to look
-    for documents that it no longer admits; each look reads the keys of all documents.
+    labelled expressions over root and joins, or what wraps one: a mask, a `Choice` … `document`:
+    optional Pydantic model that readers use; the projection must fill exactly its fields.
+    `refresh_s`: with a `where` that time alone makes false (`closed_at > NOW() - INTERVAL 90 DAY`),
+    how often to look for documents that it no longer admits; each look reads the keys of all
+    documents. `zone`, `zero_dates`: how all dates are kept, see `Moment`.
     """
 
     name: str
     root: FromClause
     fields: Sequence[Field]
     joins: Sequence[Join] = ()
-    collections: Sequence[Many | Aggregate] = ()
+    collections: Sequence[Collection] = ()
     where: Expression | None = None
     document: type[BaseModel] | None = field(default=None)
     refresh_s: float | None = None
+    zone: str = "UTC"
+    zero_dates: ZeroDates = "refuse"
 
     def __post_init__(self) -> None:
         if self.refresh_s is not None and (self.refresh_s <= 0 or self.where is None):
@@ -150,13 +210,9 @@ class Projection:
                 " where",
                 "Correct it or leave it out.",
             )
+        Manner(self.zone, self.zero_dates)
 
-
-def binary(column: Expression) -> Cast[bytes]:
-    """Order or compare by bytes: collations of the server differ from how readers compare."""
-    return cast(column, LargeBinary)
-
-
-def expression_of(declared: Field) -> Expression:
-    """Give what is selected for a field: the column of a mask, or the expression itself."""
-    return declared.column if isinstance(declared, Fixed | Hashed | Partial) else declared
+    @property
+    def manner(self) -> Manner:
+        """How its dates are kept."""
+        return Manner(self.zone, self.zero_dates)

@@ -29,8 +29,8 @@ from sqlalchemy.sql.elements import _anonymous_label
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from projector.errors import ConfigurationError
-from projector.projection.declaration import Field, Fixed, Hashed, Partial, expression_of
 from projector.projection.jsontext import json_value, trusted_json
+from projector.projection.values import Field, expression_of
 
 Raw = bytes | None  # a column as the server sent it
 Encoder = Callable[[bytes], bytes]  # of a value that is not NULL
@@ -53,6 +53,7 @@ class Promise(Enum):
     DECIMAL = auto()  # digits with a fraction of fixed length
     BIT = auto()  # bytes, most significant first
     INSTANT = auto()  # a date and a time of day
+    STAMP = auto()  # the same, of a TIMESTAMP: the server keeps it in UTC
     DATE = auto()
     JSON = auto()  # MySQL's own type: valid, no member twice, not too deep
     TEXT = auto()  # in UTF-8
@@ -238,7 +239,7 @@ _BY_TYPE: Sequence[tuple[type[TypeEngine[Any]], Form]] = (
     (mysql.BIT, Form(whole_number, {Promise.BIT: bits})),
     (sa.Float, Form(floating)),
     (sa.Numeric, Form(any_number_as_text, {Promise.DECIMAL: number_as_text})),
-    (sa.DateTime, Form(any_date_time, {Promise.INSTANT: date_time})),
+    (sa.DateTime, Form(any_date_time, {Promise.INSTANT: date_time, Promise.STAMP: date_time})),
     (sa.Date, Form(any_date, {Promise.DATE: date_only})),
     (sa.Time, Form(time_of_day)),
     (sa.Uuid, Form(uuid_text)),
@@ -263,26 +264,6 @@ def form_of(kind: TypeEngine[Any]) -> Form:
     if isinstance(kind, sa.types._Binary):
         return _UUID if kind.length == 16 and isinstance(kind, sa.BINARY) else _BLOB
     return _TEXT
-
-
-def masked(declared: Fixed | Hashed | Partial) -> Encoder:
-    """Encode the masked text of a column."""
-
-    def encode(value: bytes) -> bytes:
-        try:
-            said = value.decode()
-        except UnicodeDecodeError:
-            raise ValueError("bytes that are no text in UTF-8") from None
-        return text(declared.mask(said).encode())
-
-    return encode
-
-
-def form_for(declared: Field) -> Form:
-    """Choose the form of a declared field."""
-    if isinstance(declared, Fixed | Hashed | Partial):
-        return Form(masked(declared))
-    return form_of(declared.type)
 
 
 def name_of(declared: Field) -> str:
@@ -315,7 +296,7 @@ class RowWriter:
         return made
 
     def reason(self, row: Sequence[Raw], promises: Promises) -> str:
-        """Name the column of a row that cannot be written, and say why."""
+        """Name the column of a row that cannot be written, and say why; "" where all can."""
         for index, encode in enumerate(self._encoders(promises)):
             value = row[self.first + index]
             try:
@@ -324,10 +305,11 @@ class RowWriter:
             except ValueError as error:
                 name = "" if self.is_plain else self.names[index]
                 return f"{'.'.join(filter(None, (self.path, name)))}: {error}"
-        return "unknown"
+        return ""
 
     def _encoders(self, promises: Promises) -> list[Encoder | None]:
-        mine = promises[self.first :] or (Promise.NOTHING,) * len(self.forms)
+        end = self.first + len(self.forms)
+        mine = promises[self.first : end] or (Promise.NOTHING,) * len(self.forms)
         return [form.encoder(p) for form, p in zip(self.forms, mine, strict=True)]
 
 

@@ -16,7 +16,7 @@ from sqlalchemy.sql.elements import ClauseElement, ColumnClause, Over, TextClaus
 from sqlalchemy.sql.selectable import ScalarSelect, SelectBase
 
 from projector.errors import ConfigurationError
-from projector.projection.declaration import Expression
+from projector.projection.values import Expression
 
 # The aggregate functions of MySQL 9 and MariaDB 12.
 _AGGREGATES = frozenset(
@@ -85,6 +85,11 @@ def is_aggregate(element: object) -> bool:
     if isinstance(element, functions.FunctionElement):
         return str(getattr(element, "name", "")).lower() in _AGGREGATES
     return bool(_CALLS.search(_text(element)))
+
+
+def is_figure(expression: Expression) -> bool:
+    """Whether an expression adds rows up."""
+    return any(is_aggregate(element) for element in visitors.iterate(expression))
 
 
 def _outside_functions(expression: ClauseElement) -> Iterator[Any]:

@@ -15,9 +15,10 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import functions, operators, visitors
 
-from projector.projection.declaration import Expression
-from projector.projection.encoding import Form, form_of, text
+from projector.projection.encoding import Form, text
+from projector.projection.forms import form_for
 from projector.projection.jsontext import sorted_members
+from projector.projection.values import Expression, Field, Manner, expression_of
 
 # In place of an object of which a name stands twice: refused like any such JSON, with its column.
 _TWICE = '\'{"":0,"":0}\''
@@ -50,9 +51,9 @@ def settled(expression: Expression, key: Sequence[Expression]) -> Expression:
     return sa.case((sa.and_(*counted), changed), else_=sa.literal_column(_TWICE))
 
 
-def form_for_figure(expression: Expression) -> Form:
+def form_for_figure(declared: Field, manner: Manner) -> Form:
     """Choose the form of an aggregate's field."""
-    form = form_of(expression.type)
+    form, expression = form_for(declared, manner), expression_of(declared)
     if next(_members(expression), None) is None:
         return form
     if isinstance(expression.type, sa.JSON):

@@ -6,12 +6,11 @@ cannot be understood raises ConfigurationError naming the table and the remedy.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Sequence
 from typing import cast
 
-from sqlalchemy import Alias, BinaryExpression, Column, FromClause, Integer, Table
-from sqlalchemy.sql import operators, visitors
+from sqlalchemy import Alias, BinaryExpression, Column, ColumnElement, FromClause, Table, and_
+from sqlalchemy.sql import operators
 from sqlalchemy.sql.elements import (
     BindParameter,
     BooleanClauseList,
@@ -24,63 +23,25 @@ from sqlalchemy.sql.elements import (
 from projector.errors import ConfigurationError
 from projector.projection.declaration import (
     Aggregate,
-    Expression,
+    Collection,
+    First,
     Join,
+    Kind,
     Many,
+    One,
+    OneOf,
+    Pairs,
+    Path,
     Projection,
-    expression_of,
 )
-from projector.projection.expressions import require_figures, require_plain, require_visible
-
-Pair = tuple[Column[object], Column[object]]  # own column, parent's column
-
-
-@dataclass(eq=False, slots=True)
-class Node:
-    """A table in its role. `pairs` is the edge to `parent`; the root has neither.
-
-    `on` is the whole join condition, `conditions` what it says beside the equal columns, and
-    `constants` the own columns that it holds to one value. `declared` is the Many or Aggregate that
-    the node begins, None for the root and to-one joins; `to_one` are the nodes joined to it and to
-    those.
-    """
-
-    source: FromClause
-    table: Table
-    parent: Node | None = None
-    pairs: tuple[Pair, ...] = ()
-    on: Expression | None = None
-    conditions: tuple[Expression, ...] = ()
-    constants: tuple[str, ...] = ()
-    declared: Many | Aggregate | None = None
-    to_one: list[Node] = field(default_factory=list)
-    children: list[Node] = field(default_factory=list)
-    read: set[str] = field(default_factory=set)
-
-    @property
-    def key(self) -> tuple[Column[object], ...]:
-        """The primary key columns, of this role."""
-        return tuple(cast(Column[object], self.source.c[c.key]) for c in self.table.primary_key)
-
-    @property
-    def scope(self) -> list[Node]:
-        """The node and all that is joined to it to-one: one row of it gives one row of each."""
-        return [self, *self.to_one]
-
-    @property
-    def many_parent(self) -> Node:
-        """The root or collection that this node's rows are part of."""
-        node = self
-        while node.parent is not None and node.declared is None:
-            node = node.parent
-        return node
-
-    def path(self) -> Iterator[Node]:
-        """Give the node, its parent and so on up to the root."""
-        node: Node | None = self
-        while node is not None:
-            yield node
-            node = node.parent
+from projector.projection.expressions import (
+    is_figure,
+    require_figures,
+    require_plain,
+    require_visible,
+)
+from projector.projection.nodes import Inset, Listed, Node, Pair, columns_in, on_alias
+from projector.projection.values import Choice, Expression, Field, expression_of
 
 
 def build(projection: Projection) -> Node:
@@ -91,64 +52,11 @@ def build(projection: Projection) -> Node:
             f"{projection.name}: {root.table.name} has no primary key",
             "Declare primary_key=True on the columns that identify a document.",
         )
-    _grow(root, projection.joins, projection.collections)
+    _grow(root, root, projection.joins, projection.collections)
     expressions = [*map(expression_of, projection.fields), projection.where]
     require_plain(projection.name, expressions)
     _note_reads(root, [*expressions, *root.key])
     return root
-
-
-def all_nodes(root: Node) -> list[Node]:
-    """Give every node, parents before children."""
-    nodes = list(root.scope)
-    for node in root.scope:
-        for child in node.children:
-            nodes += all_nodes(child)
-    return nodes
-
-
-def nodes_read(reader: Node, expressions: Iterable[Expression | None]) -> set[Node]:
-    """Give the nodes that expressions declared at `reader` name: of its own collection or, where
-    that has none of the name, of the one around it."""
-    begin = reader.many_parent
-    outer = begin.parent.many_parent.scope if begin.parent is not None else []
-    node_by_source = {node.source: node for node in [*outer, *begin.scope]}
-    return {node_by_source[column.table] for column in _columns(expressions)}
-
-
-def joined_for(node: Node, read: Iterable[Node]) -> list[Node]:
-    """Give the nodes that a query of `node` joins to have `read` too, in an order to join them."""
-    found: set[Node] = set()
-    pending = [node, *read]
-    while pending:
-        wanted = pending.pop()
-        if wanted not in found:
-            found.add(wanted)
-            if wanted.parent is not None:
-                pending += [wanted.parent, *nodes_read(wanted, [wanted.on])]
-    *_, root = node.path()
-    ordered = [other for other in all_nodes(root) if other in found]
-    sources = [other.source for other in ordered]
-    for source in sources:
-        if sources.count(source) > 1:
-            raise ConfigurationError(
-                f"one query needs {source.description} in two roles",
-                f'Use an alias for one: {source.description}.alias("other").',
-            )
-    return ordered
-
-
-def determines_id(pairs: Sequence[Pair], root: Node) -> bool:
-    """Whether the own values of an edge to the root are, as they stand, the id of a document.
-
-    Only whole numbers are, and without zeros before them: texts that the server calls equal
-    (`a` = `A`, and `01` = 1) are different ids.
-    """
-    return [other.key for _, other in pairs] == [c.key for c in root.key] and all(
-        isinstance(column.type, Integer) and not getattr(column.type, "zerofill", False)
-        for pair in pairs
-        for column in pair
-    )
 
 
 def _table(source: FromClause) -> Table:
@@ -164,42 +72,184 @@ def _table(source: FromClause) -> Table:
     return table
 
 
-def _grow(base: Node, joins: Sequence[Join], collections: Sequence[Many | Aggregate]) -> None:
+def _grow(
+    base: Node, place: Node, joins: Sequence[Join], collections: Sequence[Collection]
+) -> None:
+    """Attach what is declared within the object of `place`, which is `base` or joined to it."""
     for join in joins:
-        node = _attach(join.table, join.on, base.scope)
-        if any(node.source is other.source for other in base.scope):
-            raise ConfigurationError(
-                f"{node.table.name} is joined twice", 'Join an alias: users.alias("assignee").'
-            )
-        base.to_one.append(node)
-        _note_reads(base, [join.on])
+        _join(base, join.table, join.on, join.pick)
     for declared in collections:
-        node = _attach(declared.table, declared.on, base.scope)
-        node.declared = declared
-        assert node.parent is not None
-        node.parent.children.append(node)
-        nested = declared.collections if isinstance(declared, Many) else ()
-        if nested and not node.key:
+        match declared:
+            case Many() | First() | Pairs() | Aggregate():
+                _collect(base, place, declared)
+            case One():
+                _inset_one(base, place, declared)
+            case OneOf():
+                _inset_one_of(base, place, declared)
+            case Path():
+                _inset_path(base, place, declared)
+            case _:
+                raise ConfigurationError(
+                    f"a {type(declared).__name__} stands in the collections",
+                    "Write columns and masks into fields=[…], joins into joins=[…].",
+                )
+
+
+def _join(
+    base: Node, table: FromClause, on: Expression, pick: Expression | Sequence[Expression] = ()
+) -> Node:
+    """Join a table to-one."""
+    node = _attach(table, on, base.scope)
+    if any(node.source is other.source for other in base.scope):
+        raise ConfigurationError(
+            f"{node.table.name} is joined twice", 'Join an alias: users.alias("assignee").'
+        )
+    node.pick = _ordered(pick)
+    node.base = base
+    base.to_one.append(node)
+    _note_reads(base, [on])
+    if node.pick:
+        if not node.key:
             raise ConfigurationError(
-                f"{node.table.name} has nested collections but no primary key",
+                f"{node.table.name} has no primary key to tell apart the rows that pick chooses of",
                 "Declare primary_key=True on the columns that identify its rows.",
             )
-        _note_reads(node, [declared.on], base.scope)  # before its own joins, which `on` cannot read
-        _grow(node, declared.joins, nested)
-        _note_reads(node, [declared.where, *node.key, *_shown(declared, node)], base.scope)
+        require_plain(node.source.description, node.pick)
+        own = Node(node.source, node.table)
+        _note_reads(own, [*node.pick, *node.key])
+        node.read |= own.read
+    return node
 
 
-def _shown(declared: Many | Aggregate, node: Node) -> list[Expression]:
+def _ordered(pick: Expression | Sequence[Expression]) -> tuple[Expression, ...]:
+    return (pick,) if isinstance(pick, ColumnElement) else tuple(pick)
+
+
+def _collect(base: Node, place: Node, declared: Listed) -> None:
+    through: list[Node] = []
+    for hop in declared.through:
+        through.append(_attach(hop.table, hop.on, [*base.scope, *through]))
+        if _ordered(hop.pick):
+            raise ConfigurationError(
+                f"{hop.table.description} is on the way to many rows, and pick chooses one",
+                "Leave pick out, or write the join into joins=[…].",
+            )
+    node = _attach(declared.table, declared.on, [*base.scope, *through])
+    node.declared, node.place, node.around, node.through = declared, place, base, through
+    for hop_node in through:
+        hop_node.base = node
+        _note_reads(node, [hop_node.on], base.scope)
+    hung_on = (through or [node])[0].parent
+    assert hung_on is not None
+    if base.declared is not None and base not in hung_on.path():
+        raise ConfigurationError(
+            f"{node.source.description} hangs on {hung_on.source.description}, which is on the way"
+            f" to {base.source.description}",
+            f"Hang it on {base.source.description}, or declare it beside that list.",
+        )
+    hung_on.children.append(node)
+    nested = declared.collections if isinstance(declared, Many | First) else ()
+    if nested and not all(other.key for other in (node, *through)):
+        raise ConfigurationError(
+            f"{node.table.name} has nested collections but no primary key, or what leads to it",
+            "Declare primary_key=True on the columns that identify its rows.",
+        )
+    _note_reads(node, [declared.on], base.scope)  # before its own joins, which `on` cannot read
+    _grow(node, node, declared.joins, nested)
+    _note_reads(node, [declared.where, *node.key, *_shown(declared, node)], base.scope)
+
+
+def _inset_one(base: Node, place: Node, declared: One) -> None:
+    node = _join(base, declared.table, declared.on)
+    place.insets.append(Inset(declared, (node,)))
+    _grow(base, node, declared.joins, declared.collections)
+    _note_inset(base, declared.name, declared)
+
+
+def _inset_one_of(base: Node, place: Node, declared: OneOf) -> None:
+    nodes = []
+    for value, kind in declared.of.items():
+        keys = list(kind.table.primary_key)
+        if len(keys) != 1:
+            raise ConfigurationError(
+                f"{declared.name}: what {value!r} refers to has not a primary key of one column",
+                'Write OneOf(…, of={"User": Kind(users, fields=[users.c.name])}).',
+            )
+        on = and_(kind.table.c[keys[0].key] == declared.key, declared.kind == value)
+        nodes.append(_join(base, kind.table, on))
+        _grow(base, nodes[-1], kind.joins, ())
+        _note_inset(base, declared.name, kind)
+    place.insets.append(Inset(declared, tuple(nodes)))
+
+
+def _note_inset(base: Node, name: str, declared: One | Kind) -> None:
+    if not declared.fields:
+        raise ConfigurationError(f"{name} needs fields", "Name the columns that it shows.")
+    shown = [*map(expression_of, declared.fields), declared.where]
+    require_plain(name, shown)
+    _note_reads(base, shown)
+
+
+def _inset_path(base: Node, place: Node, declared: Path) -> None:
+    """Join the row and, by aliases, those above it."""
+    steps = [_join(base, declared.table, declared.on)]
+    first = steps[0]
+    if len(first.pairs) != 1 or first.conditions:
+        raise ConfigurationError(
+            f"{declared.name}: the rows of a path are told apart by one column, that of its `on`",
+            "Write on=categories.c.id == tickets.c.category_id.",
+        )
+    own, value = first.pairs[0][0], expression_of(declared.value)
+    require_plain(declared.name, [value, declared.parent])
+    only = Node(first.source, first.table)
+    _note_reads(only, [value, declared.parent, own])
+    first.read |= only.read
+    for number in range(1, declared.depth):
+        alias = first.table.alias(f"{first.source.description} {declared.name} {number}")
+        parent = on_alias(declared.parent, first.source, steps[-1].source)
+        node = _join(base, alias, alias.c[own.key] == parent)
+        node.read |= first.read
+        steps.append(node)
+    place.insets.append(Inset(declared, tuple(steps)))
+
+
+def _shown(declared: Listed, node: Node) -> list[Expression]:
     """Return what a collection shows and orders by, if that is of rows, or else of figures."""
     if isinstance(declared, Aggregate):
         require_plain(node.source.description, [declared.where])
-        own = [other.source for other in node.scope]
-        require_figures(node.source.description, declared.fields, own)
-        return list(declared.fields)
+        figures = list(map(expression_of, declared.fields))
+        require_figures(node.source.description, figures, [n.source for n in node.scope])
+        return figures
+    if isinstance(declared, Pairs):
+        return _shown_pairs(declared, node)
     values = [declared.value] if declared.value is not None else []
     expressions = [*map(expression_of, [*declared.fields, *values]), *declared.order_by]
     require_plain(declared.name, [*expressions, declared.where])
     return expressions
+
+
+def _shown_pairs(declared: Pairs, node: Node) -> list[Expression]:
+    key, value = expression_of(declared.key), expression_of(declared.value)
+    require_plain(declared.name, [key, declared.where, *declared.order_by])
+    if is_figure(value):
+        if not _keeps_apart(declared.key):
+            raise ConfigurationError(
+                f"{declared.name}: its key gives several values one name, whose figures nobody adds"
+                " up",
+                "Give each value of a Choice a name of its own, and no other.",
+            )
+        require_figures(declared.name, [value], [n.source for n in node.scope])
+    else:
+        require_plain(declared.name, [value])
+    return [key, value, *declared.order_by]
+
+
+def _keeps_apart(key: Field) -> bool:
+    """Whether no two values of a key have one name."""
+    if isinstance(key, Choice):
+        names = [name for name in key.names.values() if name is not None]
+        return key.other is None and len(set(names)) == len(names)
+    return isinstance(key, ColumnElement)
 
 
 def _attach(source: FromClause, on: Expression, candidates: Sequence[Node]) -> Node:
@@ -227,7 +277,7 @@ def _unattached(
 ) -> ConfigurationError:
     """Say why a table cannot be joined where it stands, and what to write instead."""
     name, known = source.description, [source, *(node.source for node in candidates)]
-    absent = [c.table for c in _columns([on]) if not any(c.table is other for other in known)]
+    absent = [c.table for c in columns_in([on]) if not any(c.table is other for other in known)]
     if absent and not found:
         link, top = absent[0].description, candidates[0].source.description
         return ConfigurationError(
@@ -289,7 +339,7 @@ def _note_reads(
     """Remember which columns of which node are read; refuse those of a table not joined."""
     node_by_source = {node.source: node for node in [*outer, *base.scope]}
     require_visible(base.source.description, expressions, node_by_source)
-    for column in _columns(expressions):
+    for column in columns_in(expressions):
         node = node_by_source.get(column.table)
         if node is None:
             raise ConfigurationError(
@@ -298,11 +348,3 @@ def _note_reads(
                 " where=.",
             )
         node.read.add(column.name)
-
-
-def _columns(expressions: Iterable[Expression | None]) -> Iterator[Column[object]]:
-    for expression in expressions:
-        if expression is not None:
-            for element in visitors.iterate(expression):
-                if isinstance(element, Column) and element.table is not None:
-                    yield element

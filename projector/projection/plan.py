@@ -13,22 +13,19 @@ import sqlalchemy as sa
 
 from projector.errors import ConfigurationError
 from projector.model import TableName, Watch, merged
+from projector.projection.assembly import assemble
 from projector.projection.columns import ColumnType, TableTypes, Types
-from projector.projection.declaration import Hashed, Many, Projection
-from projector.projection.encoding import name_of
-from projector.projection.graph import Node, all_nodes, build
+from projector.projection.declaration import OneOf, Projection
+from projector.projection.descent import joined_to_one
+from projector.projection.graph import build
 from projector.projection.keys import KeyCodec
+from projector.projection.levels import Level, Rows
 from projector.projection.likeness import Likeness
+from projector.projection.nodes import Node, all_nodes
 from projector.projection.routes import LookUp, Route, routes
-from projector.projection.selects import (
-    Level,
-    Rows,
-    assemble,
-    compile_sql,
-    keys_mark,
-    levels,
-    with_keys,
-)
+from projector.projection.selects import levels, names_within
+from projector.projection.sql import compile_sql, keys_mark, with_keys
+from projector.projection.values import Hashed
 
 _UNKNOWN = Likeness(ColumnType("", ""), ColumnType("", ""))
 ENCODING_VERSION = 2  # raise when the same rows give other bytes: every document is then rebuilt
@@ -103,23 +100,21 @@ class Plan:
     @cached_property
     def hashed(self) -> list[Hashed]:
         """The fields that are masked by a keyed hash, at any depth."""
-        fields: list[object] = []
-        for level in self.levels:
-            fields += getattr(level.node.declared or self.projection, "fields", ())
-            fields.append(getattr(level.node.declared, "value", None))
+        fields: list[object] = [*self.projection.fields]
+        for node in self.all_nodes():
+            declared: list[Any] = [node.declared] if node.declared is not None else []
+            for inset in node.insets:
+                found = inset.declared
+                declared += found.of.values() if isinstance(found, OneOf) else [found]
+            for each in declared:
+                fields += getattr(each, "fields", ())
+                fields += [getattr(each, "value", None), getattr(each, "key", None)]
         return [field for field in fields if isinstance(field, Hashed)]
 
     @cached_property
     def field_names(self) -> list[str]:
         """The names of the document's fields, in order."""
-        names = [name_of(f) for f in self.projection.fields]
-        for level in self.top.children:
-            declared = level.node.declared
-            if isinstance(declared, Many):
-                names.append(declared.name)
-            elif declared is not None:
-                names += [name_of(f) for f in declared.fields]
-        return names
+        return names_within(self.root, self.projection.fields)
 
     def table_name(self, node: Node, default_schema: str) -> TableName:
         """Return the server's name of a node's table."""
@@ -184,8 +179,7 @@ class Plan:
         source: sa.FromClause = self.root.source
         statement = sa.select(*self.root.key).where(keys_mark()).order_by(*self.root.key)
         if self.projection.where is not None:
-            for node in self.root.to_one:
-                source = sa.outerjoin(source, node.source, node.on)
+            source = joined_to_one(self.root)
             statement = statement.where(self.projection.where)
         return compile_sql(statement.select_from(source))
 

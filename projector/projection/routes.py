@@ -13,17 +13,11 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from projector.projection.graph import Node, all_nodes, determines_id
+from projector.projection.descent import Descent, from_root
 from projector.projection.keys import KeyCodec, among, literal
 from projector.projection.likeness import Likeness, sought
-from projector.projection.selects import (
-    Descent,
-    compile_sql,
-    from_root,
-    keys_mark,
-    spelled,
-    with_keys,
-)
+from projector.projection.nodes import Node, all_nodes, determines_id
+from projector.projection.sql import compile_sql, keys_mark, spelled, with_keys
 
 
 @dataclass(frozen=True)  # no slots: for the cached property

@@ -7,13 +7,28 @@ small domain, so that any may be joined with any other of its type. `Spec` is a 
 
 import json
 import random
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import sqlalchemy as sa
 
-from projector.projection import Aggregate, Join, Many, Projection
+from projector.projection import (
+    Aggregate,
+    Choice,
+    First,
+    Fixed,
+    Flags,
+    Join,
+    Kind,
+    Many,
+    One,
+    OneOf,
+    Pairs,
+    Path,
+    Projection,
+)
 from tests.examples.history import Columns, Tables, between, texts
 
 KEYS = {"one": ["id"], "two": ["id", "k"], "text": ["s"], "link": ["id"]}
@@ -41,82 +56,194 @@ _TABLES = {
     )
     for name, key in KEYS.items()
 }  # fmt: skip
+_NAMES = {1: "low", 2: "high", 3: None}
+_BITS = {1: "one", 2: "two", 4: "four"}
 
 Row = Mapping[str, Any]
 Rows = Mapping[str, Sequence[Row]]  # by table
 Environment = Mapping[str, Row | None]  # the row that stands in each role; None: no such row
+Sources = Mapping[str, sa.FromClause]
 
 
 @dataclass
 class Spec:
     """A table in a role. `pairs`: own column, the other role, its column. `conditions`: what `on`
     says beside them: role, column and the number that it is. `where`: role, column, and the number
-    that it must be above."""
+    that it must be above. `fields`: role, column, and what wraps it. `order`: column, and whether
+    it descends; of a join with several partners it picks one. `kinds`: of a reference, by number.
+    `parent`: of a path. `through`: tables on the way."""
 
     table: str
     role: str
     pairs: Sequence[tuple[str, str, str]] = ()
     conditions: Sequence[tuple[str, str, int]] = ()
-    fields: Sequence[tuple[str, str]] = ()
+    fields: Sequence[tuple[str, str, str]] = ()
     joins: list["Spec"] = field(default_factory=list)
     collections: list["Spec"] = field(default_factory=list)
     where: tuple[str, str, int] | None = None
     limit: int | None = None
-    kind: str = "many"  # or `aggregate`
+    kind: str = "many"
+    order: tuple[str, bool] | None = None
+    through: list["Spec"] = field(default_factory=list)
+    kinds: dict[int, "Spec"] = field(default_factory=dict)
+    parent: str = ""
+    repeated: str = "last"
 
     @property
     def roles(self) -> list["Spec"]:
-        return [self, *self.joins]
+        return [self, *self.joins, *self.through]
+
+    @property
+    def taken(self) -> list["Spec"]:
+        """All roles that stand in its rows, those of objects within them too."""
+        inner = [c for c in self.collections if c.kind in _INSETS]
+        inner += [kind for c in inner for kind in c.kinds.values()]
+        return [*self.roles, *(role for c in inner for role in c.taken)]
+
+
+_INSETS = {"one", "one_of", "path"}
+_KINDS = ["many"] * 4 + ["aggregate", "aggregate", "first", "first", "pairs", "pairs", "counts"]
+_KINDS += ["one", "one", "one", "one_of", "path"]
 
 
 def generate(chance: random.Random) -> Spec:
     """Make up a projection: one to three levels."""
     root = Spec(chance.choice(list(KEYS)), "")
     root.role = root.table
-    _fill(chance, root, [], 0)
+    _Author(chance, root).fill(root, [], 0)
     return root
 
 
-def _fill(chance: random.Random, spec: Spec, outer: list[Spec], depth: int) -> None:
+class _Author:
     """`outer`: the roles that are taken above; those of the level around are at its end."""
-    taken = {other.role for other in outer}
-    for _ in range(chance.choice([0, 1, 2, 3])):
-        above = chance.choice(spec.roles)
-        table = chance.choice(list(KEYS))
-        role = _role(table, taken | {other.role for other in spec.roles})
+
+    def __init__(self, chance: random.Random, root: Spec) -> None:
+        self._chance = chance
+
+    def fill(self, spec: Spec, outer: list[Spec], depth: int, base: Spec | None = None) -> None:
+        """`base`: with whose rows those of an object are read."""
+        chance, base = self._chance, base or spec
+        taken = {other.role for other in [*outer, *base.taken, *spec.taken]}
+        for _ in range(chance.choice([0, 1, 2, 3])):
+            join = self._to_one(chance.choice(spec.roles), taken)
+            if chance.random() < 0.3:
+                join.order = (chance.choice(NUMBERS), chance.random() < 0.5)
+                own, above, other = join.pairs[0]
+                if own != "s":
+                    join.pairs = [(chance.choice(NUMBERS), above, other)]
+            spec.joins.append(join)
+        spec.fields = self._fields(spec)
+        if chance.random() < 0.4:
+            around = spec.roles if not spec.pairs else [*spec.roles, *_around(spec, outer)]
+            spec.where = (chance.choice(around).role, chance.choice(NUMBERS), chance.randint(0, 4))
+        if spec.kind not in {"many", "first", "one"} or depth == 3:
+            return
+        for _ in range(chance.choice([0, 1, 2]) if depth else 3):
+            self._collection(spec, outer, depth, base)
+
+    def _fields(self, spec: Spec) -> list[tuple[str, str, str]]:
+        chance = self._chance
+        found = [
+            (other.role, column, "")
+            for other in spec.roles
+            for column in chance.sample(["id", "k", "a", "b", "s"], 2)
+        ]
+        if spec.kind == "counts":
+            numbers = [(role, c, "listed") for role, c, _ in found if c != "s"]
+            return [chance.choice([*numbers, *found])]
+        return [
+            (role, c, chance.choice(["", "", "fixed"] if c == "s" else ["", "", "choice", "flags"]))
+            for role, c, _ in found
+        ]
+
+    def _to_one(self, above: Spec, taken: set[str], tables: Sequence[str] = tuple(KEYS)) -> Spec:
+        chance = self._chance
+        table = chance.choice(tables)
+        role = _role(table, taken)
+        taken.add(role)
         pairs = [
             (own, above.role, own if own == "s" else chance.choice(NUMBERS)) for own in KEYS[table]
         ]
-        spec.joins.append(Spec(table, role, pairs, _conditions(chance, role, above.role)))
-    spec.fields = [
-        (other.role, column)
-        for other in spec.roles
-        for column in chance.sample(["id", "k", "a", "b", "s"], 2)
-    ]
-    if chance.random() < 0.4:
-        around = spec.roles if not spec.pairs else [*spec.roles, *_around(spec, outer)]
-        spec.where = (chance.choice(around).role, chance.choice(NUMBERS), chance.randint(0, 4))
-    if spec.kind == "aggregate" or depth == 3:
-        return
-    for _ in range(chance.choice([0, 1, 2]) if depth else 3):
-        above = chance.choice(spec.roles)
+        return Spec(table, role, pairs, self._conditions(role, above.role))
+
+    def _collection(self, spec: Spec, outer: list[Spec], depth: int, base: Spec) -> None:
+        chance = self._chance
+        taken = {other.role for other in [*outer, *base.taken, *spec.taken]}
+        above, kind = chance.choice(spec.roles), chance.choice(_KINDS)
+        if kind not in _INSETS:  # hangs on the row that is listed, not on the way to it
+            hanging = [role for role in spec.roles if _hangs_on(role, base)]
+            if not hanging:
+                return
+            above = chance.choice(hanging)
+        if kind in _INSETS:
+            child = self._inset(kind, above, taken)
+            spec.collections.append(child)
+            if kind == "one":
+                child.kind = "one"
+                self.fill(child, outer, depth + 1, base)
+            return
+        through: list[Spec] = []
+        for _ in range(chance.choice([0, 0, 0, 1, 1, 2])):
+            hop = self._to_many(through[-1] if through else above, taken)
+            through.append(hop)
+        child = self._to_many(through[-1] if through else above, taken)
+        child.kind, child.through = kind, through
+        child.limit = chance.choice([None, None, 2]) if kind == "many" else None
+        if kind in {"many", "first", "pairs"} and chance.random() < 0.6:
+            child.order = (chance.choice(NUMBERS), chance.random() < 0.5)
+        child.repeated = chance.choice(["last", "list"])
+        spec.collections.append(child)
+        self.fill(child, [*outer, *base.taken], depth + 1)
+
+    def _to_many(self, above: Spec, taken: set[str]) -> Spec:
+        chance = self._chance
         table = chance.choice(list(KEYS))
-        role = _role(table, taken | {other.role for other in spec.roles})
+        role = _role(table, taken)
+        taken.add(role)
         own = chance.choice([*NUMBERS, "s"])
         pairs = [(own, above.role, "s" if own == "s" else chance.choice(NUMBERS))]
-        kind = "aggregate" if chance.random() < 0.3 else "many"
-        child = Spec(table, role, pairs, _conditions(chance, role, above.role), kind=kind)
-        child.limit = chance.choice([None, None, 2]) if kind == "many" else None
-        spec.collections.append(child)
-        _fill(chance, child, [*outer, *spec.roles], depth + 1)
+        return Spec(table, role, pairs, self._conditions(role, above.role))
+
+    def _inset(self, kind: str, above: Spec, taken: set[str]) -> Spec:
+        chance = self._chance
+        if kind == "one":
+            return self._to_one(above, taken)
+        by_number = ["one", "link"]
+        child = self._to_one(above, taken, by_number)
+        child.kind, child.conditions = kind, ()
+        if kind == "path":
+            child.parent, child.limit = chance.choice(["a", "b", "id"]), chance.randint(1, 4)
+            child.fields = [(child.role, chance.choice(["s", "k"]), "")]
+            return child
+        key = child.pairs[0][2]
+        child.parent = chance.choice(NUMBERS)  # says the kind
+        for number in (1, 2):
+            of = self._to_one(above, taken, by_number)
+            of.pairs = [("id", above.role, key)]
+            of.conditions = [(above.role, child.parent, number)]
+            of.fields = [(of.role, "s", ""), (of.role, "a", "choice")]
+            if chance.random() < 0.5:
+                of.where = (of.role, chance.choice(NUMBERS), chance.randint(0, 4))
+            child.kinds[number] = of
+        return child
+
+    def _conditions(self, role: str, above: str) -> list[tuple[str, str, int]]:
+        """Mostly none, else one or two of the own row or of the row above."""
+        chance = self._chance
+        return [
+            (chance.choice([role, role, above]), chance.choice(["k", "a"]), chance.randint(1, 2))
+            for _ in range(chance.choice([0, 0, 1, 2]))
+        ]
 
 
-def _conditions(chance: random.Random, role: str, above: str) -> list[tuple[str, str, int]]:
-    """Mostly none, else one or two of the own row or of the row above."""
-    return [
-        (chance.choice([role, role, above]), chance.choice(["k", "a"]), chance.randint(1, 2))
-        for _ in range(chance.choice([0, 0, 1, 2]))
-    ]
+def _hangs_on(spec: Spec, base: Spec) -> bool:
+    """Whether a role is the list's own, or is joined to it and not to what leads to it."""
+    by_role = {other.role: other for other in base.taken}
+    while spec is not base:
+        if spec in base.through or not spec.pairs or spec.pairs[0][1] not in by_role:
+            return False
+        spec = by_role[spec.pairs[0][1]]
+    return True
 
 
 def _around(spec: Spec, outer: list[Spec]) -> list[Spec]:
@@ -134,7 +261,7 @@ def projection(spec: Spec, name: str) -> Projection:
     """Say it in the product's words."""
     sources: dict[str, sa.FromClause] = {}
     root = _source(spec, sources)
-    joins = [Join(_source(j, sources), _on(j, sources)) for j in spec.joins]
+    joins = _joins(spec, sources)
     return Projection(
         name, root, _fields(spec, sources), joins, _collections(spec, sources),
         _where(spec, sources),
@@ -147,45 +274,108 @@ def _source(spec: Spec, sources: dict[str, sa.FromClause]) -> sa.FromClause:
     return sources[spec.role]
 
 
-def _on(spec: Spec, sources: Mapping[str, sa.FromClause]) -> Any:
+def _joins(spec: Spec, sources: dict[str, sa.FromClause]) -> list[Join]:
+    return [Join(_source(j, sources), _on(j, sources), pick=_order(j, sources)) for j in spec.joins]
+
+
+def _order(spec: Spec, sources: Sources) -> list[Any]:
+    if spec.order is None:
+        return []
+    column, descends = spec.order
+    own = sources[spec.role].c[column]
+    return [own.desc() if descends else own]
+
+
+def _on(spec: Spec, sources: Sources) -> Any:
     own = sources[spec.role]
     pairs = [own.c[c] == sources[role].c[other] for c, role, other in spec.pairs]
     return sa.and_(*pairs, *(sources[role].c[c] == number for role, c, number in spec.conditions))
 
 
-def _fields(spec: Spec, sources: Mapping[str, sa.FromClause]) -> list[Any]:
-    return [sources[role].c[c].label(f"{role}_{c}") for role, c in spec.fields]
+def _fields(spec: Spec, sources: Sources) -> list[Any]:
+    return [
+        _wrapped(sources[role].c[c].label(f"{role}_{c}"), wrap) for role, c, wrap in spec.fields
+    ]
 
 
-def _where(spec: Spec, sources: Mapping[str, sa.FromClause]) -> Any:
+def _wrapped(column: Any, wrap: str) -> Any:
+    match wrap:
+        case "fixed":
+            return Fixed(column)
+        case "choice":
+            return Choice(column, _NAMES, "other")
+        case "listed":
+            return Choice(column, _NAMES)
+        case "flags":
+            return Flags(column, _BITS)
+    return column
+
+
+def _shown(value: Any, wrap: str) -> Any:
+    if value is None or not wrap:
+        return value
+    if wrap == "fixed":
+        return "***"
+    if wrap in {"choice", "listed"}:
+        return _NAMES.get(value, "other" if wrap == "choice" else None)
+    return [name for bit, name in _BITS.items() if value & bit]
+
+
+def _where(spec: Spec, sources: Sources) -> Any:
     if spec.where is None:
         return None
     role, column, number = spec.where
     return sources[role].c[column] > number
 
 
-def _collections(spec: Spec, outer: Mapping[str, sa.FromClause]) -> list[Many | Aggregate]:
-    found: list[Many | Aggregate] = []
-    for number, child in enumerate(spec.collections):
-        sources = dict(outer)
-        table = _source(child, sources)
-        on = _on(child, sources)
-        joins = [Join(_source(j, sources), _on(j, sources)) for j in child.joins]
-        where = _where(child, sources)
-        if child.kind == "aggregate":
-            column = table.c.a
+def _collections(spec: Spec, outer: Mapping[str, sa.FromClause]) -> list[Any]:
+    return [_declared(child, f"c{n}", dict(outer)) for n, child in enumerate(spec.collections)]
+
+
+def _declared(child: Spec, name: str, sources: dict[str, sa.FromClause]) -> Any:
+    if child.kind == "one_of":
+        above = sources[child.pairs[0][1]]
+        of = {
+            number: Kind(
+                _source(kind, sources),
+                [_wrapped(sources[kind.role].c[c].label(c), w) for _, c, w in kind.fields],
+                where=_where(kind, sources),
+            )
+            for number, kind in child.kinds.items()
+        }
+        return OneOf(name, above.c[child.parent], above.c[child.pairs[0][2]], of)
+    through = [Join(_source(hop, sources), _on(hop, sources)) for hop in child.through]
+    table = _source(child, sources)
+    on = _on(child, sources)
+    if child.kind == "path":
+        assert child.limit is not None
+        [(_, column, _)] = child.fields
+        return Path(name, table, on, table.c[child.parent], table.c[column], child.limit)
+    joins, where = _joins(child, sources), _where(child, sources)
+    fields, order = _fields(child, sources), _order(child, sources)
+    match child.kind:
+        case "aggregate":
             figures = [
-                sa.func.count().label(f"c{number}_n"),
-                sa.func.max(column).label(f"c{number}_max"),
-                sa.func.count(column.distinct()).label(f"c{number}_distinct"),
+                sa.func.count().label(f"{name}_n"),
+                sa.func.max(table.c.a).label(f"{name}_max"),
+                sa.func.count(table.c.a.distinct()).label(f"{name}_distinct"),
             ]
-            found.append(Aggregate(table, on, figures, joins, where))
-        else:
-            found.append(Many(
-                f"c{number}", table, on, fields=_fields(child, sources), joins=joins,
-                collections=_collections(child, sources), where=where, limit=child.limit,
-            ))  # fmt: skip
-    return found
+            return Aggregate(table, on, figures, joins, where, through)
+        case "pairs" | "counts":
+            key, value = fields[0], fields[-1] if child.kind == "pairs" else sa.func.count()
+            return Pairs(name, table, on, key, value, joins, where, order, child.repeated,  # type: ignore[arg-type]
+                         through=through)  # fmt: skip
+        case "first":
+            return First(
+                name, table, on, fields=fields, joins=joins, where=where, order_by=order,
+                collections=_collections(child, sources), through=through,
+            )  # fmt: skip
+        case "one":
+            return One(name, table, on, fields, joins, _collections(child, sources), where)
+    return Many(
+        name, table, on, fields=fields, joins=joins, where=where, limit=child.limit,
+        order_by=order, collections=_collections(child, sources), through=through,
+    )  # fmt: skip
 
 
 def documents(spec: Spec, rows: Rows) -> dict[str, Any]:
@@ -201,7 +391,7 @@ def documents(spec: Spec, rows: Rows) -> dict[str, Any]:
 def _admitted(spec: Spec, row: Row, outer: Environment, rows: Rows) -> Iterator[Environment]:
     environment = {**outer, spec.role: row}
     for join in spec.joins:
-        matching = [r for r in rows[join.table] if _hangs(join, r, environment)]
+        matching = [r for r in _sorted(join, rows) if _hangs(join, r, environment)]
         environment[join.role] = matching[0] if matching else None
     if spec.where is not None:
         role, column, number = spec.where
@@ -209,6 +399,21 @@ def _admitted(spec: Spec, row: Row, outer: Environment, rows: Rows) -> Iterator[
         if value is None or value <= number:
             return
     yield environment
+
+
+def _sorted(spec: Spec, rows: Rows) -> list[Row]:
+    """By the order that is declared, in which the server takes NULL for the least, then by key."""
+    found = sorted(rows[spec.table], key=lambda r: [r[c] for c in KEYS[spec.table]])
+    if spec.order is not None:
+        column, descends = spec.order
+        found.sort(key=lambda r: (r[column] is not None, r[column] or 0), reverse=descends)
+        if descends:  # ties stay in the order of the key
+            groups = defaultdict(list)
+            for row in sorted(found, key=lambda r: [r[c] for c in KEYS[spec.table]]):
+                groups[row[column]].append(row)
+            found = [row for value in dict.fromkeys(r[column] for r in found)
+                     for row in groups[value]]  # fmt: skip
+    return found
 
 
 def _hangs(spec: Spec, row: Row, environment: Environment) -> bool:
@@ -219,25 +424,93 @@ def _hangs(spec: Spec, row: Row, environment: Environment) -> bool:
     )
 
 
+def _ways(hops: Sequence[Spec], environment: Environment, rows: Rows) -> Iterator[Environment]:
+    """The rows on the way, in the order of their keys."""
+    if not hops:
+        yield environment
+        return
+    for row in _sorted(hops[0], rows):
+        if _hangs(hops[0], row, environment):
+            yield from _ways(hops[1:], {**environment, hops[0].role: row}, rows)
+
+
+def _standing(child: Spec, environment: Environment, rows: Rows) -> list[tuple[Row, Environment]]:
+    """The rows of a collection, with what is joined to each."""
+    ways = list(_ways(child.through, environment, rows))
+    return [
+        (row, inner)
+        for row in _sorted(child, rows)
+        for way in ways
+        if _hangs(child, row, way)
+        for inner in _admitted(child, row, way, rows)
+    ]
+
+
 def _document(spec: Spec, environment: Environment, rows: Rows) -> dict[str, Any]:
-    made = {f"{role}_{c}": (environment[role] or {}).get(c) for role, c in spec.fields}
+    made: dict[str, Any] = {}
+    for role, column, wrap in spec.fields:
+        made[f"{role}_{column}"] = _shown((environment[role] or {}).get(column), wrap)
     for number, child in enumerate(spec.collections):
-        standing = [
-            (row, inner)
-            for row in sorted(rows[child.table], key=lambda r: [r[c] for c in KEYS[child.table]])
-            if _hangs(child, row, environment)
-            for inner in _admitted(child, row, environment, rows)
-        ]
+        name = f"c{number}"
+        if child.kind in _INSETS:
+            made[name] = _inset_of(child, environment, rows)
+            continue
+        standing = _standing(child, environment, rows)
         if child.kind == "aggregate":
             values = [row["a"] for row, _ in standing if row["a"] is not None]
-            made[f"c{number}_n"] = len(standing)
-            made[f"c{number}_max"] = max(values, default=None)
-            made[f"c{number}_distinct"] = len(set(values))
+            made[f"{name}_n"] = len(standing)
+            made[f"{name}_max"] = max(values, default=None)
+            made[f"{name}_distinct"] = len(set(values))
+        elif child.kind in {"pairs", "counts"}:
+            made[name] = _pairs_of(child, standing)
         else:
-            made[f"c{number}"] = [
-                _document(child, inner, rows) for _, inner in standing[: child.limit]
-            ]
+            limit = 1 if child.kind == "first" else child.limit
+            listed = [_document(child, inner, rows) for _, inner in standing[:limit]]
+            made[name] = next(iter(listed), None) if child.kind == "first" else listed
     return made
+
+
+def _pairs_of(child: Spec, standing: list[tuple[Row, Environment]]) -> dict[str, Any]:
+    found: dict[str, list[Any]] = {}
+    (role, column, wrap), (other, shown, how) = child.fields[0], child.fields[-1]
+    for _, environment in standing:
+        raw = (environment[role] or {}).get(column)
+        name = _shown(raw, wrap)
+        if raw is None or name is None:
+            continue
+        value = _shown((environment[other] or {}).get(shown), how)
+        found.setdefault(_name(name), []).append(value)
+    if child.kind == "counts":
+        return {name: len(values) for name, values in found.items()}
+    return {name: v if child.repeated == "list" else v[-1] for name, v in found.items()}
+
+
+def _name(value: Any) -> str:
+    return value if isinstance(value, str) else json.dumps(value, separators=(",", ":"))
+
+
+def _inset_of(child: Spec, environment: Environment, rows: Rows) -> Any:
+    if child.kind == "path":
+        return _path_of(child, environment, rows)
+    for kind in child.kinds.values() or [child]:
+        for row in rows[kind.table]:
+            if _hangs(kind, row, environment):
+                for inner in _admitted(kind, row, environment, rows):
+                    if child.kind == "one":
+                        return _document(child, inner, rows)
+                    return {c: _shown(row[c], wrap) for _, c, wrap in kind.fields}
+    return None
+
+
+def _path_of(child: Spec, environment: Environment, rows: Rows) -> list[Any]:
+    by_id = {row["id"]: row for row in rows[child.table]}
+    [(_, above, column)] = child.pairs
+    at, found, seen = (environment[above] or {}).get(column), [], set()
+    while at in by_id and at not in seen and len(found) < (child.limit or 0):
+        seen.add(at)
+        found.append(by_id[at][child.fields[0][1]])
+        at = by_id[at][child.parent]
+    return found
 
 
 def parsed(stored: Mapping[str, bytes]) -> dict[str, Any]:

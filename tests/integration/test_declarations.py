@@ -35,12 +35,19 @@ class Stage:
         return list(self._connection.query(sql)[0])
 
     def documents(self, projection: Projection) -> dict[str, Any]:
-        plan = Plan(projection)
-        [keys] = self._connection.query_raw(plan.ids_after(None, 1000))
-        rows = self._connection.query_raw(*plan.queries([plan.to_id(key) for key in keys]))
-        documents, failed = plan.documents(rows)
+        documents, failed = self._made(projection)
         assert not failed
         return {key: json.loads(document) for key, document in documents.items()}
+
+    def failures(self, projection: Projection) -> dict[str, str]:
+        return self._made(projection)[1]
+
+    def _made(self, projection: Projection) -> tuple[dict[str, bytes], dict[str, str]]:
+        plan = Plan(projection)
+        [keys] = self._connection.query_raw(plan.ids_after(None, 1000))
+        return plan.documents(
+            self._connection.query_raw(*plan.queries([plan.to_id(key) for key in keys]))
+        )
 
     def close(self) -> None:
         self._connection.close()

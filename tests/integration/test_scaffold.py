@@ -29,9 +29,9 @@ class CommandLine(Projector):
 class Scaffolded:
     """A module as printed, and the command line with it as its projection."""
 
-    def __init__(self, url: str, redis_url: str, table: str, folder: Path) -> None:
+    def __init__(self, url: str, redis_url: str, table: str, folder: Path, *options: str) -> None:
         with contextlib.closing(CommandLine(url, redis_url)) as first:
-            printed = first.run("scaffold", table)
+            printed = first.run("scaffold", table, *options)
         assert printed.returncode == 0, printed.stderr
         self.text = printed.stdout
         name = f"made_of_{table.replace('.', '_')}"
@@ -240,3 +240,95 @@ def test_mistakes_are_explained(mysql: DatabaseServer, redis_server: RedisServer
         assert done.returncode != 0
         assert "Traceback" not in done.stderr
         assert "secret" not in done.stderr
+
+
+_PREFIXED = """
+CREATE TABLE ost_ticket (ticket_id INT PRIMARY KEY, user_id INT, dept_id INT, `number` VARCHAR(20),
+  created DATETIME NOT NULL DEFAULT '0000-00-00 00:00:00', passwd VARCHAR(9), `copy` INT,
+  photo BLOB, KEY (user_id), KEY (dept_id)) ENGINE=MyISAM;
+CREATE TABLE ost_user (id INT PRIMARY KEY, name VARCHAR(20), api_token VARCHAR(9));
+CREATE TABLE ost_department (id INT PRIMARY KEY, name VARCHAR(20));
+CREATE TABLE ost_thread (id INT PRIMARY KEY, ticket_id INT, mail VARCHAR(20), KEY (ticket_id));
+CREATE TABLE ost_entry (id INT PRIMARY KEY, thread_id INT, user_id INT, body TEXT,
+  KEY (thread_id), KEY (user_id));
+CREATE TABLE ost_mail (id INT PRIMARY KEY, address VARCHAR(20), owner INT);
+CREATE VIEW ost_seen AS SELECT * FROM ost_user;
+INSERT INTO ost_user VALUES (7, 'Ann', 'x'); INSERT INTO ost_department VALUES (3, 'Support');
+INSERT INTO ost_ticket (ticket_id, user_id, dept_id, passwd) VALUES (1, 7, 3, 'secret');
+INSERT INTO ost_thread VALUES (5, 1, 'a@x'); INSERT INTO ost_entry VALUES (6, 5, 7, 'Hello');
+INSERT INTO ost_mail VALUES (1, 'a@x', 10), (2, 'a@x', 20)
+"""
+
+
+def test_a_schema_without_foreign_keys_is_scaffolded(
+    database: DatabaseServer, fresh_database: str, fresh_redis: RedisServer, tmp_path: Path
+) -> None:
+    """Proposals to follow, a partner picked, secrets and files out, zero dates, models."""
+    database.load_sql(f"SET SESSION sql_mode='';{_PREFIXED}", fresh_database)
+    url, redis_url = documented_account(database, fresh_database), fresh_redis.url(db=1)
+    first = Scaffolded(url, redis_url, "ost_ticket", tmp_path)
+    first.close()
+    proposed = re.findall(r"#   --follow '(.*)'", first.text)
+    assert proposed == [
+        "ost_thread.ticket_id=ost_ticket.ticket_id", "ost_ticket.user_id=ost_user.id",
+    ]  # fmt: skip
+    more = ["dept_id=ost_department.id", "thread_id=ost_thread.id", "mail=ost_mail.address",
+            "ost_entry.user_id=ost_user.id"]  # fmt: skip
+    options = [part for said in [*proposed, *more] for part in ("--follow", said)]
+    with fresh_redis.client(db=1) as redis:
+        made = Scaffolded(url, redis_url, "ost_ticket", tmp_path, *options, "--model")
+        with contextlib.closing(made):
+            documents = made.documents(redis, "ost_ticket")
+            assert made.daemon.run("schema").returncode == 0
+    assert "secret" not in json.dumps(documents)
+    for column in ("passwd", "photo", "api_token"):
+        assert re.search(rf"^ +# \w+\.c\.{column}\b", made.text, re.MULTILINE), column
+    assert documents == {
+        "1": {
+            "ticket_id": 1, "user_id": 7, "dept_id": 3, "number": None, "created": None,
+            "copy": None, "user_name": "Ann", "dept_name": "Support",
+            "ost_thread": [
+                {"id": 5, "mail": "a@x", "mail_id": 1, "mail_owner": 10,
+                 "ost_entry": [{"id": 6, "user_id": 7, "body": "Hello", "user_name": "Ann"}]}
+            ],
+        }
+    }  # fmt: skip
+
+
+def test_several_tables_are_scaffolded_at_once(
+    database: DatabaseServer, fresh_database: str, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    """One module, a projection each; every table of every example, with models."""
+    database.load_sql(f"SET SESSION sql_mode='';{_PREFIXED}", fresh_database)
+    database.load_sql((TESTS / "examples" / "shop.sql").read_text("utf-8"), fresh_database)
+    with database.connect(fresh_database) as connection, connection.cursor() as cursor:
+        cursor.execute("SHOW FULL TABLES WHERE Table_type = 'BASE TABLE'")
+        tables = [row[0] for row in cursor.fetchall() if row[0] != "scans"]  # its key has a time
+    url = database.url(fresh_database)
+    with contextlib.closing(CommandLine(url, redis_server.url(db=1))) as daemon:
+        done = daemon.run("scaffold", *tables, "--model")
+    assert done.returncode == 0, done.stderr
+    scope: dict[str, Any] = {"__name__": "made_of_several"}
+    exec(done.stdout, scope)
+    plans = [Plan(p) for name, p in scope.items() if name.endswith("_documents")]
+    assert sorted(plan.name for plan in plans) == sorted(tables)
+    assert all(plan.projection.document is not None for plan in plans)
+
+
+def test_what_cannot_be_followed_is_said(
+    database: DatabaseServer, fresh_database: str, redis_server: RedisServer
+) -> None:
+    """A near name for a wrong one; a column that is not there; what cannot be read."""
+    database.load_sql(f"SET SESSION sql_mode='';{_PREFIXED}", fresh_database)
+    url = database.url(fresh_database)
+    with contextlib.closing(CommandLine(url, redis_server.url(db=1))) as daemon:
+        for arguments, status, said in (
+            (("ticket",), 3, "did you mean ost_ticket?"),
+            (("ost_tikcet",), 3, "did you mean ost_ticket"),
+            (("ost_ticket", "--follow", "user_id=ost_user.no"), 3, "no column ost_user.no"),
+            (("ost_ticket", "--follow", "nobody=ost_user.id"), 3, "no column nobody to follow"),
+            (("ost_ticket", "--follow", "user_id"), 2, "cannot be read"),
+        ):  # fmt: skip
+            done = daemon.run("scaffold", *arguments)
+            assert (done.returncode, "Traceback" in done.stderr) == (status, False)
+            assert said in " ".join(done.stderr.split())

@@ -19,7 +19,7 @@ from projector.model import TableName
 from projector.mysql.checks.asking import Facts
 from projector.mysql.checks.catalog import ColumnFacts, TableFacts
 from projector.projection import Plan
-from projector.projection.graph import Node
+from projector.projection.nodes import Node
 
 Found = Mapping[TableName, TableFacts | None]
 
@@ -185,12 +185,14 @@ def _keys(plan: Plan, there: list[tuple[Node, TableFacts]]) -> Iterator[Check]:
                 "Declare primary_key=True on the columns of the table's primary key.",
             )  # fmt: skip
         own = [*(column.name for column, _ in node.pairs), *node.constants]
-        if node.parent is not None and node.declared is None and not facts.is_unique_by(own):
+        is_to_one = node.parent is not None and node.declared is None and not node.is_through
+        if is_to_one and not node.pick and not facts.is_unique_by(own):
             yield warning(
                 name,
                 f"{_role(node)} is joined to-one by ({', '.join(own)}), which is not unique:"
                 " which of several rows a document shows is left to chance",
-                "Join by a unique key, or declare a collection (Many).",
+                "Join by a unique key; say which row counts, with Join(…, pick=order) or First; or"
+                " declare a collection (Many).",
             )
 
 

@@ -18,7 +18,7 @@ from projector.mysql.indexes import explained, role
 from projector.mysql.position import Flavour, Position
 from projector.projection import Plan
 from projector.projection.declaration import Aggregate
-from projector.projection.selects import Level
+from projector.projection.levels import Level
 from projector.settings import Settings
 
 _NONE = Position(Flavour.MYSQL, "", "", 0, None)  # without changes: as of now

@@ -1,0 +1,218 @@
+"""From the rows of a projection's queries to its documents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from projector.errors import ConfigurationError
+from projector.projection.encoding import Promises, Raw, RowWriter, SentRows, text
+from projector.projection.keys import KeyCodec
+from projector.projection.levels import (
+    Level,
+    Named,
+    Nested,
+    Object,
+    RowKey,
+    Rows,
+    Trail,
+    key_reader,
+)
+
+_TWICE = "a key that stands twice"
+Write = Callable[[Sequence[Raw], RowKey], bytes]  # of a row and its own key
+Inside = Callable[[Sequence[Raw]], bytes]
+
+
+def assemble(
+    top: Level, rows_by_level: Sequence[Rows], codec: KeyCodec
+) -> tuple[dict[str, bytes], dict[str, str]]:
+    """Make documents by id of the rows of `top.all()`; and the reasons, by id, of those that
+    have a value without a JSON form."""
+    failed: dict[RowKey, str] = {}
+    rows_of = {id(level): rows for level, rows in zip(top.all(), rows_by_level, strict=True)}
+    documents: dict[str, bytes] = {}
+    rows = rows_of[id(top)]
+    promises = _promises(rows)
+    write = _object(top.body, rows_of, failed, promises)
+    for row in rows:
+        key = top.own(row)
+        try:
+            fragment = write(row, key)
+        except ValueError:
+            failed[key] = _reason(top.body, row, promises) or "unknown"
+            continue
+        if failed and key in failed:
+            continue
+        parts = (key,) if top.key_width == 1 else key
+        documents[codec.to_id(parts)] = b"{%b}" % fragment
+    width = top.key_width
+    reasons = {codec.to_id((k,) if width == 1 else k): why for k, why in failed.items()}
+    return documents, reasons
+
+
+def _object(
+    body: Object, rows_of: Mapping[int, Rows], failed: dict[RowKey, str], promises: Promises
+) -> Write:
+    """Make the function that writes the members of an object, without its braces."""
+    encode = body.writer.encoder(promises)
+    below = [_grouped(child, rows_of, failed) for child in body.children]
+    insets = [
+        _nested(inset, rows_of, failed, promises)
+        if isinstance(inset, Nested)
+        else _trail(inset, promises)
+        for inset in body.insets
+    ]
+    if not below and not insets:
+        return lambda row, key: encode(row)
+
+    def write(row: Sequence[Raw], key: RowKey) -> bytes:
+        fragment = encode(row)
+        for groups, empty in below:
+            fragment += groups.get(key, empty)
+        for inset in insets:
+            fragment += inset(row, key)
+        return fragment
+
+    return write
+
+
+def _nested(
+    inset: Nested, rows_of: Mapping[int, Rows], failed: dict[RowKey, str], promises: Promises
+) -> Write:
+    label, nothing = inset.label, inset.label + b"null"
+    kinds = [
+        (mark, _object(body, rows_of, failed, promises))
+        for mark, body in zip(inset.marks, inset.objects, strict=True)
+    ]
+
+    def write(row: Sequence[Raw], key: RowKey) -> bytes:
+        for mark, inner in kinds:
+            if row[mark] is not None:
+                return b"%b{%b}" % (label, inner(row, key))
+        return nothing
+
+    return write
+
+
+def _trail(inset: Trail, promises: Promises) -> Write:
+    label = inset.label
+    steps = [(place, writer.encoder(promises)) for place, writer in inset.steps]
+
+    def write(row: Sequence[Raw], key: RowKey) -> bytes:
+        seen: set[Raw] = set()
+        values = []
+        for place, encode in steps:
+            own = row[place]
+            if own is None or own in seen:
+                break
+            seen.add(own)
+            values.append(encode(row))
+        return b"%b[%b]" % (label, b",".join(values))
+
+    return write
+
+
+def _reason(body: Object, row: Sequence[Raw], promises: Promises) -> str:
+    """Name the column of a row that cannot be written, and say why; "" where all can."""
+    if found := body.writer.reason(row, promises):
+        return found
+    for inset in body.insets:
+        if isinstance(inset, Nested):
+            kinds = zip(inset.marks, inset.objects, strict=True)
+            inner = next((o for mark, o in kinds if row[mark] is not None), None)
+            found = _reason(inner, row, promises) if inner is not None else ""
+        else:
+            found = _first(writer.reason(row, promises) for _, writer in inset.steps)
+        if found:
+            return found
+    return ""
+
+
+def _first(found: Iterable[str]) -> str:
+    return next(filter(None, found), "")
+
+
+def _grouped(
+    level: Level, rows_of: Mapping[int, Rows], failed: dict[RowKey, str]
+) -> tuple[dict[RowKey, bytes], bytes]:
+    """Write the rows of a collection, by the key of the row that each belongs to."""
+    if level.named is not None:
+        return _pairs(level, level.named, rows_of[id(level)], failed), level.empty
+    lists: dict[RowKey, list[bytes]] = {}
+    rows, parent, own = rows_of[id(level)], level.parent, level.own
+    promises = _promises(rows)
+    write = _object(level.body, rows_of, failed, promises)
+    root_key = key_reader(0, level.key_width)
+    for row in rows:
+        try:
+            fragment = write(row, own(row))
+        except ValueError:
+            reason = _reason(level.body, row, promises) or "unknown"
+            if parent(row) == level.nothing:
+                column, _, why = reason.partition(": ")
+                raise ConfigurationError(
+                    f"figures over no rows of {level.node.source.description}: {why} ({column})",
+                    "Give them another value over no rows.",
+                ) from None
+            failed[root_key(row)] = reason
+            continue
+        lists.setdefault(parent(row), []).append(
+            b"{%b}" % fragment if level.is_object else fragment
+        )
+    before, after = level.before, level.after
+    groups = {key: before + b",".join(found) + after for key, found in lists.items()}
+    return groups, groups.pop(level.nothing, level.empty)
+
+
+def _pairs(
+    level: Level, named: Named, rows: Rows, failed: dict[RowKey, str]
+) -> dict[RowKey, bytes]:
+    """Write rows of names and values as objects, their members in the order of the names."""
+    promises = _promises(rows)
+    name_of, plain = _name(named.key, promises), level.body.writer
+    writers = {key: writer.encoder(promises) for key, writer in named.by_key.items()}
+    encode, place = plain.encoder(promises), named.key.first
+    parent, root_key = level.parent, key_reader(0, level.key_width)
+    objects: dict[RowKey, dict[bytes, list[bytes]]] = {}
+    for row in rows:
+        try:
+            name = name_of(row)
+            value = writers.get(row[place] or b"", encode)(row)
+        except ValueError:
+            writer = named.by_key.get(row[place] or b"", plain)
+            reasons = (named.key.reason(row, promises), writer.reason(row, promises))
+            failed[root_key(row)] = _first(reasons)
+            continue
+        if name is None:
+            continue
+        values = objects.setdefault(parent(row), {}).setdefault(name, [])
+        if values and named.repeated == "refuse":
+            failed[root_key(row)] = f"{plain.path}: {_TWICE}"
+        values.append(value)
+    is_list = named.repeated == "list"
+    return {
+        key: level.before
+        + b",".join(
+            b"%b:%b" % (name, b"[%b]" % b",".join(found[name]) if is_list else found[name][-1])
+            for name in sorted(found)
+        )
+        + level.after
+        for key, found in objects.items()
+    }
+
+
+def _name(writer: RowWriter, promises: Promises) -> Callable[[Sequence[Raw]], bytes | None]:
+    """Make the function that writes the name of a member: a text, whatever the key's type."""
+    encode = writer.encoder(promises)
+
+    def name(row: Sequence[Raw]) -> bytes | None:
+        written = encode(row)
+        if written.startswith(b'"'):
+            return written
+        return None if written == b"null" else text(written)
+
+    return name
+
+
+def _promises(rows: Rows) -> Promises:
+    return rows.promises if isinstance(rows, SentRows) else ()
