@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 PYTEST := $(BIN)/python -m pytest $(AGAIN)
 AGAIN ?=
+# Two tests at a time, for most of them wait most of the time; what failed is run again one by one.
+TWO := $(if $(AGAIN),,-n 2 --dist worksteal)
 SEEDS ?= 30
 SECONDS_ABROAD ?= 1200
 GAMES ?=
@@ -31,7 +33,7 @@ check: setup  ## format, lint, types, layers, unit and property tests; no server
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
-	$(PYTEST) tests/unit tests/readers -m "not server"
+	$(PYTEST) $(TWO) tests/unit tests/readers -m "not server"
 
 format: setup  ## format, and mend what the linter can mend
 	$(BIN)/ruff format .
@@ -41,7 +43,7 @@ test: setup  ## the whole suite, on servers that are found or made
 	$(BIN)/python -m tests.servers ensure
 	$(BIN)/python -c 'from tests.browser import ensure_chromium; ensure_chromium()'
 	$(BIN)/python -c 'from tests.tools import ensure_tools; ensure_tools()'
-	$(PYTEST) -m "not faults and not gameday and not abroad"
+	$(PYTEST) $(TWO) -m "not faults and not gameday and not abroad"
 
 test-faults: setup  ## a random workload under random faults; takes minutes; SEEDS=30 many times
 	$(BIN)/python -m tests.servers ensure
