@@ -277,6 +277,7 @@ def explain_(
         else:
             report["queries"] = explain.queries(plan, connection)
             report["routes"] = explain.routes(plan)
+            report["notes"] = explain.notes(plan, connection)
         connection.close()
         if as_json:
             print_json(report)

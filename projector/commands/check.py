@@ -42,6 +42,8 @@ def run_checks(settings: Settings, plans: Sequence[Plan]) -> list[Check]:
     look_at_mysql = partial(_or_grants, settings, plans, partial(_mysql, settings, plans))
     mysql = _guarded("mysql.reachable", _MYSQL, look_at_mysql)
     redis = _guarded("redis.reachable", _REDIS, lambda: _redis(settings, plans))
+    if any(check.name == "projection" for check in mysql):  # of nobody's choice
+        return [*mysql, *redis]
     checks += mysql + redis
     if {"mysql.reachable", "mysql.privileges", "redis.reachable"} & {
         check.name for check in checks if check.status == "failed"
@@ -184,8 +186,10 @@ def _fits(
 
 def _mysql(settings: Settings, plans: Sequence[Plan]) -> list[Check]:
     with _asking(settings, plans, settings.mysql.parsed_url) as (asker, facts):
-        schema, names = _tables(settings, plans)
         checks = [ok("mysql.reachable", f"as {facts.account}")]
+        if (unchosen := _unchosen(settings, plans, asker)) is not None:
+            plans, checks = (), [unchosen, *checks]
+        schema, names = _tables(settings, plans)
         checks += log.required(facts, settings.mysql)
         checks += access.privileges(asker, facts, names)
         checks += access.filters(asker, facts, [name.schema for name in names])
@@ -205,6 +209,23 @@ def _mysql(settings: Settings, plans: Sequence[Plan]) -> list[Check]:
                 "mysql.read_url", _READ, lambda: _read(settings, plans, asker, facts, names)
             )
     return checks
+
+
+def _unchosen(settings: Settings, plans: Sequence[Plan], asker: Asker) -> Check | None:
+    """Return the next step of whoever has chosen no projection, in a database without the tables of
+    the one that comes along."""
+    schema = settings.mysql.parsed_url.database or ""
+    roots = [plan.table_name(plan.root, schema) for plan in plans]
+    is_chosen = "projection" in settings.model_fields_set
+    if is_chosen or any(look(asker, root) is not None for root in roots):
+        return None
+    return failed(
+        "projection",
+        f"PROJECTOR_PROJECTION is not set, and there is no table {roots[0]} for the example that"
+        " comes along",
+        "Have one written: projector scaffold TABLE > mine.py; then set"
+        " PROJECTOR_PROJECTION=mine:documents (schema/WRITING.md).",
+    )
 
 
 def _encryption(settings: Settings, asker: Asker, url: URL, name: str) -> Check:

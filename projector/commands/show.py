@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -24,6 +25,7 @@ from projector.record import printable, read_number, read_object
 from projector.verify import KINDS, Report, Sides
 
 _ID_CHARACTERS = 200
+_ALIKE = 8  # findings of one kind that are shown one by one
 _COLOUR = {"ok": "green", "warning": "yellow", "failed": "red", "skipped": "dim"}
 
 
@@ -139,11 +141,22 @@ def show_document(console: Console, report: Mapping[str, Any]) -> None:
 
 
 def show_checks(console: Console, checks: Sequence[Check]) -> None:
-    """Show one line a check, with the fix."""
+    """Show one line a check, with the fix; of many alike the first ones, and a sum at the end."""
+    shown: Counter[tuple[str, str]] = Counter()
     for check in checks:
+        shown[check.name, str(check.status)] += 1
+        if shown[check.name, str(check.status)] > _ALIKE:
+            continue
         colour = _COLOUR.get(str(check.status), "white")
         line = (
             f"[{colour}]{check.status:<8}[/{colour}] {escape(check.name)}: {escape(check.detail)}"
         )
         fix = f"\n         [bold]fix:[/bold] {escape(check.fix)}" if check.fix else ""
         console.print(line + fix, soft_wrap=True, highlight=False)
+    for (name, status), count in shown.items():
+        if count > _ALIKE:
+            more = f"{status:<8} {name}: {count - _ALIKE} more like these (--json shows all)"
+            console.print(more, soft_wrap=True, highlight=False)
+    sums = Counter(str(check.status) for check in checks)
+    total = ", ".join(f"{count} {status}" for status, count in sums.items())
+    console.print(f"{len(checks)} checks: {total}", highlight=False)

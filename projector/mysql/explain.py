@@ -35,6 +35,17 @@ def queries(plan: Plan, connection: Connection) -> list[dict[str, Any]]:
     ]
 
 
+def notes(plan: Plan, connection: Connection) -> list[str]:
+    """Say what the plans do not tell."""
+    [ids] = connection.query_raw(plan.ids_after(None, 1))
+    if ids:
+        return []
+    return [
+        f"there is no document of {plan.root.table.fullname} yet: the plans are made for no rows,"
+        " look again when there are some"
+    ]
+
+
 def routes(plan: Plan) -> list[dict[str, Any]]:
     """Say for each table in each role how the documents of a changed row are found."""
     return [
@@ -110,6 +121,8 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
     for found in report.get("touched", ()):
         ids = ", ".join(found["ids"]) + (" …" if found["documents"] > len(found["ids"]) else "")
         yield f"{found['table']} as {found['role']}: {found['documents']} documents {ids}".rstrip()
+    for note in report.get("notes", ()):
+        yield f"note: {note}"
     for query in report.get("queries", ()):
         yield f"{query['kind']} {query['name']}"
         yield f"  {' '.join(query['sql'].split())}"

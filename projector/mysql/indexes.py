@@ -25,6 +25,7 @@ from projector.projection.keys import literal
 from projector.projection.nodes import Node
 from projector.projection.routes import LookUp
 
+_COUNTED = 100_000  # rows that are counted one by one
 _SAMPLE = 3  # documents or values that a query is explained for
 
 # EXPLAIN's columns by their number: MariaDB has 10, MySQL 12 (manual, "EXPLAIN Output Format").
@@ -116,7 +117,7 @@ class _Catalog:
     """Indexes, and estimates of rows."""
 
     def __init__(self, plan: Plan, connection: Connection) -> None:
-        self._plan = plan
+        self._plan, self._connection = plan, connection
         [[[schema, folds]]] = connection.query("SELECT DATABASE(), @@lower_case_table_names")
         plan.folds_names = int(folds) != 0
         self._table = {node: plan.table_name(node, schema or "") for node in plan.all_nodes()}
@@ -145,7 +146,14 @@ class _Catalog:
             types = self._plan.types_of(node)
             fix = unlike() if is_there else index(table, wanted, types, indexes)
             alias = node.source.description if isinstance(node.source, Alias) else ""
-            yield Missing(table, alias, wanted.columns, self._rows[table], is_there, fix)
+            yield Missing(table, alias, wanted.columns, self._count(table), is_there, fix)
+
+    def _count(self, table: TableName) -> int:
+        """Count the rows where that is done at once; the server's estimate may be a day old."""
+        name = ".".join(map(quoted, table))
+        counted = f"SELECT COUNT(*) FROM (SELECT 1 FROM {name} LIMIT {_COUNTED + 1}) AS counted"
+        [[[count]]] = self._connection.query(counted)
+        return int(count) if int(count) <= _COUNTED else max(int(count), self._rows[table])
 
 
 def _is_useless(node: Node, steps: Sequence[Step]) -> bool:

@@ -76,11 +76,17 @@ def quoted(name: str) -> str:
     return f"`{name}`"
 
 
-def run(connection: Any, tables: Tables, seed: int, transactions: int) -> None:
-    """Commit so many transactions of one to four statements; some are rolled back."""
+def run(
+    connection: Any, tables: Tables, seed: int, transactions: int, *, one_by_one: bool = False
+) -> None:
+    """Commit so many transactions of one to four statements; some are rolled back. `one_by_one`:
+    statements alone, for tables of several engines, which no transaction with GTIDs may mix."""
     chance = random.Random(seed)
     with connection.cursor() as cursor:
         for _ in range(transactions):
+            if one_by_one:
+                cursor.execute(statement(chance, tables))
+                continue
             cursor.execute("START TRANSACTION")
             for _ in range(chance.choice([1, 1, 2, 4])):
                 cursor.execute(statement(chance, tables))
