@@ -188,6 +188,7 @@ def verify(
                 parse_ids(ids) if ids is not None else None,
                 inquiry.repair if repair else None,
                 progress,
+                inquiry.repair_lists if repair else None,
             )
         source.close()
         if as_json:
@@ -278,6 +279,8 @@ def explain_(
             report["queries"] = explain.queries(plan, connection)
             report["routes"] = explain.routes(plan)
             report["notes"] = explain.notes(plan, connection)
+            if plan.views.planned:
+                report["views"] = explain.views(plan)
         connection.close()
         if as_json:
             print_json(report)
@@ -364,7 +367,12 @@ def make_parts(chosen: settings.Settings, on_answer: Callable[[], None] = lambda
 
 def make_sink(chosen: settings.Settings, plan: Plan) -> RedisSink:
     """Make the store of one projection."""
-    return RedisSink(chosen.redis, plan.name, change_feed_max_length=chosen.change_feed_max_length)
+    return RedisSink(
+        chosen.redis,
+        plan.name,
+        change_feed_max_length=chosen.change_feed_max_length,
+        views=plan.views.keep,
+    )
 
 
 def choose_plan(plans: list[Plan], name: str | None) -> Plan:

@@ -186,9 +186,9 @@ class Daemon:
 
     def _lane(self, plan: Plan, sink: Sink) -> Lane:
         return Lane(
-            plan.fitted(self._known.types), sink, self._parts.engine, self._settings, self._known,
-            self._is_ending, self._parts.source.visible_end, self._parts.source.wake,
-            self._portions[plan.name], self._health,
+            plan.fitted(self._known.types, self._known.foldings), sink, self._parts.engine,
+            self._settings, self._known, self._is_ending, self._parts.source.visible_end,
+            self._parts.source.wake, self._portions[plan.name], self._health,
         )  # fmt: skip
 
     def _learn(self) -> bool:
@@ -348,10 +348,11 @@ class Daemon:
 
     def _attend(self, lanes: Sequence[Lane]) -> None:
         """Now and then: requests, tampering, checkpoints of idle times, figures."""
-        damage = self._leases.damage()
+        damage, lost_lists = self._leases.damage(), self._leases.lost_lists()
         for lane in lanes:
             lane.answer_requests()
             lane.check_hash(damage.get(lane.plan.name, Damage.NONE))
+            lane.lists.check(are_lost=lane.plan.name in lost_lists)
             lane.pipeline.flush()
         self._is_widened = self._leases.acquire_free()
         self._ask_redis(lanes)
@@ -365,6 +366,8 @@ class Daemon:
         memory, limit = lanes[0].sink.memory()
         metrics.redis_memory.set(memory)
         metrics.redis_memory_limit.set(limit)
+        for lane in lanes:
+            lane.lists.show()
 
     def _show(self, lanes: Sequence[Lane]) -> None:
         """Tell health what is known: of all that are led, the worst."""

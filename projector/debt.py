@@ -17,9 +17,12 @@ from projector.projection import Plan
 from projector.record import read_object
 
 ALL = "all"  # the key of the one walk over everything
+LISTS = "lists"  # the key of a walk that puts every document into its lists
 ORPHANS = "orphans"  # the key of a look for documents that the database does not have
 REQUESTED = "requested"  # the reason of what somebody asked for, and may cancel
 REPAIR = "repair"  # the reason of what a verification asked for
+LISTS_CHANGED = "lists_changed"  # the reason where lists are not as they were written
+VIEWS_CHANGED = "views_changed"  # where other views are declared
 GREW = "hash_grew"  # the reason of a look for orphans: others wrote to the hash
 
 
@@ -28,8 +31,9 @@ class Debt:
     """A walk that is owed.
 
     `scope`: `all` documents, certain `ids`, or those of a look-up (`route`: `name`, `values`).
-    `phase`: `write` goes through the database's ids, `orphans` through the store's. `cursor`: the
-    last id (or scan cursor) done, None before the first chunk. `again`: why one more round is owed.
+    `phase`: `write` goes through the database's ids, `orphans` through the store's, `strays`
+    through the entries of lists. `cursor`: the last id (or scan cursor) done, None before the first
+    chunk. `again`: why one more round is owed.
     `onto_empty`: the hash was empty when the walk began, so that no orphan can stand in it.
     `barrier`: the position, as text, behind which its cause can be seen; empty where nothing in the
     log caused it, and in what an older version recorded.
@@ -40,7 +44,7 @@ class Debt:
     ids: tuple[str, ...] = ()
     name: str = ""
     values: tuple[tuple[Any, ...], ...] = ()
-    phase: Literal["write", "orphans"] = "write"
+    phase: Literal["write", "orphans", "strays"] = "write"
     cursor: str | None = None
     again: str = ""
     barrier: str = ""
@@ -118,7 +122,7 @@ _SHAPES: Mapping[str, Callable[[Any], bool]] = {
     "ids": _are_ids,
     "name": _is_text,
     "values": _are_values,
-    "phase": ("write", "orphans").__contains__,
+    "phase": ("write", "orphans", "strays").__contains__,
     "cursor": _is_text,
     "again": _is_text,
     "barrier": _is_barrier,
@@ -141,7 +145,7 @@ def usable(texts: Mapping[str, str], plan: Plan) -> tuple[dict[str, Debt], set[s
         except ValueError:
             continue
         # A scan's cursor means something to the server process that gave it, which may have ended.
-        found[key] = replace(debt, cursor=None) if debt.phase == "orphans" else debt
+        found[key] = replace(debt, cursor=None) if debt.phase != "write" else debt
     return found, texts.keys() - found.keys()
 
 

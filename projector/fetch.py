@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 
 from projector import metrics
 from projector.errors import RefusedError, TransientError, ValueRefusedError
@@ -29,11 +29,13 @@ _BARRIER = "the log's changes to show where documents are read"
 
 @dataclass(frozen=True, slots=True)
 class Fetched:
-    """What the database gives for some ids: `documents`, ids `gone`, reasons of those `failed`."""
+    """What the database gives for some ids: `documents`, ids `gone`, reasons of those `failed`, and
+    by id the `places` of documents in lists (see `projection.places`)."""
 
     documents: Mapping[str, bytes]
     gone: frozenset[str]
     failed: Mapping[str, str]
+    places: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,9 +130,9 @@ class Fetcher:
         valid = [document_id for document_id in ids if self._can_exist(document_id)]
         if not valid:
             return Fetched({}, frozenset(ids), {})
-        documents, failed = self._read(valid, need)
-        gone = frozenset(ids) - documents.keys() - failed.keys()
-        return Fetched(documents, gone, failed)
+        read = self._read(valid, need)
+        gone = frozenset(ids) - read.documents.keys() - read.failed.keys()
+        return replace(read, gone=gone)
 
     def close(self) -> None:
         """Drop the connection."""
@@ -143,25 +145,31 @@ class Fetcher:
             return False
         return True
 
-    def _read(self, ids: Sequence[str], need: Need) -> tuple[dict[str, bytes], dict[str, str]]:
+    def _read(self, ids: Sequence[str], need: Need) -> Fetched:
         """Read documents; those of which a value makes the query fail are set aside."""
         try:
             return self._encoded(ids, need)
         except ValueRefusedError as error:
             return self._around(ids, need, error)
 
-    def _encoded(self, ids: Sequence[str], need: Need) -> tuple[dict[str, bytes], dict[str, str]]:
+    def _encoded(self, ids: Sequence[str], need: Need) -> Fetched:
         most = _MOST_BYTES if len(ids) > 1 else math.inf
         rows = self._snapshot(self._plan.queries(ids), need, most)
         with metrics.stage.labels("encode").time():
-            return self._plan.documents(rows)
+            documents, failed = self._plan.documents(rows)
+            places, odd = self._plan.places(rows)
+        for document_id in odd.keys() & documents.keys():
+            failed[document_id] = odd[document_id]
+            del documents[document_id]
+        for document_id in failed.keys() & places.keys():
+            del places[document_id]  # its document stays as it was, and so do its lists
+        return Fetched(documents, frozenset(), failed, places)
 
-    def _around(
-        self, ids: Sequence[str], need: Need, error: ValueRefusedError
-    ) -> tuple[dict[str, bytes], dict[str, str]]:
+    def _around(self, ids: Sequence[str], need: Need, error: ValueRefusedError) -> Fetched:
         """Halve until the documents stand alone that the server refuses."""
         documents: dict[str, bytes] = {}
         failed: dict[str, str] = {}
+        places: dict[str, str] = {}
         waiting = [(ids, error)]
         while waiting:
             part, refused = waiting.pop()
@@ -173,13 +181,14 @@ class Fetcher:
             middle = len(part) // 2
             for half in (part[:middle], part[middle:]):
                 try:
-                    some, odd = self._encoded(half, need)
+                    read = self._encoded(half, need)
                 except ValueRefusedError as again:
                     waiting.append((half, again))
                 else:
-                    documents |= some
-                    failed |= odd
-        return documents, failed
+                    documents |= read.documents
+                    failed |= read.failed
+                    places |= read.places
+        return Fetched(documents, frozenset(), failed, places)
 
     def _snapshot(
         self, queries: Sequence[str], need: Need, max_bytes: float = math.inf

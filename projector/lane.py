@@ -20,9 +20,11 @@ from projector import metrics
 from projector.debt import (
     ALL,
     GREW,
+    LISTS_CHANGED,
     ORPHANS,
     REPAIR,
     REQUESTED,
+    VIEWS_CHANGED,
     Debt,
     full,
     ids_debt,
@@ -52,13 +54,15 @@ from projector.reconcile import BACKGROUND, Reader, Walker
 from projector.resume import Ahead
 from projector.route import Router
 from projector.settings import Settings
+from projector.views import Lists, is_bare, views_of
 
 _READERS = 2  # threads that read chunks, and as many that read for the tail
 
 # Until these walks are done, documents that exist in the database may be missing in the hash.
 BUILDS = frozenset({"initial_build", "position_lost", "hash_changed"})
 
-NO_LAG = frozenset({REQUESTED, REPAIR, GREW})  # reasons of debts that no commit waits for
+# Reasons of debts that no commit waits for.
+NO_LAG = frozenset({REQUESTED, REPAIR, GREW, LISTS_CHANGED, VIEWS_CHANGED})
 
 # Others write to the hash, perhaps without end: a look for what they wrote is followed by a rest.
 _GREW_REST_S = 10.0
@@ -151,7 +155,10 @@ class Lane:
             is_replica=self._settings.mysql.reads_elsewhere,
         )
         debts, unusable = usable(checkpoint.debts, self.plan)
-        known = Known(checkpoint, debts, set(self.sink.quarantined()), damage=checkpoint.damage)
+        known = Known(
+            checkpoint, debts, set(self.sink.quarantined()), damage=checkpoint.damage,
+            are_lists_lost=checkpoint.are_lists_lost,
+        )  # fmt: skip
         metrics.quarantined.labels(self.plan.name).set(len(known.quarantine))
         metrics.documents.labels(self.plan.name).set(checkpoint.documents)
         router = Router(self.plan, self._schema, self._known.watches)
@@ -169,6 +176,7 @@ class Lane:
             self._portions,
             self._log_end,
         )
+        self.lists = Lists(self.plan, self.sink, self._pipeline, self._full)
         self._walker = Walker(
             self._pipeline,
             reader,
@@ -180,6 +188,7 @@ class Lane:
         )
         self._check_fingerprint()
         self._forgive(unusable)
+        self.lists.check_views()
 
     def first(
         self,
@@ -192,13 +201,14 @@ class Lane:
         thereby struck off, `barrier`: of their causes."""
         metrics.recoveries.labels(reason, self.plan.name).inc()
         self._listener.event("resync_needed", projection=self.plan.name, reason=reason)
-        is_empty = self.sink.count() == 0 and not self.sink.quarantined()
+        is_empty = is_bare(self.sink)
         barrier = later(str(position), barrier)
         debt = replace(self._full(reason), onto_empty=is_empty, barrier=barrier)
         batch = Batch(
             {}, frozenset(), Reason.RESYNC, position=position,
             fingerprint=self.plan.fingerprint, committed_at=time.time(),
             debts={**dict.fromkeys(covered), ALL: debt.to_json()},
+            views=views_of(self.plan, self.sink),
         )  # fmt: skip
         return self.sink.apply(batch).checkpoint
 
@@ -222,6 +232,8 @@ class Lane:
                 case ("resync", ids, reason):
                     debt_key, debt = ids_debt(ids, reason)
                     self.pipeline.owe({debt_key: debt}, done)
+                case ("lists", _, _):
+                    self.lists.owe(REPAIR, done)
                 case ("cancel", _, _):
                     self._cancel(done)
                 case _:

@@ -31,6 +31,7 @@ class Leases:
         self._renewed_at: dict[str, float] = {}  # of those held, by our clock
         self._lost: set[str] = set()
         self._damage: dict[str, Damage] = {}
+        self._lost_lists: set[str] = set()
         self._failing: set[str] = set()
         self._is_over: threading.Event | None = None  # of the thread at work
 
@@ -75,6 +76,12 @@ class Leases:
             found, self._damage = self._damage, {}
         return found
 
+    def lost_lists(self) -> set[str]:
+        """Return the projections whose lists are not as written, found since the last call."""
+        with self._lock:
+            found, self._lost_lists = self._lost_lists, set()
+        return found
+
     def release(self) -> None:
         """Give all leases up, as far as Redis answers; the others run out by themselves."""
         if self._is_over is not None:
@@ -84,6 +91,7 @@ class Leases:
             self._renewed_at.clear()
             self._lost.clear()
             self._damage.clear()
+            self._lost_lists.clear()
         for name, sink in self._sinks.items():
             try:
                 sink.release()
@@ -113,6 +121,8 @@ class Leases:
                 return
             self._renewed_at[name] = max(asked, self._renewed_at[name])
             self._damage[name] = self._damage.get(name, Damage.NONE).and_then(lease.damage)
+            if lease.are_lists_lost:
+                self._lost_lists.add(name)
 
     def _note_failure(self, name: str, error: Exception) -> None:
         """Say it once; the loop meets the same failure, or the lease outlasts it."""

@@ -97,6 +97,16 @@ scrub_differences = Counter(
     ["kind", "projection"],
 )
 
+view_members = Gauge(
+    "projector_view_members", "Documents in the lists of a view.", ["view", "projection"]
+)
+view_lists = Gauge("projector_view_lists", "Lists of a view.", ["view", "projection"])
+view_bytes = Gauge(
+    "projector_view_bytes",
+    "Memory of the lists of a view, estimated by some of them.",
+    ["view", "projection"],
+)
+
 _OF_ONE_LEADER = (  # what the next leader tells in its turn; there is no number before the first
     documents, debts, resync_running, resync_progress, verified_timestamp, checkpoint_timestamp,
     quarantined,
@@ -116,6 +126,8 @@ def forget(projection: str) -> None:
     for gauge in _OF_ONE_LEADER:
         with suppress(KeyError):  # it never had one
             gauge.remove(projection)
+    for of_view in (view_members, view_lists, view_bytes):
+        of_view.remove_by_labels({"projection": projection})
     for kind in ("missing", "stale", "orphan"):
         with suppress(KeyError):
             differences.remove(kind, projection)

@@ -185,6 +185,24 @@ class Damage(IntEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class ViewSet:
+    """The lists that are kept beside documents. `mark` changes when the same rows would stand in
+    other lists, "" without any. `definitions`: for readers, by name of the view."""
+
+    mark: str = ""
+    definitions: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ViewFigures:
+    """How much a view holds: entries of its lists, lists, and bytes, None where nobody may ask."""
+
+    members: int
+    lists: int
+    bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Differences:
     """Ids by what is wrong with them in the store."""
 
@@ -204,7 +222,8 @@ class Checkpoint:
     `fingerprint` names the projection that the documents were made with. `committed_at`: commit
     time of the last transaction applied, seconds since the epoch. `documents`: size of the hash
     after the write. `debts`: work put off, by key, each a JSON text. `damage`: found when it was
-    read.
+    read. `views`: the mark of the views that documents were put into; `are_lists_lost`: they are
+    not as they were written.
     """
 
     position: Position
@@ -214,6 +233,8 @@ class Checkpoint:
     documents: int
     debts: Mapping[str, str] = field(default_factory=dict)
     damage: Damage = Damage.NONE
+    views: str = ""
+    are_lists_lost: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,6 +243,10 @@ class Batch:
 
     `debts`, `quarantine`, `resync`: changes of the records beside, by key; None strikes one off.
     `requests_done`: what was asked of the daemon and is hereby taken up.
+
+    `places`: by id, of documents written and of others, the lists in which they stand from now on
+    (see `projection.places`). `strays`: lists with ids that should not stand there. `views`: those
+    that there are from now on.
     """
 
     documents: Mapping[str, bytes]
@@ -234,13 +259,16 @@ class Batch:
     quarantine: Mapping[str, str | None] = field(default_factory=dict)
     resync: Mapping[str, str | None] = field(default_factory=dict)
     requests_done: frozenset[str] = frozenset()
+    places: Mapping[str, str] = field(default_factory=dict)
+    strays: frozenset[tuple[str, str]] = frozenset()
+    views: ViewSet | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Applied:
     """What a write did: `written` documents, `removed` ones that had existed, size of the hash.
 
-    `grown`: how many documents more than recorded it found.
+    `grown`: how many documents more than recorded it found. `are_lists_lost`: as in Checkpoint.
     """
 
     written: int
@@ -249,3 +277,4 @@ class Applied:
     checkpoint: Checkpoint
     damage: Damage  # found before the write
     grown: int = 0
+    are_lists_lost: bool = False

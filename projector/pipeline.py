@@ -24,7 +24,7 @@ from projector.errors import (
     ValueRefusedError,
 )
 from projector.fetch import Fetched, Fetcher, Found
-from projector.model import Applied, Batch, Checkpoint, Damage, Reason, Transactions
+from projector.model import Applied, Batch, Checkpoint, Damage, Reason, Transactions, ViewSet
 from projector.mysql.barrier import Need
 from projector.mysql.position import Position
 from projector.portion import Portion
@@ -60,6 +60,7 @@ class Known:
     quarantine: set[str] = field(default_factory=set)
     damage: Damage = Damage.NONE  # by other hands than ours, not yet owed for
     strangers: int = 0  # documents that others added, as far as writes have found them
+    are_lists_lost: bool = False  # not as they were written, and not yet owed for
 
 
 class Pipeline:
@@ -210,13 +211,16 @@ class Pipeline:
         debts: Mapping[str, Debt],
         requests_done: frozenset[str] = frozenset(),
         struck: Iterable[str] = (),
+        views: ViewSet | None = None,
     ) -> None:
         """Record work to be done, together with the requests that it answers and the records that
-        it stands for."""
+        it stands for, and with the views that it is done for."""
         merged = {key: self._again(key, debt) for key, debt in debts.items()}
         changes: dict[str, str | None] = dict.fromkeys(struck)
         changes |= {key: debt.to_json() for key, debt in merged.items()}
-        batch = Batch({}, frozenset(), Reason.CHANGE, debts=changes, requests_done=requests_done)
+        batch = Batch(
+            {}, frozenset(), Reason.CHANGE, debts=changes, requests_done=requests_done, views=views
+        )
         self._apply(batch)
         self.known.debts.update(merged)
 
@@ -251,14 +255,16 @@ class Pipeline:
         debts: Mapping[str, Debt | None],
         progress: Mapping[str, str | None],
         recovered: Collection[str] = frozenset(),
+        strays: frozenset[tuple[str, str]] = frozenset(),
     ) -> None:
         """Write what a walk found, with the walk's own progress, in one act. `recovered` need not
-        be in quarantine any more, though nothing is written for them."""
+        be in quarantine any more, though nothing is written for them. `strays`: entries of lists
+        that nothing accounts for."""
         batch = Batch(
             {}, frozenset(), reason,
             debts={key: debt.to_json() if debt else None for key, debt in debts.items()},
             quarantine=dict.fromkeys(recovered),
-            resync=progress,
+            resync=progress, strays=strays,
         )  # fmt: skip
         self._write(fetched, batch)
         self._know(debts)
@@ -322,15 +328,17 @@ class Pipeline:
         for document_id in self.known.quarantine & (fetched.documents.keys() | fetched.gone):
             quarantine[document_id] = None
         full_batch = replace(
-            batch, documents=fetched.documents, removed=fetched.gone, quarantine=quarantine
-        )
+            batch, documents=fetched.documents, removed=fetched.gone, quarantine=quarantine,
+            places=fetched.places,
+        )  # fmt: skip
         try:
             self._apply(full_batch)
         except DocumentRefusedError as error:
             # Too large for Redis: set these aside, write the others.
             kept = {k: v for k, v in fetched.documents.items() if k not in error.ids}
             failed = {**fetched.failed, **dict.fromkeys(error.ids, error.reason)}
-            self._write(Fetched(kept, fetched.gone, failed), batch)
+            places = {k: v for k, v in fetched.places.items() if k not in error.ids}
+            self._write(Fetched(kept, fetched.gone, failed, places), batch)
             return
         self._quarantine_log.add(
             reason for document_id, reason in fetched.failed.items()
@@ -354,6 +362,7 @@ class Pipeline:
         metrics.documents.labels(self.plan.name).set(applied.documents)
         self.known.damage = self.known.damage.and_then(applied.damage)
         self.known.strangers += applied.grown
+        self.known.are_lists_lost |= applied.are_lists_lost
         self.known.checkpoint = applied.checkpoint
         self._written_at = time.monotonic()
         return applied

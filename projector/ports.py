@@ -6,20 +6,32 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from projector.model import Applied, Batch, Checkpoint, Damage, Differences, Transactions, Watch
+from projector.model import (
+    Applied,
+    Batch,
+    Checkpoint,
+    Damage,
+    Differences,
+    Transactions,
+    ViewFigures,
+    Watch,
+)
 from projector.mysql.position import Position
 from projector.projection import Plan
 from projector.projection.columns import Types
+from projector.projection.folding import Foldings
 
 
 @dataclass(frozen=True, slots=True)
 class Knowledge:
     """What a term knows of the database beside the projections. `watches`: what the log must tell;
-    `types`: of the columns that the projections read; `private`: the log's own, compared only."""
+    `types`: of the columns that the projections read; `private`: the log's own, compared only;
+    `foldings`: which texts are one value of views' keys."""
 
     watches: Sequence[Watch]
     types: Types = field(default_factory=dict)
     private: object = None
+    foldings: Foldings = field(default_factory=dict)
 
 
 class Source(Protocol):
@@ -83,11 +95,13 @@ class Source(Protocol):
 class Lease:
     """What a renewal finds.
 
-    `held`: still this process's, with the checkpoint that it knows.
+    `held`: still this process's, with the checkpoint that it knows. `are_lists_lost`: lists are not
+    as they were written, as far as this renewal has looked; some are looked at in each.
     """
 
     held: bool
     damage: Damage = Damage.NONE
+    are_lists_lost: bool = False
 
 
 class Sink(Protocol):
@@ -100,6 +114,10 @@ class Sink(Protocol):
 
     Damage is told by `load`, `renew` and every `apply`, also to the next process, until a batch
     records a debt that covers it, where none of its key is owed: `all`, or `orphans` for growth.
+
+    Lists are written in the same act. It moves ids by what it finds recorded of each, whatever was
+    written before; for any reason but a change of rows it writes every entry anew. Lost lists are
+    told like damage, until `lists` or `all` is owed.
     """
 
     @property
@@ -142,8 +160,29 @@ class Sink(Protocol):
         holds more than a few stored documents at once, however large they are."""
         ...
 
+    @property
+    def has_lists(self) -> bool:
+        """Whether there are views, or lists that former ones have left."""
+        ...
+
+    def displaced(self, places: Mapping[str, str]) -> frozenset[str]:
+        """Return those ids that do not stand in these lists, or in others too."""
+        ...
+
+    def strays(
+        self, cursor: str | None, count: int
+    ) -> tuple[str | None, int, frozenset[tuple[str, str]]]:
+        """Look at some entries of lists. Return the cursor to go on with, None at the end; how many
+        were looked at; and those, as list and id, that nothing recorded of the id accounts for."""
+        ...
+
+    def views(self) -> Mapping[str, ViewFigures]:
+        """Return how much each view holds."""
+        ...
+
     def scan(self, cursor: int, count: int) -> tuple[int, list[str]]:
-        """Give some ids and the cursor to go on with (0 when all were given): HSCAN's promise."""
+        """Give some ids and the cursor to go on with (0 when all were given): HSCAN's promise. Ids
+        that stand in lists alone are given too."""
         ...
 
     def count(self) -> int:

@@ -15,7 +15,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 
 from projector import metrics
-from projector.debt import ALL, GREW, REPAIR, REQUESTED, Debt
+from projector.debt import ALL, GREW, LISTS_CHANGED, REPAIR, REQUESTED, Debt
 from projector.errors import TooMuchError, ValueRefusedError
 from projector.fetch import Fetched, Fetcher
 from projector.model import Differences, Reason
@@ -28,6 +28,8 @@ from projector.ports import Sink
 SCRUB = "scrub"  # the key of the slow walk in the background
 REFRESH = "refresh"  # of the search for what a filter no longer admits because time has passed
 BACKGROUND = frozenset({SCRUB, REFRESH})  # nobody waits for these
+_BRIEF = frozenset({GREW, REFRESH})  # reasons of a look at the hash's ids alone
+_REPAIRS = frozenset({SCRUB, REPAIR, GREW, LISTS_CHANGED})
 _AHEAD = 2  # chunks read ahead: one may be read while another is settled
 _CATCH_UP_S = 10.0  # a chunk that differs and that the tail does not pass is read again then
 
@@ -38,7 +40,7 @@ class Chunk:
 
     `cursor` None: nothing is left in this phase. `recovered`: ids in quarantine whose row can be
     written again, or is gone. `end`: of the log after differences were found; until the tail has
-    passed it they may be changes under way.
+    passed it they may be changes under way. `strays`: entries of lists that nothing accounts for.
     """
 
     fetched: Fetched
@@ -47,6 +49,7 @@ class Chunk:
     count: int
     cursor: str | None
     end: Position | None = None
+    strays: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(slots=True)
@@ -74,8 +77,16 @@ class Reader:
         self._portions = portions
         self._log_end = log_end
 
+    @property
+    def has_lists(self) -> bool:
+        """Whether the store has lists beside its documents."""
+        return self._sink.has_lists
+
     def cut(self, debt: Debt, cursor: str | None, need: Need) -> tuple[list[str], str | None]:
         """Give the next ids of a walk, and the cursor after them."""
+        if debt.phase == "strays":
+            after, _, strays = self._sink.strays(cursor, self._portions.names.size)
+            return ["\n".join(stray) for stray in sorted(strays)], after
         if debt.phase == "orphans":
             following, ids = self._sink.scan(int(cursor or 0), self._portions.names.size)
             if cursor is None:  # what is in quarantine need not stand in the hash
@@ -99,13 +110,28 @@ class Reader:
         started = time.monotonic()
         fetched = self._fetcher().documents(ids, need)
         found = self._sink.compare(fetched.documents, fetched.gone)
+        displaced = self._sink.displaced({k: fetched.places.get(k, "") for k in fetched.documents})
         recovered = frozenset(self._sink.quarantined(ids)) - fetched.failed.keys()
         size_bytes = sum(map(len, fetched.documents.values()))
         self._portions.walk.took(len(ids), time.monotonic() - started, size_bytes)
         differing = {k: fetched.documents[k] for k in found.missing | found.stale}
-        kept = Fetched(differing, found.orphan, fetched.failed)
+        places = {k: fetched.places[k] for k in differing if k in fetched.places}
+        places |= {k: fetched.places.get(k, "") for k in displaced}
+        kept = Fetched(differing, found.orphan, fetched.failed, places)
+        found = replace(found, stale=found.stale | displaced - found.missing)
         end = self._log_end() if compares and len(found) else None
         return Chunk(kept, recovered, found, len(ids), cursor, end)
+
+    def strays(
+        self, entries: list[str], cursor: str | None, need: Need, *, compares: bool
+    ) -> Chunk:
+        """Pass on what `cut` found; the store has judged by itself."""
+        found = frozenset((name, k) for name, _, k in (entry.partition("\n") for entry in entries))
+        stale = frozenset(k for _, k in found)
+        return Chunk(
+            Fetched({}, frozenset(), {}), frozenset(), Differences(stale=stale), len(entries),
+            cursor, strays=found,
+        )  # fmt: skip
 
     def orphans(self, ids: list[str], cursor: str | None, need: Need, *, compares: bool) -> Chunk:
         """Find those among the store's ids that the database does not have; as `read` does."""
@@ -120,7 +146,7 @@ class Reader:
 
     def shrink(self, phase: str) -> None:
         """What was cut last was too much."""
-        portion = self._portions.names if phase == "orphans" else self._portions.walk
+        portion = self._portions.walk if phase == "write" else self._portions.names
         portion.too_much(portion.size)
 
     def _existing(self, ids: list[str], need: Need) -> set[str]:
@@ -261,7 +287,8 @@ class Walker:
         self._phase = debt.phase
         ids, cursor = self._reader.cut(debt, self._cut_cursor, need)
         self._cut_cursor, self._is_cut = cursor, cursor is None
-        read = self._reader.orphans if debt.phase == "orphans" else self._reader.read
+        reads = {"orphans": self._reader.orphans, "strays": self._reader.strays}
+        read = reads.get(debt.phase, self._reader.read)
         return self._executor.submit(read, ids, cursor, need, compares=debt.reason == SCRUB)
 
     def _next(self) -> str | None:
@@ -296,11 +323,15 @@ class Walker:
             debt, cursor=chunk.cursor, done=debt.done + chunk.count,
             written=debt.written + len(ours.documents), removed=debt.removed + len(ours.gone),
         )  # fmt: skip
-        following = _following(debt) if chunk.cursor is None else debt
-        reason = Reason.REPAIR if debt.reason in {SCRUB, REPAIR, GREW} else Reason.RESYNC
+        following: Debt | None = debt
+        if chunk.cursor is None:
+            following = _following(debt, has_lists=self._reader.has_lists)
+        reason = Reason.REPAIR if debt.reason in _REPAIRS else Reason.RESYNC
         progress = _progress(debt, following) if flight.key == ALL else {}
         recovered = chunk.recovered - flight.touched
-        self._pipeline.settle(ours, reason, {flight.key: following}, progress, recovered)
+        self._pipeline.settle(
+            ours, reason, {flight.key: following}, progress, recovered, chunk.strays
+        )
         self._count(debt, found, is_done=following is None)
         if following is None:
             self._on_done(flight.key, debt)
@@ -337,6 +368,7 @@ def _without(fetched: Fetched, touched: set[str]) -> Fetched:
         {k: v for k, v in fetched.documents.items() if k not in touched},
         fetched.gone - touched,
         {k: v for k, v in fetched.failed.items() if k not in touched},
+        {k: v for k, v in fetched.places.items() if k not in touched},
     )
 
 
@@ -344,10 +376,13 @@ def _standing(found: Differences, touched: set[str]) -> Differences:
     return Differences(found.missing - touched, found.stale - touched, found.orphan - touched)
 
 
-def _following(debt: Debt) -> Debt | None:
-    """What is owed after a phase: orphans after writing everything, one more round if asked."""
+def _following(debt: Debt, *, has_lists: bool) -> Debt | None:
+    """What is owed after a phase: orphans after writing everything, then what stands in lists for
+    no reason; one more round if asked."""
     if debt.scope == "all" and debt.phase == "write" and not debt.onto_empty:
         return replace(debt, phase="orphans", cursor=None)
+    if has_lists and debt.scope == "all" and debt.phase != "strays" and debt.reason not in _BRIEF:
+        return replace(debt, phase="strays", cursor=None)
     if debt.again:
         # Every document is there by now: a further round is no build any more.
         reason = debt.reason

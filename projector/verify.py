@@ -33,6 +33,7 @@ _WAIT_S = 30.0
 Found = TypeVar("Found")
 
 KINDS = ("missing", "stale", "orphan")
+LISTED = "(lists)"  # named among fields: the document is right, and stands in other lists
 
 
 @dataclass(slots=True)
@@ -60,12 +61,11 @@ class Report:
 
     def note(self, document_id: str, stored: bytes | None, database: bytes | None) -> None:
         """Count a difference."""
-        kind = "missing" if stored is None else "orphan" if database is None else "stale"
+        kind = "orphan" if database is None else "missing" if stored is None else "stale"
         setattr(self, kind, getattr(self, kind) + 1)
         if len(self.sample) < _SAMPLE:
-            self.sample.append(
-                {"id": document_id, "kind": kind, "fields": differing_fields(stored, database)}
-            )
+            fields = [LISTED] if stored == database else differing_fields(stored, database)
+            self.sample.append({"id": document_id, "kind": kind, "fields": fields})
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,8 +98,10 @@ def verify(
     ids: Sequence[str] | None,
     repair: Callable[[Sequence[str]], None] | None,
     on_progress: Callable[[int], None] = lambda done: None,
+    repair_lists: Callable[[], None] | None = None,
 ) -> Report:
-    """Compare all documents, or those named. `repair` is called with ids whose difference stands.
+    """Compare all documents, or those named. `repair` is called with ids whose difference stands,
+    `repair_lists` once where entries of lists are left that belong to no document.
 
     Raises OperatorError when there is no checkpoint, or when a daemon holds the lease but does
     not move.
@@ -118,7 +120,30 @@ def verify(
                 left = _standing(sides, _look(sides, list(standing)))
                 report.repaired += len(standing) - len(left)
             on_progress(report.checked)
+    if ids is None and sides.sink.has_lists:
+        _compare_strays(sides, report, repair_lists)
     return report
+
+
+def _compare_strays(sides: Sides, report: Report, repair_lists: Callable[[], None] | None) -> None:
+    """Count ids that stand in lists which nothing recorded of them accounts for; the store judges
+    by itself, so that no second look is needed."""
+    found = _strays(sides)
+    for document_id in found:
+        report.note(document_id, b"", b"")
+    if found and repair_lists is not None:
+        repair_lists()
+        report.repaired += len(found) - len(_strays(sides) & found)
+
+
+def _strays(sides: Sides) -> set[str]:
+    found: set[str] = set()
+    cursor: str | None = None
+    while True:
+        cursor, _, strays = sides.sink.strays(cursor, sides.chunk_documents)
+        found.update(document_id for _, document_id in strays)
+        if cursor is None:
+            return found
 
 
 def differing_fields(stored: bytes | None, database: bytes | None) -> list[str]:
@@ -211,8 +236,9 @@ def _look(sides: Sides, ids: Sequence[str]) -> _Look:
         documents = {k: v for half in halves for k, v in half.fetched.documents.items()}
         gone = frozenset(k for half in halves for k in half.fetched.gone)
         failed = {k: v for half in halves for k, v in half.fetched.failed.items()}
+        places = {k: v for half in halves for k, v in half.fetched.places.items()}
         stored = {k: v for half in halves for k, v in half.stored.items()}
-        fetched = Fetched(documents, gone, failed)
+        fetched = Fetched(documents, gone, failed, places)
     return _Look(ids, stored, fetched)
 
 
@@ -221,9 +247,11 @@ def _standing(sides: Sides, looked: _Look) -> dict[str, tuple[bytes | None, byte
     found: dict[str, tuple[bytes | None, bytes | None]] = {}
     for look in range(_LOOKS):
         before, fetched = looked.stored, looked.fetched
+        displaced = _displaced(sides, looked.ids, fetched)
         differing = [
             k for k in looked.ids
-            if k not in fetched.failed and before.get(k) != fetched.documents.get(k)
+            if k not in fetched.failed
+            and (k in displaced or before.get(k) != fetched.documents.get(k))
         ]  # fmt: skip
         if not differing:
             break
@@ -231,10 +259,11 @@ def _standing(sides: Sides, looked: _Look) -> dict[str, tuple[bytes | None, byte
             return {k: (before.get(k), fetched.documents.get(k)) for k in differing}
         _await(sides, sides.current())
         after = sides.sink.read(differing)
+        displaced = _displaced(sides, differing, fetched)
         suspects = []
         for k in differing:
             database = fetched.documents.get(k)
-            if after.get(k) == database:
+            if after.get(k) == database and k not in displaced:
                 continue
             if after.get(k) == before.get(k) and look > 0:
                 found[k] = (after.get(k), database)
@@ -244,6 +273,15 @@ def _standing(sides: Sides, looked: _Look) -> dict[str, tuple[bytes | None, byte
             break
         looked = _look(sides, suspects)
     return found
+
+
+def _displaced(sides: Sides, ids: Sequence[str], fetched: Fetched) -> frozenset[str]:
+    """Return those that stand in other lists than the database's rows say, or in none."""
+    if not sides.sink.has_lists:
+        return frozenset()
+    return sides.sink.displaced(
+        {k: fetched.places.get(k, "") for k in ids if k not in fetched.failed}
+    )
 
 
 def _await(sides: Sides, position: Position) -> None:

@@ -8,21 +8,38 @@ can lose the next request or its reply.
 from __future__ import annotations
 
 import copy
+import math
 import secrets
 import time
 import zlib
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Literal, TypeVar
+from types import MappingProxyType
+from typing import Literal, NamedTuple, TypeVar
 
-from projector.debt import ALL, ORPHANS
+from projector.debt import ALL, LISTS, ORPHANS
 from projector.errors import DocumentRefusedError, FencedError, TransientError
-from projector.model import Applied, Batch, Checkpoint, Damage, Differences
+from projector.model import (
+    Applied,
+    Batch,
+    Checkpoint,
+    Damage,
+    Differences,
+    Reason,
+    ViewFigures,
+)
 from projector.ports import Lease
 
 Value = TypeVar("Value")
 
 Records = dict[str, str]
+
+
+class Size(NamedTuple):
+    """Of a list as recorded, with the score and id of the newest that was cut."""
+
+    count: int
+    cut: tuple[float, bytes] | None = None
 
 
 @dataclass
@@ -42,6 +59,12 @@ class MemoryStore:
     quarantine: Records = field(default_factory=dict)
     resync: Records = field(default_factory=dict)
     requests: Records = field(default_factory=dict)
+    listed: Records = field(default_factory=dict)
+    lists: dict[str, dict[str, float]] = field(default_factory=dict)  # scores by id
+    sizes: dict[str, Size] = field(default_factory=dict)  # as recorded, by list
+    listed_recorded: int = 0
+    are_lists_lost: bool = False
+    definitions: Records = field(default_factory=dict)
     max_value_bytes: int = 512 * 1024 * 1024
     dropped: Literal["", "request", "reply"] = ""
 
@@ -67,8 +90,11 @@ class MemorySink:
         store: MemoryStore,
         ttl_s: float = 5.0,
         clock: Callable[[], float] = time.monotonic,
+        views: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
         self.store = store
+        self._has_views = bool(views)
+        self._keep = {view: count for view, count in views.items() if count}
         self._ttl_s = ttl_s
         self._clock = clock
         self._token = ""
@@ -104,7 +130,9 @@ class MemorySink:
         store.holder_until = self._clock() + self._ttl_s
         sent = {self._sent[1]} if self._sent else set()
         is_known = self._stamp is None or store.stamp in {self._stamp, *sent}
-        return Lease(is_known, self._damage() if is_known and store.stamp else Damage.NONE)
+        if not (is_known and store.stamp):
+            return Lease(is_known)
+        return Lease(is_known, self._damage(), self._are_lists_lost())
 
     def release(self) -> None:
         if self._token and self._holder() == self._token:
@@ -121,6 +149,7 @@ class MemorySink:
                 documents=len(store.documents),
                 debts=dict(store.debts),
                 damage=self._damage(),
+                are_lists_lost=self._are_lists_lost(),
             )
         return self._checkpoint
 
@@ -153,12 +182,63 @@ class MemorySink:
         return Differences(
             frozenset(k for k in documents if k not in stored),
             frozenset(k for k, v in documents.items() if stored.get(k, v) != v),
-            frozenset(k for k in gone if k in stored),
+            frozenset(k for k in gone if k in stored or k in self.store.listed),
         )
+
+    @property
+    def has_lists(self) -> bool:
+        return self._has_views or bool(self.store.lists or self.store.listed)
+
+    def displaced(self, places: Mapping[str, str]) -> frozenset[str]:
+        return frozenset(k for k, place in places.items() if not self._stands(k, place))
+
+    def strays(
+        self, cursor: str | None, count: int
+    ) -> tuple[str | None, int, frozenset[tuple[str, str]]]:
+        lists = sorted(self.store.lists)[int(cursor or 0) :][:count]
+        following = int(cursor or 0) + len(lists)
+        found = {
+            (name, k) for name in lists for k in self.store.lists[name]
+            if name not in entries(self.store.listed.get(k, ""))
+        }  # fmt: skip
+        looked = sum(len(self.store.lists[name]) for name in lists)
+        is_over = following >= len(self.store.lists)
+        return None if is_over else str(following), looked, frozenset(found)
+
+    def views(self) -> Mapping[str, ViewFigures]:
+        found: dict[str, ViewFigures] = {}
+        for name, size in self.store.sizes.items():
+            before = found.get(name.partition(":")[0], ViewFigures(0, 0))
+            found[name.partition(":")[0]] = ViewFigures(
+                before.members + size.count, before.lists + 1
+            )
+        return found
+
+    def _stands(self, document_id: str, place: str) -> bool:
+        if self.store.listed.get(document_id, "") != place:
+            return False
+        for name, score in entries(place).items():
+            size, stored = self.store.sizes.get(name, Size(0)), self.store.lists.get(name, {})
+            most = self._keep.get(name.partition(":")[0], 0)
+            if len(stored) != size.count or (size.cut and size.count < (most or math.inf)):
+                return False
+            is_cut = size.cut is not None and (score, document_id.encode()) <= size.cut
+            if stored.get(document_id, None if is_cut else math.nan) not in (score, None):
+                return False
+        return True
+
+    def _are_lists_lost(self) -> bool:
+        store = self.store
+        if store.are_lists_lost or len(store.listed) != store.listed_recorded:
+            return True
+        return {k: len(v) for k, v in store.lists.items()} != {
+            k: size.count for k, size in store.sizes.items()
+        }
 
     def scan(self, cursor: int, count: int) -> tuple[int, list[str]]:
         """The cursor is a place among the ids' hash values, so nothing that stays is left out."""
-        beyond = sorted((_place(k), k) for k in self.store.documents if _place(k) > cursor)
+        every = self.store.documents.keys() | self.store.listed.keys()
+        beyond = sorted((_place(k), k) for k in every if _place(k) > cursor)
         last = beyond[min(count, len(beyond)) - 1][0] if beyond else cursor
         ids = [k for place, k in beyond if place <= last]
         return (last if len(ids) < len(beyond) else 0), ids
@@ -203,18 +283,76 @@ class MemorySink:
             store.debts, store.quarantine, store.resync = {}, {}, {}
         damage = self._damage()
         removed = grown = 0
+        are_lists_lost = self._are_lists_lost()
         if store.stamp != stamp:
             grown = max(0, len(store.documents) - store.recorded)
             removed = len(batch.removed & store.documents.keys())
             owed = {k for k, v in batch.debts.items() if v is not None} - store.debts.keys()
             is_covered = ALL in owed or (damage is Damage.GREW and ORPHANS in owed)
             store.damage = Damage.NONE if is_covered else damage
+            is_thin = self._write_lists(batch)
+            are_lists_lost |= is_thin
+            store.are_lists_lost = are_lists_lost and (is_thin or not owed & {LISTS, ALL})
             self._write_all(batch, stamp)
         checkpoint = store.checkpoint
         assert checkpoint is not None
         known = replace(checkpoint, documents=len(store.documents), debts=dict(store.debts))
         written, size = len(batch.documents), len(store.documents)
-        return Applied(written, removed, size, known, damage, grown)
+        return Applied(written, removed, size, known, damage, grown, are_lists_lost)
+
+    def _write_lists(self, batch: Batch) -> bool:
+        """Move ids between lists; True when one that was cut has become too short."""
+        store = self.store
+        is_forced = batch.reason is not Reason.CHANGE
+        touched: set[str] = set()
+        for document_id, place in {**batch.places, **dict.fromkeys(batch.removed, "")}.items():
+            old = store.listed.get(document_id, "")
+            if old == place and not (is_forced and place):
+                continue
+            stands, stood = entries(place), entries(old)
+            for name in stood.keys() - stands.keys():
+                touched.add(name)
+                store.lists.get(name, {}).pop(document_id, None)
+            for name, score in stands.items():
+                if is_forced or stood.get(name) != score:
+                    touched.add(name)
+                    self._put(name, document_id, score)
+            store.listed[document_id] = place
+            if not place:
+                del store.listed[document_id]
+        for name, document_id in batch.strays:
+            if name not in entries(store.listed.get(document_id, "")):
+                touched.add(name)
+                store.lists.get(name, {}).pop(document_id, None)
+        if batch.views is not None:
+            store.definitions = dict(batch.views.definitions)
+        thin = [self._settle(name) for name in sorted(touched)]
+        store.listed_recorded = len(store.listed)
+        return any(thin)
+
+    def _put(self, name: str, document_id: str, score: float) -> None:
+        cut = self.store.sizes.get(name, Size(0)).cut
+        stored = self.store.lists.setdefault(name, {})
+        if cut is not None and (score, document_id.encode()) <= cut:
+            stored.pop(document_id, None)
+        else:
+            stored[document_id] = score
+
+    def _settle(self, name: str) -> bool:
+        stored, cut = self.store.lists.get(name, {}), self.store.sizes.get(name, Size(0)).cut
+        most = self._keep.get(name.partition(":")[0], 0)
+        is_thin = cut is not None and len(stored) < (most or math.inf)
+        if is_thin:
+            cut = None
+        elif most and len(stored) > 2 * most:
+            order = sorted(stored, key=lambda k: (stored[k], k.encode()))
+            for document_id in order[: len(stored) - 2 * most]:
+                cut = (stored.pop(document_id), document_id.encode())
+        self.store.sizes[name] = Size(len(stored), cut)
+        if not stored:
+            self.store.lists.pop(name, None)
+            del self.store.sizes[name]
+        return is_thin
 
     def _write_all(self, batch: Batch, stamp: str) -> None:
         store, before = self.store, self.store.checkpoint
@@ -224,6 +362,7 @@ class MemorySink:
             fingerprint=given(batch.fingerprint, before.fingerprint if before else None),
             committed_at=batch.committed_at or (before.committed_at if before else 0.0),
             documents=0,
+            views=batch.views.mark if batch.views else before.views if before else "",
         )
         store.stamp = stamp
         store.documents.update(batch.documents)
@@ -245,6 +384,17 @@ class MemorySink:
 
 def _place(document_id: str) -> int:
     return 1 + zlib.crc32(document_id.encode())
+
+
+def entries(place: str) -> dict[str, float]:
+    """Read where an id stands: scores by list."""
+    found: dict[str, float] = {}
+    last = ""
+    for line in place.split("\n") if place else ():
+        score, _, name = line.partition(" ")
+        last = score or last
+        found[name] = float(last)
+    return found
 
 
 def given(new: Value | None, known: Value | None) -> Value:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+from collections.abc import Mapping
 from typing import Any, Protocol
 
 from redis.cluster import RedisCluster
@@ -23,7 +24,7 @@ PATIENCE_S = 0.6
 class Store(Protocol):
     """A store and what tests do to it behind the sinks' backs."""
 
-    def sink(self, ttl_s: float = 5.0) -> Sink: ...
+    def sink(self, ttl_s: float = 5.0, *, views: Mapping[str, int] = {}) -> Sink: ...
     def close(self) -> None: ...
     def wipe(self) -> None: ...
     def forget_scripts(self) -> None: ...
@@ -34,6 +35,10 @@ class Store(Protocol):
     def add(self, document_id: str) -> None: ...
     def forgive(self) -> None: ...
     def lose_checkpoint(self) -> None: ...
+    def lists(self) -> dict[str, list[tuple[str, float]]]: ...
+    def lose_list(self, name: str) -> None: ...
+    def lose_listed(self) -> None: ...
+    def put(self, name: str, document_id: str, score: float) -> None: ...
     def ask(self, payload: dict[str, Any]) -> str: ...
     def records(self, name: str) -> dict[str, str]: ...
     def limit_values(self, size: int) -> None: ...
@@ -45,8 +50,8 @@ class OfMemory:
     def __init__(self) -> None:
         self.store = MemoryStore()
 
-    def sink(self, ttl_s: float = 5.0) -> Sink:
-        return MemorySink(self.store, ttl_s)
+    def sink(self, ttl_s: float = 5.0, *, views: Mapping[str, int] = {}) -> Sink:
+        return MemorySink(self.store, ttl_s, views=views)
 
     def close(self) -> None:
         pass
@@ -78,6 +83,22 @@ class OfMemory:
     def lose_checkpoint(self) -> None:
         self.store.checkpoint, self.store.stamp = None, ""
         self.store.recorded, self.store.owed, self.store.damage = 0, 0, Damage.NONE
+        self.store.listed_recorded, self.store.are_lists_lost = 0, False
+
+    def lists(self) -> dict[str, list[tuple[str, float]]]:
+        return {
+            name: sorted(found.items(), key=lambda item: (item[1], item[0].encode()), reverse=True)
+            for name, found in self.store.lists.items()
+        }
+
+    def lose_list(self, name: str) -> None:
+        del self.store.lists[name]
+
+    def lose_listed(self) -> None:
+        self.store.listed.clear()
+
+    def put(self, name: str, document_id: str, score: float) -> None:
+        self.store.lists.setdefault(name, {})[document_id] = score
 
     def ask(self, payload: dict[str, Any]) -> str:
         key = secrets.token_hex(8)
@@ -106,8 +127,8 @@ class OfServer:
 
     def sink(self, ttl_s: float = 5.0, **settings: Any) -> RedisSink:
         given = {"url": self.url, "cluster": self.is_cluster, "lease_ttl_s": ttl_s, **settings}
-        feed = given.pop("change_feed_max_length", 0)
-        made = RedisSink(RedisSettings(**given), NAME, change_feed_max_length=feed)
+        feed, views = given.pop("change_feed_max_length", 0), given.pop("views", {})
+        made = RedisSink(RedisSettings(**given), NAME, change_feed_max_length=feed, views=views)
         self._sinks.append(made)
         return made
 
@@ -137,7 +158,9 @@ class OfServer:
 
     def copy(self) -> dict[bytes, tuple[bytes, int]]:
         names = [NAME, *(f"{{{NAME}}}:{rest}" for rest in
-                 ("checkpoint", "lease", "debts", "quarantine", "resync", "requests"))]  # fmt: skip
+                 ("checkpoint", "lease", "debts", "quarantine", "resync", "requests", "listed",
+                  "views"))]  # fmt: skip
+        names += [name.decode() for name in self._keys("by") + self._keys("lists")]
         found = {name: (self.client.dump(name), self.client.pttl(name)) for name in names}
         return {k.encode(): (v, max(ttl, 0)) for k, (v, ttl) in found.items() if v is not None}
 
@@ -160,6 +183,26 @@ class OfServer:
 
     def lose_checkpoint(self) -> None:
         assert self.client.delete(f"{{{NAME}}}:checkpoint")
+
+    def lists(self) -> dict[str, list[tuple[str, float]]]:
+        found = {}
+        for key in self._keys("by"):
+            name = key.decode().removeprefix(f"{{{NAME}}}:by:")
+            entries = self.client.zrange(key, 0, -1, desc=True, withscores=True)
+            found[name] = [(k.decode(), score) for k, score in entries]
+        return found
+
+    def lose_list(self, name: str) -> None:
+        assert self.client.delete(f"{{{NAME}}}:by:{name}")
+
+    def lose_listed(self) -> None:
+        assert self.client.delete(f"{{{NAME}}}:listed")
+
+    def put(self, name: str, document_id: str, score: float) -> None:
+        self.client.zadd(f"{{{NAME}}}:by:{name}", {document_id: score})
+
+    def _keys(self, kind: str) -> list[bytes]:
+        return sorted(self.client.scan_iter(f"{{{NAME}}}:{kind}:*"))
 
     def ask(self, payload: dict[str, Any]) -> str:
         return self.sink().request(payload)

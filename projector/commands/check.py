@@ -181,7 +181,7 @@ def _fits(
     checks = fit.tables(plan, schema, mine)
     if any(check.status == "failed" for check in checks):
         return checks
-    return [*checks, projection.queries(plan, asker)]
+    return [*checks, projection.queries(plan, asker), *projection.views(plan, asker)]
 
 
 def _mysql(settings: Settings, plans: Sequence[Plan]) -> list[Check]:
@@ -281,13 +281,14 @@ def _snapshots(server: Server) -> str | None:
 def _stored(settings: Settings, plan: Plan) -> list[Check]:
     """Compare what is stored with what the database has."""
     schema = settings.mysql.parsed_url.database or ""
-    sink = RedisSink(settings.redis, plan.name)
+    sink = RedisSink(settings.redis, plan.name, views=plan.views.keep)
     try:
         checks = projection.checkpoint(settings, plan, sink.checkpoint_fields())
         with _asking(settings, [plan], settings.mysql.parsed_read_url) as (asker, _):
             table = look(asker, plan.table_name(plan.root, schema))
             mean = projection.mean_bytes(plan, asker)
         rows = table.rows if table is not None else 0
+        checks += store.views(plan, sink.views())
         return [*checks, store.needs(sink.info(), plan, sink.count(), rows, mean)]
     finally:
         sink.close()

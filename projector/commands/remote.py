@@ -6,6 +6,7 @@ nobody holds the lease and a repair is wanted.
 
 from __future__ import annotations
 
+import dataclasses
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from typing import Any
 
 from sqlalchemy.engine import Engine
 
-from projector.debt import ids_debt
+from projector.debt import LISTS, REPAIR, Debt, full, ids_debt
 from projector.errors import OperatorError
 from projector.fetch import Fetched, Fetcher
 from projector.lane import Lane
@@ -51,6 +52,8 @@ class Inquiry:
         resync = self.sink.resync_state()
         quarantine = self.sink.quarantined()
         leader, told = self.sink.holder(), self.sink.report()
+        found = {f"by_{view}": dataclasses.asdict(x) for view, x in self.sink.views().items()}
+        views = {"views": found} if found else {}
         return {
             "projection": self.plan.name,
             "checkpoint": fields["position"],
@@ -71,6 +74,7 @@ class Inquiry:
             "waiting_for": told.get("waiting_for") if leader is not None else None,
             "last_error": told.get("last_error"),
             "last_error_at": told.get("last_error_at"),
+            **views,
         }
 
     def document(self, document_id: str) -> tuple[bytes | None, Fetched]:
@@ -95,6 +99,16 @@ class Inquiry:
             self.ask({"kind": "resync", "ids": list(ids), "reason": "repair"}, wait=True)
             return
         self._repair_here(ids)
+
+    def repair_lists(self) -> None:
+        """Have every document put into its lists, and what else stands there taken out."""
+        if self.sink.holder() is None:
+            self._here({LISTS: full(REPAIR)})
+            return
+        self.ask({"kind": "lists"}, wait=False)
+        while LISTS in self.sink.debts():
+            self._require_leader()
+            time.sleep(_POLL_S)
 
     def ask(self, request: Mapping[str, Any], *, wait: bool) -> None:
         """Put a request; wait until it is taken up and, with `wait`, done.
@@ -196,6 +210,11 @@ class Inquiry:
             connection.close()
 
     def _repair_here(self, ids: Sequence[str]) -> None:
+        key, debt = ids_debt(ids, REPAIR)
+        self._here({key: debt})
+
+    def _here(self, owed: Mapping[str, Debt]) -> None:
+        """Owe something and work it off, under the lease."""
         if not self.sink.acquire():
             raise OperatorError("a daemon has just started", "Run the command again.")
         checkpoint = self.sink.load()
@@ -209,9 +228,8 @@ class Inquiry:
         )  # fmt: skip
         try:
             lane.open(checkpoint)
-            key, debt = ids_debt(ids, "repair")
-            lane.pipeline.owe({key: debt})
-            while key in lane.pipeline.known.debts:
+            lane.pipeline.owe(owed)
+            while owed.keys() & lane.pipeline.known.debts.keys():
                 lane.walker.turn(0.0, 1.0)
                 self.sink.renew()
                 time.sleep(0.005)

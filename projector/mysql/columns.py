@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from projector.model import TableName
+from projector.mysql.collations import foldings_of
 from projector.mysql.connection import Connection
 from projector.projection import Plan
 from projector.projection.columns import MEMBERS, ColumnType, TableTypes, Types
@@ -19,7 +20,8 @@ _ESCAPES = {"n": "\n", "r": "\r", "0": "\0", "t": "\t", "Z": "\x1a"}
 
 def fitted(plan: Plan, connection: Connection) -> Plan:
     """Return the plan for the types that its tables have now."""
-    return plan.fitted(types_of([plan], connection))
+    types = types_of([plan], connection)
+    return plan.fitted(types, foldings_of([plan], types, connection))
 
 
 def types_of(plans: Sequence[Plan], connection: Connection) -> Types:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+import sqlalchemy as sa
+
 from projector.errors import OperatorError
 from projector.model import folded
 from projector.mysql.advice import quoted
@@ -17,6 +19,8 @@ from projector.mysql.indexes import are_numbers, explained, native, role, spelle
 from projector.projection import Plan
 from projector.projection.keys import KeyCodec, among
 from projector.projection.routes import Route
+from projector.projection.sql import compile_sql
+from projector.projection.values import expression_of
 
 _SHOWN = 20  # ids that a report names
 
@@ -57,6 +61,37 @@ def routes(plan: Plan) -> list[dict[str, Any]]:
         }
         for route in plan.routes
     ]
+
+
+def views(plan: Plan) -> list[dict[str, Any]]:
+    """Say which lists are kept beside the documents, by which values and in which order."""
+    found = []
+    for view in plan.views.planned:
+        names = [_name(expression_of(key)) for key in view.declared.keys]
+        where = view.declared.where
+        found.append(
+            {
+                "name": view.declared.name,
+                "key": names,
+                "newest": _name(view.declared.newest),
+                "where": None if where is None else _sql(where),
+                "keep": view.keep or None,
+                "masked": any(part.mask for part in view.parts),
+                "lists_a_document": "many" if view.many else "one",
+            }
+        )
+    return found
+
+
+def _name(expression: Any) -> str:
+    column = getattr(expression, "element", expression)  # of a label
+    table = getattr(getattr(column, "table", None), "description", "")
+    name = getattr(column, "name", None)
+    return f"{table}.{name}" if table and name else _sql(expression)
+
+
+def _sql(expression: Any) -> str:
+    return " ".join(compile_sql(sa.select(expression)).split()[1:]).partition(" FROM ")[0]
 
 
 def touched(plan: Plan, table: str, key: str, connection: Connection) -> list[dict[str, Any]]:
@@ -131,6 +166,12 @@ def _lines(report: dict[str, Any]) -> Iterator[str]:
             yield f"    {step['table']}: {how}, {step['rows']} rows. {step['extra'] or ''}".rstrip()
         for warning in query["warnings"]:
             yield f"  warning: {warning}"
+    for view in report.get("views", ()):
+        said = f"view {view['name']}: a list for each {'|'.join(view['key'])}"
+        said += f", newest {view['newest']} first"
+        said += f", where {view['where']}" if view["where"] else ""
+        said += f", {view['keep']} of each for certain" if view["keep"] else ""
+        yield said + (", masked" if view["masked"] else "")
     for route in report.get("routes", ()):
         columns = "+".join(route["columns"])
         how = f"look-up {route['look_up']}" if route["look_up"] else "the row holds the id"

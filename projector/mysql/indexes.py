@@ -59,7 +59,7 @@ def explained(plan: Plan, connection: Connection) -> list[Explained]:
     [sample] = connection.query_raw(plan.ids_after(None, _SAMPLE))
     keys = [plan.codec.to_values(plan.to_id(row)) for row in sample] or [_invented(plan.root)]
     found = []
-    for level in plan.levels:
+    for level in plan.asked:
         sql = level.query(keys, plan.codec)
         steps = _steps(sql, connection)
         missing = list(catalog.missing(_seeks_down(level.node, plan), steps))

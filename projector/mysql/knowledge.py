@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from projector.model import TableName, Watch, merged
+from projector.mysql.collations import foldings_of
 from projector.mysql.columns import types_of
 from projector.mysql.connection import Connection
 from projector.mysql.foreign_keys import ForeignKey, foreign_keys, logs_actions
@@ -44,9 +45,10 @@ def learn(connection: Connection, plans: Sequence[Plan], schema: str) -> Learned
     with_own_bases = [_with_bases(watch, computed) for watch in merged(watches)]
     wide = [_with_bases(watch, computed) for watch in widened(with_own_bases, keys.known)]
     private = (tuple(keys.known), are_logged)
-    return Learned(
-        Knowledge(wide, types_of(plans, connection), private), keys.known, computed, are_logged
-    )
+    types = types_of(plans, connection)
+    foldings = foldings_of(plans, types, connection)
+    known = Knowledge(wide, types, private, foldings)
+    return Learned(known, keys.known, computed, are_logged)
 
 
 def _with_bases(watch: Watch, computed: Mapping[TableName, Generated]) -> Watch:

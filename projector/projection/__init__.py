@@ -17,6 +17,7 @@ from projector.projection.declaration import (
     Pairs,
     Path,
     Projection,
+    View,
 )
 from projector.projection.loading import load_projections
 from projector.projection.plan import Plan
@@ -52,6 +53,7 @@ __all__ = [
     "Path",
     "Plan",
     "Projection",
+    "View",
     "binary",
     "load_projections",
 ]

@@ -10,7 +10,7 @@ from pydantic import BaseModel
 from sqlalchemy import FromClause
 
 from projector.errors import ConfigurationError
-from projector.projection.values import Expression, Field, Manner, ZeroDates
+from projector.projection.values import Expression, Field, Hashed, Manner, ZeroDates
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +177,33 @@ class Path:
 
 _DEPTH_MAX = 24
 
+Key = Expression | Hashed
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Lists of documents beside the hash, one for each value of `key`, newest first.
+
+    `name`: `by_status` is kept under `{tickets}:by:status:open`. `key`: a column of the root or of
+    what is joined to it, of a collection (the document stands in the list of each of its values),
+    or several of these; masked where its values must not stand in names of keys. Texts are one
+    value where the column's collation calls them equal; `binary(column)` tells all apart.
+    `newest`: a time or a number, the greatest first; NULL comes last. `where` leaves documents out.
+    `keep`: so many of each list are certain to be kept, the newest.
+    """
+
+    name: str
+    key: Key | Sequence[Key]
+    newest: Expression
+    where: Expression | None = None
+    keep: int | None = None
+
+    @property
+    def keys(self) -> tuple[Key, ...]:
+        """The parts of the key."""
+        return tuple(self.key) if isinstance(self.key, list | tuple) else (self.key,)  # type: ignore[return-value]
+
+
 Collection = Many | First | Pairs | Aggregate | One | OneOf | Path
 
 
@@ -202,6 +229,7 @@ class Projection:
     refresh_s: float | None = None
     zone: str = "UTC"
     zero_dates: ZeroDates = "refuse"
+    views: Sequence[View] = ()
 
     def __post_init__(self) -> None:
         if self.refresh_s is not None and (self.refresh_s <= 0 or self.where is None):

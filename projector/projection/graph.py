@@ -55,8 +55,21 @@ def build(projection: Projection) -> Node:
     _grow(root, root, projection.joins, projection.collections)
     expressions = [*map(expression_of, projection.fields), projection.where]
     require_plain(projection.name, expressions)
-    _note_reads(root, [*expressions, *root.key])
+    _note_reads(root, [*expressions, *root.key, *_of_views(projection, root)])
     return root
+
+
+def _of_views(projection: Projection, root: Node) -> Iterator[Expression]:
+    """Give what views read of the root and of what is joined to it."""
+    known = [node.source for node in root.scope]
+    for view in projection.views:
+        for declared in (*view.keys, view.newest, view.where):
+            expression = None if declared is None else expression_of(declared)
+            if not isinstance(expression, ColumnElement):  # refused with a reason, later
+                continue
+            tables = [column.table for column in columns_in([expression])]
+            if all(any(table is source for source in known) for table in tables):
+                yield expression
 
 
 def _table(source: FromClause) -> Table:

@@ -72,6 +72,7 @@ class Level:
     sql: str
     key_names: tuple[str, ...]
     key_width: int
+    width: int
     parent: Callable[[Sequence[Raw]], RowKey]
     own: Callable[[Sequence[Raw]], RowKey]
     body: Object

@@ -7,6 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
+from types import MappingProxyType
 from typing import Any
 
 import sqlalchemy as sa
@@ -17,15 +18,18 @@ from projector.projection.assembly import assemble
 from projector.projection.columns import ColumnType, TableTypes, Types
 from projector.projection.declaration import OneOf, Projection
 from projector.projection.descent import joined_to_one
+from projector.projection.folding import Foldings
 from projector.projection.graph import build
 from projector.projection.keys import KeyCodec
 from projector.projection.levels import Level, Rows
 from projector.projection.likeness import Likeness
 from projector.projection.nodes import Node, all_nodes
+from projector.projection.places import Placer
 from projector.projection.routes import LookUp, Route, routes
 from projector.projection.selects import levels, names_within
 from projector.projection.sql import compile_sql, keys_mark, with_keys
 from projector.projection.values import Hashed
+from projector.projection.views import Views, plan_views
 
 _UNKNOWN = Likeness(ColumnType("", ""), ColumnType("", ""))
 ENCODING_VERSION = 2  # raise when the same rows give other bytes: every document is then rebuilt
@@ -43,15 +47,22 @@ class Plan:
         self.top: Level = levels(projection, self.root)
         self.levels: list[Level] = self.top.all()
         self.routes: list[Route] = routes(self.root, self.codec)
+        self.views: Views = plan_views(projection, self.levels)
         self._types: Types = {}
+        self._foldings: Foldings = {}
+        self._asked = self.levels  # with what views want beside the documents
+        if self.views.columns:
+            sql = levels(projection, self.root, self.views.columns).sql
+            self._asked = [replace(self.top, sql=sql), *self.levels[1:]]
         self._check_document()
 
-    def fitted(self, types: Types) -> Plan:
+    def fitted(self, types: Types, foldings: Foldings = MappingProxyType({})) -> Plan:
         """Return the same plan for tables whose columns have these types: its ids and look-ups find
-        what the server's comparisons of columns find."""
+        what the server's comparisons of columns find, and so do its views."""
         other = copy.copy(self)
-        other.__dict__.pop("look_ups", None)
-        other._types = types
+        for made in ("look_ups", "placer"):
+            other.__dict__.pop(made, None)
+        other._types, other._foldings = types, foldings
         other.codec = KeyCodec(
             self.root.key, [other.type_of(self.root, c.name) for c in self.root.key]
         )
@@ -64,6 +75,22 @@ class Plan:
     def type_of(self, node: Node, column: str) -> ColumnType | None:
         """Return the type of a column, if it is known."""
         return self.types_of(node).get(column.lower())
+
+    @cached_property
+    def placer(self) -> Placer:
+        """What says where documents stand; of a plan that is `fitted`. Raises ConfigurationError
+        where nobody can say which texts are one value."""
+        return Placer(self.views, self.levels, self._column_type, self._foldings)
+
+    def view_key_types(self) -> list[ColumnType]:
+        """Return the types of texts that are keys of views, as far as they are known."""
+        parts = [part for view in self.views.planned for part in view.parts if part.kind == "text"]
+        found = [self._column_type(part.column) for part in parts if part.column is not None]
+        return [kind for kind in found if kind is not None]
+
+    def _column_type(self, column: sa.Column[Any]) -> ColumnType | None:
+        node = next((n for n in self.all_nodes() if n.source is column.table), None)
+        return self.type_of(node, column.name) if node is not None else None
 
     @cached_property
     def look_ups(self) -> Mapping[str, LookUp]:
@@ -148,7 +175,17 @@ class Plan:
     def queries(self, ids: Sequence[str]) -> list[str]:
         """Write the queries whose rows `documents` wants, in that order."""
         keys = [self.codec.to_values(document_id) for document_id in ids]
-        return [level.query(keys, self.codec) for level in self.levels]
+        return [level.query(keys, self.codec) for level in self._asked]
+
+    @property
+    def asked(self) -> Sequence[Level]:
+        """The levels as they are asked for."""
+        return self._asked
+
+    def places(self, rows: Sequence[Rows]) -> tuple[dict[str, str], dict[str, str]]:
+        """Say of the same rows in which lists each document stands; and the reasons by id where
+        nobody can say."""
+        return self.placer.places(rows, self.codec.to_id) if self.views.planned else ({}, {})
 
     def documents(self, rows: Sequence[Rows]) -> tuple[dict[str, bytes], dict[str, str]]:
         """Make documents by id of the queries' rows, and reasons by id for what cannot be one."""

@@ -47,8 +47,8 @@ from projector.projection.values import (
 _NULL_OVER_NOTHING = {"sum", "min", "max", "avg", "group_concat"}
 
 
-def levels(projection: Projection, root: Node) -> Level:
-    """Plan all queries of a projection."""
+def levels(projection: Projection, root: Node, more: Sequence[Expression] = ()) -> Level:
+    """Plan all queries of a projection; that of the root reads `more` behind its own columns."""
     fields, width, manner = list(projection.fields), len(root.key), projection.manner
     if not fields:
         raise ConfigurationError(
@@ -59,14 +59,15 @@ def levels(projection: Projection, root: Node) -> Level:
         tuple(map(name_of, fields)), tuple(form_for(f, manner) for f in fields), width
     )
     body = _object(root, writer, columns, width, manner)
-    statement = sa.select(*_labelled(columns)).select_from(joined_to_one(root)).where(keys_mark())
+    asked = sa.select(*_labelled([*columns, *more]))
+    statement = asked.select_from(joined_to_one(root)).where(keys_mark())
     if projection.where is not None:
         statement = statement.where(projection.where)
     _refuse_double(projection.name, names_within(root, fields))
     key = key_reader(0, width)
     return Level(
         node=root, sql=compile_sql(statement), key_names=tuple(spelled(c) for c in root.key),
-        key_width=width, parent=key, own=key, body=body,
+        key_width=width, width=len(columns), parent=key, own=key, body=body,
         before=b"", after=b"", empty=b"", nothing=None, is_object=True,
         signature=_signature(root, fields, manner),
     )  # fmt: skip
@@ -223,6 +224,7 @@ def _level(node: Node, width: int, manner: Manner) -> Level:
     return Level(
         node=node, sql=compile_sql(arranged),
         key_names=tuple(spelled(c) for c in descent.keys), key_width=width,  # type: ignore[arg-type]
+        width=len(columns),
         parent=key_reader(0, len(keys)), own=key_reader(0, first), body=body,
         before=before, after=after, empty=empty,
         nothing=key_reader(0, len(keys))((None,) * len(keys)),

@@ -77,9 +77,25 @@ def _numbers(state: HealthState) -> dict[str, Any]:
         "debts": int(total(metrics.debts)),
         "differences": int(total(metrics.differences)) if verified_at else None,
         "verified_at": verified_at or None,
+        "views": _views(),
         "redis_memory_bytes": int(total(metrics.redis_memory)) or None,
         "redis_memory_limit_bytes": int(total(metrics.redis_memory_limit)) or None,
     }
+
+
+def _views() -> list[dict[str, Any]]:
+    """Give how much each view holds, as last asked of Redis."""
+    found: dict[tuple[str, str], dict[str, Any]] = {}
+    gauges = {
+        "members": metrics.view_members, "lists": metrics.view_lists, "bytes": metrics.view_bytes
+    }  # fmt: skip
+    for name, gauge in gauges.items():
+        for family in gauge.collect():
+            for sample in family.samples:
+                key = (sample.labels["projection"], sample.labels["view"])
+                found.setdefault(key, {"projection": key[0], "view": key[1]})
+                found[key][name] = int(sample.value)
+    return [found[key] for key in sorted(found)]
 
 
 class Server:

@@ -14,21 +14,31 @@ import time
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import reduce
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import structlog
 
 from projector.errors import DocumentRefusedError, FencedError, TransientError
-from projector.model import Applied, Batch, Checkpoint, Damage, Differences
+from projector.model import Applied, Batch, Checkpoint, Damage, Differences, ViewFigures
 from projector.mysql.position import Position
 from projector.ports import Lease
 from projector.record import read_number, read_object, text_of
 from projector.settings import Redis as RedisSettings
-from projector.sink_redis.act import Keys, arguments, bounded, chunked, parts
+from projector.sink_redis.act import (
+    Keys,
+    arguments,
+    bounded,
+    chunked,
+    list_arguments,
+    parts,
+)
 from projector.sink_redis.client import RedisInfo, Server
 from projector.sink_redis.lease import Claim
+from projector.sink_redis.lists import APPLY_LISTS
 from projector.sink_redis.names import Names
 from projector.sink_redis.scripts import APPLY, LOAD, SIZES
+from projector.sink_redis.views import Lists, mark_of
 
 __all__ = ["RedisInfo", "RedisSink"]
 
@@ -47,6 +57,7 @@ class _Done(NamedTuple):
     removed: int
     size: int
     grown: int
+    are_lists_lost: int = 0
 
 
 @dataclass(slots=True)
@@ -70,12 +81,19 @@ class RedisSink:
     """One projection's store. `apply` and `load` belong to one thread; the rest to any."""
 
     def __init__(
-        self, settings: RedisSettings, name: str, *, change_feed_max_length: int = 0
+        self,
+        settings: RedisSettings,
+        name: str,
+        *,
+        change_feed_max_length: int = 0,
+        views: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
+        """`views`: how many entries of each list stay for certain, by view; 0: all."""
         self._keys = Keys.of(name)
         self._server = Server(settings, self._keys.looks())
         self._names = Names(self._server, self._keys.hash)
-        self._claim = Claim(self._server, self._keys, settings.lease_ttl_s)
+        self._lists = Lists(self._server, self._keys, views)
+        self._claim = Claim(self._server, self._keys, settings.lease_ttl_s, self._lists)
         self._feed_length = change_feed_max_length
         self._stamps = _Stamps()  # replaced as a whole: `renew` reads it in another thread
         self._write: _Write | None = None  # one that failed, or is under way
@@ -97,11 +115,11 @@ class RedisSink:
     def renew(self, report: str = "") -> Lease:
         """Extend the lease, and look whether the store is still the one known."""
         before = self._stamps
-        held, damage, stamp = self._claim.renew(report)
+        held, damage, stamp, are_lists_lost = self._claim.renew(report)
         is_quiet = before is self._stamps and before.known is not None
         if is_quiet and stamp not in (before.known, before.sent):
             held = False  # Redis went back in time, or holds another's data
-        return Lease(held, damage if held else Damage.NONE)
+        return Lease(held, damage if held else Damage.NONE, held and are_lists_lost)
 
     def release(self) -> None:
         """Give the lease up, if held. Where Redis is away, the next `acquire` has it still."""
@@ -123,7 +141,10 @@ class RedisSink:
         fields, debts, size = self._server.script(LOAD, keys, [])
         found, owed = _pairs(fields), _pairs(debts)
         self._stamps, self._write = _Stamps(found.get("stamp", "")), None
+        are_lists_lost = self._lists.load(found)
         self._checkpoint = _read(found, owed, size)
+        if self._checkpoint is not None and are_lists_lost:
+            self._checkpoint = replace(self._checkpoint, are_lists_lost=True)
         self._left = frozenset(owed) if self._checkpoint is None else frozenset()
         if self._checkpoint is None and found.keys() - {"epoch"}:
             log.warning("record_unreadable", key=self._keys.checkpoint)
@@ -157,6 +178,7 @@ class RedisSink:
             checkpoint=self._checkpoint,
             damage=reduce(Damage.and_then, (Damage(done.damage) for done in write.done)),
             grown=sum(done.grown for done in write.done),
+            are_lists_lost=any(done.are_lists_lost for done in write.done),
         )
 
     def _apply(self, batch: Batch, stamp: str) -> _Done:
@@ -164,11 +186,14 @@ class RedisSink:
             raise FencedError("the lease may have run out")
         known = self._stamps.known
         self._stamps = _Stamps(known, stamp)
-        given = arguments(batch, _fields(batch), self._feed_length)
+        given = [self._claim.token, known, stamp]
+        given += arguments(batch, _fields(batch), self._feed_length)
+        script, keys = APPLY, self._keys.all()
+        if self._lists.in_use or batch.places or batch.views is not None:
+            script, keys = APPLY_LISTS, self._lists.keys
+            given += list_arguments(batch, self._lists.keep)
         try:
-            reply = self._server.script(
-                APPLY, self._keys.all(), [self._claim.token, known, stamp, *given]
-            )
+            reply = self._server.script(script, keys, given)
         except TransientError:
             self._refuse_rejected(batch.documents)
             raise
@@ -222,6 +247,8 @@ class RedisSink:
             stored = self._values(some)
             stale |= {k for k in some if stored.get(k) != documents[k]}
         orphan = {k for k in gone if sizes[k] >= 0}
+        if self._lists.in_use:
+            orphan |= self._lists.recorded([*gone])
         return Differences(frozenset(missing), frozenset(stale), frozenset(orphan))
 
     def _sizes(self, ids: Sequence[str]) -> dict[str, int]:
@@ -237,8 +264,34 @@ class RedisSink:
 
     def scan(self, cursor: int, count: int) -> tuple[int, list[str]]:
         """Give some ids and the cursor to go on with; 0 when all were given."""
-        following, found = self._names.after(cursor, count)
-        return following, [text_of(key) for key in found]
+        if not self._lists.in_use:
+            following, found = self._names.after(cursor, count)
+            return following, [text_of(key) for key in found]
+        place, is_listed = divmod(cursor, 2)  # the hash first, then what stands in lists
+        if is_listed:
+            following, ids = self._lists.listed(place, count)
+            return 2 * following + 1 if following else 0, ids
+        following, found = self._names.after(place, count)
+        return 2 * following if following else 1, [text_of(key) for key in found]
+
+    @property
+    def has_lists(self) -> bool:
+        """Whether there are views, or lists that former ones have left."""
+        return self._lists.in_use
+
+    def displaced(self, places: Mapping[str, str]) -> frozenset[str]:
+        """Return those ids that do not stand in these lists; see `ports.Sink`."""
+        return self._lists.displaced(places) if self._lists.in_use else frozenset()
+
+    def strays(
+        self, cursor: str | None, count: int
+    ) -> tuple[str | None, int, frozenset[tuple[str, str]]]:
+        """Look at some entries of lists; see `ports.Sink`."""
+        return self._lists.strays(cursor, count)
+
+    def views(self) -> dict[str, ViewFigures]:
+        """Say how much each view holds."""
+        return self._lists.figures()
 
     def count(self) -> int:
         """Give the number of documents."""
@@ -326,6 +379,7 @@ def _following(before: Checkpoint | None, batch: Batch, stamp: str, size: int) -
         committed_at=before.committed_at if batch.committed_at is None else batch.committed_at,
         documents=size,
         debts=debts,
+        views=before.views if batch.views is None else batch.views.mark,
     )
 
 
@@ -345,6 +399,7 @@ def _read(found: Mapping[str, str], owed: Mapping[str, str], size: int) -> Check
         documents=size,
         debts=owed,
         damage=_damage(found, owed, size),
+        views=mark_of(found),
     )
 
 

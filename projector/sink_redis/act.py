@@ -8,16 +8,18 @@ good as after a crash.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from projector.debt import ALL, ORPHANS
-from projector.model import Batch
+from projector.debt import ALL, LISTS, ORPHANS
+from projector.model import Batch, Reason
 
 _PART_BYTES = 8 * 1024 * 1024
 _PART_IDS = 20_000
+_PART_PLACES = 500  # an id in lists takes about as long as 4 documents
 _FEED_IDS = 500  # ids an entry of the change feed
+NO_VIEWS = "-"  # recorded where views were given up
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,10 @@ class Keys:
         """Give every key."""
         return [getattr(self, name) for name in self.__slots__]
 
+    def with_lists(self) -> list[str]:
+        """Give every key, and those that scripts with lists want last."""
+        return [*self.all(), *(f"{{{self.hash}}}:{rest}" for rest in ("listed", "views", "none"))]
+
     def looks(self) -> dict[str, Sequence[str]]:
         """Give for each key a command that fails where it holds another type, and writes nothing.
 
@@ -56,19 +62,37 @@ class Keys:
         return {key: by_kind.get(key, ("HGET", key, "x")) for key in self.all()}
 
 
-_NUMBER = {name: index + 1 for index, name in enumerate(Keys.__slots__)}
+_NUMBER = {name: index + 1 for index, name in enumerate([*Keys.__slots__, "listed", "views"])}
 
 
 def parts(batch: Batch) -> list[Batch]:
     """Cut a batch into what one script may carry."""
     size = sum(map(len, batch.documents.values()))
-    if size <= _PART_BYTES and len(batch.documents) + len(batch.removed) <= _PART_IDS:
+    most = _PART_PLACES if batch.places or batch.strays else _PART_IDS
+    count = len(batch.documents.keys() | batch.places.keys()) + len(batch.removed)
+    if size <= _PART_BYTES and count + len(batch.strays) <= most:
         return [batch]
-    pieces = [Batch(piece, frozenset(), batch.reason) for piece in _pieces(batch.documents)]
-    for ids in chunked(sorted(batch.removed), _PART_IDS):
+    pieces = [
+        Batch(piece, frozenset(), batch.reason, places=_among(piece, batch.places))
+        for piece in _pieces(batch.documents, most)
+    ]
+    for ids in chunked([k for k in batch.places if k not in batch.documents], most):
+        pieces.append(Batch({}, frozenset(), batch.reason, places=_among(ids, batch.places)))
+    for ids in chunked(sorted(batch.removed), most):
         pieces.append(Batch({}, frozenset(ids), batch.reason))
-    last = replace(batch, documents=pieces[-1].documents, removed=pieces[-1].removed)
+    strays = sorted(batch.strays)
+    for first in range(0, len(strays), most):
+        some = frozenset(strays[first : first + most])
+        pieces.append(Batch({}, frozenset(), batch.reason, strays=some))
+    last = replace(
+        batch, documents=pieces[-1].documents, removed=pieces[-1].removed,
+        places=pieces[-1].places, strays=pieces[-1].strays,
+    )  # fmt: skip
     return [*pieces[:-1], last]
+
+
+def _among(ids: Collection[str], places: Mapping[str, str]) -> dict[str, str]:
+    return {k: places[k] for k in ids if k in places}
 
 
 def arguments(batch: Batch, checkpoint: Mapping[str, str], feed_length: int) -> list[Any]:
@@ -87,6 +111,8 @@ def arguments(batch: Batch, checkpoint: Mapping[str, str], feed_length: int) -> 
     ):  # fmt: skip
         sections.append(("HSET", name, _flat({k: v for k, v in records.items() if v is not None})))
         sections.append(("HDEL", name, [k for k, v in records.items() if v is None]))
+    if batch.views is not None:
+        sections.append(("HSET", "views", _flat(batch.views.definitions)))
     used = [section for section in sections if section[2]]
     covering = next((key for key in (ALL, ORPHANS) if batch.debts.get(key) is not None), "")
     given: list[Any] = [covering, len(used)]
@@ -98,6 +124,18 @@ def arguments(batch: Batch, checkpoint: Mapping[str, str], feed_length: int) -> 
     if feed_length:
         given += _feed(batch)
     return given
+
+
+def list_arguments(batch: Batch, keep: Mapping[str, int]) -> list[Any]:
+    """Write what follows for lists. `keep`: how many of each list are certain to stay, by view."""
+    places = [*_flat(batch.places), *(part for k in sorted(batch.removed) for part in (k, ""))]
+    strays = [part for stray in sorted(batch.strays) for part in stray]
+    kept = _flat(keep)
+    covering = next((key for key in (LISTS, ALL) if batch.debts.get(key) is not None), "")
+    is_forced = batch.reason is not Reason.CHANGE
+    counts = [len(each) // 2 for each in (places, strays, kept)]
+    mark = "" if batch.views is None else batch.views.mark or NO_VIEWS
+    return [*places, *strays, *kept, *counts, int(is_forced), mark, covering]
 
 
 def _feed(batch: Batch) -> Iterator[str]:
@@ -116,11 +154,11 @@ def _is_unicode(document_id: str) -> bool:
     return True
 
 
-def _pieces(documents: Mapping[str, bytes]) -> Iterator[dict[str, bytes]]:
+def _pieces(documents: Mapping[str, bytes], most: int) -> Iterator[dict[str, bytes]]:
     piece: dict[str, bytes] = {}
     size = 0
     for document_id, value in documents.items():
-        if piece and (size + len(value) > _PART_BYTES or len(piece) == _PART_IDS):
+        if piece and (size + len(value) > _PART_BYTES or len(piece) == most):
             yield piece
             piece, size = {}, 0
         piece[document_id] = value

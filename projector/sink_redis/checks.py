@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from urllib.parse import unquote, urlsplit
 
 from projector.checks import Check, failed, numbered, ok, skipped, warning
 from projector.errors import OperatorError
+from projector.model import ViewFigures
 from projector.projection import Plan
 from projector.record import printable, text_of
 from projector.settings import Redis, Settings
@@ -19,6 +20,7 @@ from projector.sink_redis.scripts import Script
 _LEAST = {"redis": (6, 2), "valkey": (7, 2)}
 _ALERT_RATIO = 0.85  # alert ProjectorRedisMemoryHigh
 _OVERHEAD_BYTES = 200  # of a field of the hash (RUNBOOK.md, Capacity)
+_VIEW_BYTES = 135  # of a document in a list, with the record of it
 _SCANS = 1000  # of a thousand keys
 _LOCAL = {"localhost", "127.0.0.1", "::1"}
 
@@ -133,6 +135,17 @@ def _commands(name: str, *, feeds: bool) -> list[list[str]]:
     return commands
 
 
+def _list_commands(name: str) -> list[list[str]]:
+    """Give those that lists are kept with, of keys that nobody has."""
+    listed, sizes = f"{{{name}}}:by:none:none", f"{{{name}}}:lists:none"
+    commands = [
+        ["ZADD", listed, "x", "x"], ["ZREM", listed, "x"], ["ZCARD", listed],
+        ["ZSCORE", listed, "x"], ["ZRANGE", listed, "0", "0"], ["ZSCAN", listed, "0"],
+        ["ZREMRANGEBYRANK", listed, "0", "0"], ["HLEN", sizes], ["HSCAN", sizes, "0"],
+    ]  # fmt: skip
+    return commands + [["HLEN", f"{{{name}}}:{rest}"] for rest in ("listed", "views")]
+
+
 def _absent(name: str) -> str:
     return f"{{{name}}}:none"
 
@@ -140,6 +153,7 @@ def _absent(name: str) -> str:
 def _permissions(settings: Settings, plan: Plan, server: Server) -> Check:
     name = f"redis.permissions.{plan.name}"
     commands = _commands(plan.name, feeds=settings.change_feed_max_length > 0)
+    commands += _list_commands(plan.name) if plan.views.planned else []
     script = Script(_TRY, "0" * 40)  # never known, so that EVALSHA and EVAL are both tried
     # Declared keys are held against the ACL before the script runs; a cluster needs one to find it.
     keys = [plan.name] if settings.redis.cluster else []
@@ -269,7 +283,8 @@ def needs(info: RedisInfo, plan: Plan, stored: int, rows: int, mean_bytes: float
     name = f"redis.memory.{plan.name}"
     if not rows:
         return ok(name, "no documents yet: run the check again when there are")
-    more = max(0, rows - stored) * (mean_bytes + _OVERHEAD_BYTES)
+    listed_bytes = _VIEW_BYTES * len(plan.views.planned)
+    more = max(0, rows - stored) * (mean_bytes + _OVERHEAD_BYTES + listed_bytes)
     expected, limit = info.memory + more, info.memory_limit
     said = f"about {rows} documents of {mean_bytes:.0f} bytes need {expected / 1e6:.0f} MB in all"
     if limit and expected > _ALERT_RATIO * limit:
@@ -280,6 +295,18 @@ def needs(info: RedisInfo, plan: Plan, stored: int, rows: int, mean_bytes: float
             " same in redis.conf.",
         )
     return ok(name, said)
+
+
+def views(plan: Plan, found: Mapping[str, ViewFigures]) -> list[Check]:
+    """Say how much each view holds."""
+    checks = []
+    for view in plan.views.planned:
+        figures = found.get(view.name, ViewFigures(0, 0))
+        said = f"{figures.members} entries in {figures.lists} lists"
+        if figures.bytes is not None:
+            said += f", about {figures.bytes / 1e6:.1f} MB"
+        checks.append(ok(f"{plan.name}.{view.declared.name}", said))
+    return checks
 
 
 def _encryption(settings: Redis) -> Check:

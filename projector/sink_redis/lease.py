@@ -17,6 +17,7 @@ from projector.record import text_of
 from projector.sink_redis.act import Keys
 from projector.sink_redis.client import Server
 from projector.sink_redis.scripts import ACQUIRE, RELEASE, RENEW
+from projector.sink_redis.views import Lists
 
 _BELIEF = 0.8  # of the lease's time
 
@@ -24,10 +25,11 @@ _BELIEF = 0.8  # of the lease's time
 class Claim:
     """This process's claim to a lease. `renew` may come from another thread."""
 
-    def __init__(self, server: Server, keys: Keys, ttl_s: float) -> None:
+    def __init__(self, server: Server, keys: Keys, ttl_s: float, lists: Lists) -> None:
         self._server = server
         self._keys = keys
         self._ttl_s = ttl_s
+        self._lists = lists
         self._lock = threading.Lock()
         self.token = ""  # of this term; kept while nobody knows whether the server has it
         self.epoch = 0
@@ -55,24 +57,27 @@ class Claim:
             self._told = ""
             return True
 
-    def renew(self, report: str) -> tuple[bool, Damage, str]:
+    def renew(self, report: str) -> tuple[bool, Damage, str, bool]:
         """Extend the lease and leave a report for `projector status`.
 
-        Gives whether it is held, what others did to the store, and its stamp.
+        Gives whether it is held, what others did to the store, its stamp, and whether lists are
+        lost.
         """
         keys = self._keys
         token = self.token
         asked = time.monotonic()
-        held, damage, stamp = self._server.script(
-            RENEW,
-            [keys.lease, keys.checkpoint, keys.hash, keys.debts, keys.daemon],
-            [token, self._ttl_ms, "" if report == self._told else report],
-        )
+        names = [keys.lease, keys.checkpoint, keys.hash, keys.debts, keys.daemon]
+        given = [token, self._ttl_ms, "" if report == self._told else report]
+        if self._lists.in_use:
+            found = self._lists.renew(names, given)
+        else:
+            found = [*self._server.script(RENEW, names, given), 0]
+        held, damage, stamp, are_lists_lost = found
         self._told = report
         with self._lock:
             if token == self.token:  # else the answer is about a term that is over
                 self._held_until = asked + self._ttl_s * _BELIEF if held else 0.0
-        return bool(held), Damage(damage), text_of(stamp)
+        return bool(held), Damage(damage), text_of(stamp), bool(are_lists_lost)
 
     def release(self) -> None:
         """Give the lease up, if held. The token is kept where Redis may not have been told."""

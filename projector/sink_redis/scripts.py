@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from dataclasses import dataclass
+
+_MARK = re.compile(r"--(\w+)--\n?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +17,9 @@ class Script:
     sha: str
 
 
-def _script(text: str) -> Script:
+def script(text: str, **parts: str) -> Script:
+    """Return a script; in place of each mark `--name--` stands what is given for it, or nothing."""
+    text = _MARK.sub(lambda found: parts.get(found[1], ""), text)
     return Script(text, hashlib.sha1(text.encode()).hexdigest())
 
 
@@ -23,7 +28,7 @@ def _script(text: str) -> Script:
 #
 # A lease without an end is nobody's: it is given one where the server can (NX: Redis 7). An epoch
 # that is no number counts as none.
-ACQUIRE = _script("""
+ACQUIRE = script("""
 local holder = redis.call('GET', KEYS[1])
 if holder and holder ~= ARGV[1] then
   redis.pcall('PEXPIRE', KEYS[1], ARGV[2], 'NX')
@@ -41,7 +46,7 @@ return epoch
 # KEYS: lease, checkpoint, hash, debts, daemon. ARGV: token, milliseconds, the holder's report ('':
 # as before). A Redis out of memory takes it, for PEXPIRE has begun to write.
 # Gives: held; the damage by the numbers recorded (model.Damage); stamp.
-RENEW = _script("""
+RENEW_TEXT = """--names--
 if redis.call('GET', KEYS[1]) ~= ARGV[1] then return {0, 0, ''} end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 if ARGV[3] ~= '' then redis.call('SET', KEYS[5], ARGV[3]) end
@@ -52,17 +57,19 @@ local recorded = tonumber(known[2] or '') or 2 ^ 53
 local damage = (known[4] == '2' or found > recorded) and 2 or 0
 if known[4] == '1' or not (found >= recorded)
   or redis.call('HLEN', KEYS[4]) ~= tonumber(known[3] or '') then damage = 1 end
+--look--
 return {1, damage, known[1]}
-""")
+"""
+RENEW = script(RENEW_TEXT)
 
 # KEYS: lease. ARGV: token.
-RELEASE = _script("""
+RELEASE = script("""
 if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end
 return 0
 """)
 
 # KEYS: checkpoint, debts, hash. Gives all of the first two, and the size of the third.
-LOAD = _script("""
+LOAD = script("""
 return {redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]), redis.call('HLEN', KEYS[3])}
 """)
 
@@ -77,7 +84,7 @@ return {redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]), redis.ca
 # reply was lost is recognized by its stamp. Once hash or debts are not as large as recorded, the
 # checkpoint says so (`lost`) until what covers it is owed: a crash cannot make it forgotten. What
 # can fail comes before what writes: reads ask each key for its type, then the feed goes first.
-APPLY = _script("""
+APPLY_TEXT = """--names--
 if redis.call('GET', KEYS[3]) ~= ARGV[1] then return {'the lease is not ours'} end
 local known = redis.call('HMGET', KEYS[2], 'stamp', 'documents', 'owed', 'lost')
 local stamp = known[1] or ''
@@ -88,6 +95,7 @@ local recorded = tonumber(known[2] or '0') or 2 ^ 53
 local damage = (known[4] == '2' or found > recorded) and 2 or 0
 if known[4] == '1' or not (found >= recorded) or (stamp == '' and found > 0)
   or redis.call('HLEN', KEYS[4]) ~= tonumber(known[3] or '0') then damage = 1 end
+--plan--
 if stamp == ARGV[3] then return {'ok', damage, 0, found, 0} end
 local left = damage
 if ARGV[4] ~= '' and (ARGV[4] == 'all' or damage == 2)
@@ -99,10 +107,13 @@ for section = 1, sections do
   redis.call('HLEN', KEYS[tonumber(ARGV[4 + 3 * section])])
   feed = feed + tonumber(ARGV[5 + 3 * section])
 end
-for entry = feed + 1, #ARGV, 2 do
+local feed_end = #ARGV
+--feed--
+for entry = feed + 1, feed_end, 2 do
   redis.call('XADD', KEYS[8], 'MAXLEN', '~', ARGV[feed], '*',
     'written', ARGV[entry], 'removed', ARGV[entry + 1])
 end
+--views--
 local removed = 0
 for section = 1, sections do
   local at = 3 + 3 * section
@@ -114,16 +125,19 @@ for section = 1, sections do
   end
   value = last + 1
 end
+--move--
 local size = redis.call('HLEN', KEYS[1])
 redis.call('HSET', KEYS[2], 'stamp', ARGV[3], 'documents', size,
   'owed', redis.call('HLEN', KEYS[4]), 'lost', left)
+--told--
 return {'ok', damage, removed, size, math.max(0, found - recorded)}
-""")
+"""
+APPLY = script(APPLY_TEXT)
 
 # KEYS: hash. ARGV: cursor, count. HSCAN without the values, for servers before Redis 7.4 and Valkey
 # 8, which have no NOVALUES: they are copied into the script, but not sent. Gives: cursor, fields,
 # bytes of values that were moved.
-SCAN = _script("""
+SCAN = script("""
 local found = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2])
 local fields, moved = {}, 0
 for place = 1, #found[2], 2 do
@@ -134,7 +148,7 @@ return {found[1], fields, moved}
 """)
 
 # KEYS: hash. ARGV: ids. Gives the sizes of the documents in bytes, -1 where there is none.
-SIZES = _script("""
+SIZES = script("""
 local sizes = {}
 for place, id in ipairs(ARGV) do
   local size = redis.call('HSTRLEN', KEYS[1], id)
@@ -145,4 +159,4 @@ return sizes
 """)
 
 # KEYS: hash. ARGV: a value. Writes nothing: tells whether the server reads what it is sent.
-NOTHING = _script("return 0")
+NOTHING = script("return 0")

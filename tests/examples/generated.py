@@ -28,6 +28,7 @@ from projector.projection import (
     Pairs,
     Path,
     Projection,
+    View,
 )
 from tests.examples.history import Columns, Tables, between, texts
 
@@ -104,6 +105,37 @@ class Spec:
 _INSETS = {"one", "one_of", "path"}
 _KINDS = ["many"] * 4 + ["aggregate", "aggregate", "first", "first", "pairs", "pairs", "counts"]
 _KINDS += ["one", "one", "one", "one_of", "path"]
+
+
+@dataclass
+class ViewSpec:
+    """Lists of documents. `key`: of each part the collection (None: the root's), role, column."""
+
+    key: Sequence[tuple[int | None, str, str]]
+    newest: tuple[str, str]
+    where: tuple[str, str, int] | None
+
+
+def generate_views(chance: random.Random, spec: Spec) -> list[ViewSpec]:
+    """Make up some views of a projection, with keys of one or two parts, now and then of a
+    collection."""
+    found = []
+    lists = [
+        (number, role, column)
+        for number, child in enumerate(spec.collections) if child.kind == "many"
+        for role, column, wrap in child.fields if not wrap
+    ]  # fmt: skip
+    for _ in range(chance.choice([1, 2, 3])):
+        key: list[tuple[int | None, str, str]] = [
+            (None, chance.choice(spec.roles).role, chance.choice([*NUMBERS, "s"]))
+            for _ in range(chance.choice([1, 1, 2]))
+        ]
+        if lists and chance.random() < 0.5:
+            key.append(chance.choice(lists))
+        newest = (chance.choice(spec.roles).role, chance.choice(NUMBERS))
+        where = (chance.choice(spec.roles).role, chance.choice(NUMBERS), chance.randint(0, 4))
+        found.append(ViewSpec(key, newest, where if chance.random() < 0.4 else None))
+    return found
 
 
 def generate(chance: random.Random) -> Spec:
@@ -257,15 +289,26 @@ def _role(table: str, taken: set[str]) -> str:
     return next(name for name in (table, *(f"{table}_{i}" for i in range(99))) if name not in taken)
 
 
-def projection(spec: Spec, name: str) -> Projection:
+def projection(spec: Spec, name: str, views: Sequence[ViewSpec] = ()) -> Projection:
     """Say it in the product's words."""
     sources: dict[str, sa.FromClause] = {}
+    of_lists: list[Sources] = []
     root = _source(spec, sources)
     joins = _joins(spec, sources)
     return Projection(
-        name, root, _fields(spec, sources), joins, _collections(spec, sources),
+        name, root, _fields(spec, sources), joins, _collections(spec, sources, of_lists),
         _where(spec, sources),
+        views=[_view(n, view, sources, of_lists) for n, view in enumerate(views)],
     )  # fmt: skip
+
+
+def _view(number: int, view: ViewSpec, sources: Sources, of_lists: Sequence[Sources]) -> View:
+    key = [(sources if at is None else of_lists[at])[role].c[c] for at, role, c in view.key]
+    role, column = view.newest
+    where = None
+    if view.where is not None:
+        where = sources[view.where[0]].c[view.where[1]] > view.where[2]
+    return View(f"by_v{number}", key, sources[role].c[column], where)
 
 
 def _source(spec: Spec, sources: dict[str, sa.FromClause]) -> sa.FromClause:
@@ -328,8 +371,17 @@ def _where(spec: Spec, sources: Sources) -> Any:
     return sources[role].c[column] > number
 
 
-def _collections(spec: Spec, outer: Mapping[str, sa.FromClause]) -> list[Any]:
-    return [_declared(child, f"c{n}", dict(outer)) for n, child in enumerate(spec.collections)]
+def _collections(
+    spec: Spec, outer: Mapping[str, sa.FromClause], kept: list[Sources] | None = None
+) -> list[Any]:
+    """`kept` gets the sources of each."""
+    of_each = [dict(outer) for _ in spec.collections]
+    if kept is not None:
+        kept += of_each
+    return [
+        _declared(child, f"c{n}", sources)
+        for n, (child, sources) in enumerate(zip(spec.collections, of_each, strict=True))
+    ]
 
 
 def _declared(child: Spec, name: str, sources: dict[str, sa.FromClause]) -> Any:
@@ -386,6 +438,40 @@ def documents(spec: Spec, rows: Rows) -> dict[str, Any]:
             identity = ":".join(str(row[c]) for c in KEYS[spec.table])
             found[identity] = _document(spec, environment, rows)
     return found
+
+
+def places(spec: Spec, views: Sequence[ViewSpec], rows: Rows) -> dict[str, dict[str, float]]:
+    """Say in which lists each document should stand, with which score."""
+    found: dict[str, dict[str, float]] = {}
+    for row in rows[spec.table]:
+        for environment in _admitted(spec, row, {}, rows):
+            mine = found[":".join(str(row[c]) for c in KEYS[spec.table])] = {}
+            for number, view in enumerate(views):
+                for name, score in _lists(spec, view, environment, rows):
+                    mine[f"v{number}:{name}"] = score
+    return found
+
+
+def _lists(
+    spec: Spec, view: ViewSpec, environment: Environment, rows: Rows
+) -> Iterator[tuple[str, float]]:
+    if view.where is not None:
+        role, column, number = view.where
+        value = (environment[role] or {}).get(column)
+        if value is None or value <= number:
+            return
+    role, column = view.newest
+    score = (environment[role] or {}).get(column)
+    child = next((spec.collections[at] for at, _, _ in view.key if at is not None), None)
+    inner = [environment]
+    if child is not None:
+        inner = [each for _, each in _standing(child, environment, rows)[: child.limit]]
+    for each in inner:
+        values = [
+            ((environment if at is None else each)[role] or {}).get(c) for at, role, c in view.key
+        ]
+        if None not in values:
+            yield "|".join(map(str, values)), -(2.0**53) if score is None else float(score)
 
 
 def _admitted(spec: Spec, row: Row, outer: Environment, rows: Rows) -> Iterator[Environment]:

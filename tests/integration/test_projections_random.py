@@ -11,6 +11,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from projector.errors import ConfigurationError
 from projector.fetch import Fetcher
 from projector.model import TableName, Transactions
 from projector.mysql.barrier import Need, choose
@@ -23,6 +24,7 @@ from projector.projection import Plan
 from projector.route import Router
 from projector.settings import Mysql
 from tests.examples import generated, history
+from tests.memory_sink import entries
 from tests.servers import DatabaseServer
 from tests.servers.account import documented_account
 
@@ -59,7 +61,9 @@ class Follower:
     spec: generated.Spec
     router: Router
     fetcher: Fetcher
+    views: list[generated.ViewSpec]
     documents: dict[str, bytes] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
 
     def build(self, position: Position) -> None:
         need = Need(position)
@@ -78,8 +82,10 @@ class Follower:
         fetched = self.fetcher.documents(sorted(ids), need)
         assert not fetched.failed
         self.documents.update(fetched.documents)
+        self.places.update(fetched.places)
         for gone in fetched.gone:
             self.documents.pop(gone, None)
+            self.places.pop(gone, None)
 
 
 @pytest.fixture
@@ -104,7 +110,8 @@ def stage(database: DatabaseServer, fresh_database: str) -> Iterator[Stage]:
 )
 @given(seed=st.integers(0, 10**6))
 def test_what_is_followed_equals_what_is_made_anew(stage: Stage, seed: int) -> None:
-    """Any projection, any history: each document as evaluated row by row, and no other."""
+    """Any projection, any history: each document as evaluated row by row, and no other; and it
+    stands in the lists that its rows say."""
     chance = random.Random(seed)
     specs = [generated.generate(chance) for _ in range(_PROJECTIONS)]
     with stage.connection.cursor() as cursor:
@@ -118,7 +125,11 @@ def test_what_is_followed_equals_what_is_made_anew(stage: Stage, seed: int) -> N
 def _follow(
     stage: Stage, specs: list[generated.Spec], seed: int, stack: contextlib.ExitStack
 ) -> None:
-    plans = [Plan(generated.projection(spec, f"p{i}")) for i, spec in enumerate(specs)]
+    views = [_views(random.Random(f"{seed}/{i}"), spec) for i, spec in enumerate(specs)]
+    plans = [
+        Plan(generated.projection(spec, f"p{i}", own))
+        for i, (spec, own) in enumerate(zip(specs, views, strict=True))
+    ]
     for plan in plans:
         _assert_census(plan, stage.name)
     watches = merged([watch for plan in plans for watch in plan.watches(stage.name)])
@@ -126,11 +137,11 @@ def _follow(
     stage.source.start(start, watches)
     stack.callback(stage.source.close)
     followers = []
-    for plan, spec in zip(plans, specs, strict=True):
+    for plan, spec, own in zip(plans, specs, views, strict=True):
         connection, barrier = Connection(stage.engine), choose(start, {}, is_replica=False)
         fetcher = Fetcher(fitted(plan, connection), connection, barrier, bool)
         stack.callback(fetcher.close)
-        followers.append(Follower(plan, spec, Router(plan, stage.name, watches), fetcher))
+        followers.append(Follower(plan, spec, Router(plan, stage.name, watches), fetcher, own))
         followers[-1].build(start)
     for part in range(3):
         history.run(stage.connection, generated.HISTORY, seed + part, 10)
@@ -139,6 +150,22 @@ def _follow(
         for follower in followers:
             expected = generated.documents(follower.spec, rows)
             assert generated.parsed(follower.documents) == expected, follower.spec
+            listed = {k: entries(place) for k, place in follower.places.items()}
+            expected = generated.places(follower.spec, follower.views, rows)
+            assert listed == expected, (follower.spec, follower.views)
+
+
+def _views(chance: random.Random, spec: generated.Spec) -> list[generated.ViewSpec]:
+    """Make up views that may be declared: a column shown in two collections is no key."""
+    while True:
+        views = generated.generate_views(chance, spec)
+        try:
+            Plan(generated.projection(spec, "p", views))
+        except ConfigurationError as error:
+            if "several places" not in str(error):
+                raise
+        else:
+            return views
 
 
 def _catch_up(source: BinlogSource, followers: list[Follower]) -> None:

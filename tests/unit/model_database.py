@@ -60,9 +60,21 @@ class Version:
         customer, title = self.tickets[ticket]
         return f"{title} {customer} {self.customers.get(customer)}".encode()
 
+    def place(self, ticket: int) -> str:
+        """In which lists a ticket stands."""
+        return place_of(self.document(ticket))
+
     def documents(self) -> dict[str, bytes]:
         """All documents by id."""
         return {str(ticket): self.document(ticket) or b"" for ticket in self.tickets}
+
+
+def place_of(document: bytes | None) -> str:
+    """In which lists a document stands: its customer's, and that of odd titles."""
+    if document is None:
+        return ""
+    title, customer, _ = document.decode().split(" ")
+    return f"{title} customer:{customer}" + ("\n title:odd" if int(title) % 2 else "")
 
 
 def row(table: TableName, key: int) -> tuple[int, ...]:
@@ -175,7 +187,8 @@ class VersionFetcher:
         version = self._snapshot(need)
         found = {k: version.document(int(k)) for k in ids}
         there = {k: v for k, v in found.items() if v is not None}
-        return Fetched(there, frozenset(ids) - there.keys(), {})
+        places = {k: version.place(int(k)) for k in there}
+        return Fetched(there, frozenset(ids) - there.keys(), {}, places)
 
 
 def _of_customers(version: Version, values: Sequence[Values] | set[Values]) -> list[str]:

@@ -31,18 +31,20 @@ from projector.ports import Knowledge
 from projector.projection import Plan
 from projector.reconcile import SCRUB
 from projector.settings import Mysql, Reconcile, Settings
-from tests.memory_sink import MemorySink, MemoryStore
+from tests.memory_sink import MemorySink, MemoryStore, entries
 from tests.unit.model_database import (
     PLAN,
     TICKET_IDS,
     WATCHES,
     Database,
     VersionFetcher,
+    place_of,
     position,
     scan_place,
 )
 
 TTL_S = 5.0
+VIEWS = {"customer": 0, "title": 0}
 KNOWN = Knowledge(WATCHES)
 IDS = [str(ticket) for ticket in TICKET_IDS]
 
@@ -151,8 +153,10 @@ class Taped:
         self._threads = threads
         self._wrapped = wrapped
 
-    def __getattr__(self, name: str) -> Callable[..., Any]:
+    def __getattr__(self, name: str) -> Any:
         function = getattr(self._wrapped, name)
+        if not callable(function):
+            return function
 
         def call(*arguments: Any) -> Any:
             flight = self._threads.running
@@ -280,7 +284,9 @@ class Process:
     def attend(self) -> None:
         """Answer requests, owe what others did to the hash."""
         self.lane.answer_requests()
-        self.lane.check_hash(self.sink.renew().damage)
+        lease = self.sink.renew()
+        self.lane.check_hash(lease.damage)
+        self.lane.lists.check(are_lost=lease.are_lists_lost)
 
     def walk(self, turns: int) -> None:
         """Turns with time enough between them for what is read ahead."""
@@ -316,10 +322,12 @@ class World:
     def is_unsettled(self) -> bool:
         """Whether the daemon has yet to see what was asked, or done to the store."""
         sink = MemorySink(self.store)
-        return bool(self.store.requests or (sink.load() and sink.load().damage))
+        found = sink.load()
+        is_changed = found is not None and (found.damage or found.are_lists_lost)
+        return bool(self.store.requests or is_changed)
 
     def new_sink(self) -> RuledSink:
-        sink = RuledSink(self.store, TTL_S, lambda: self._now_s)
+        sink = RuledSink(self.store, TTL_S, lambda: self._now_s, VIEWS)
         sink.rules = self.rules
         sink.dies_between = lambda: self.choose(0, 1) == 1
         return sink
@@ -381,6 +389,19 @@ class World:
         self.is_touched = True
         self.store.documents[f"9{number}"] = b"x"
 
+    def steal_list(self, number: int) -> None:
+        """A stranger removes a list, or what is recorded of all ids."""
+        self.is_touched = True
+        if not number:
+            self.store.listed.clear()
+        elif self.store.lists:
+            del self.store.lists[sorted(self.store.lists)[number % len(self.store.lists)]]
+
+    def litter_list(self, document_id: str) -> None:
+        """A stranger puts a document into a list."""
+        self.is_touched = True
+        self.store.lists.setdefault("title:odd", {})[document_id] = -1.0
+
     def copy_store(self) -> None:
         """A replica has got this far."""
         self._copies.append((self.store.copy(), dict(self.floor)))
@@ -403,10 +424,22 @@ class World:
         """The promise, after every act; what strangers did to the hash is seen a little later."""
         for document_id in IDS:
             self._check_order(document_id)
+        if not self.is_touched:
+            self._check_lists(self.store.documents)
         if self.store.checkpoint is not None and not self.is_unsettled:
             debts = {k: Debt.from_json(text) for k, text in self.store.debts.items()}
             for document_id in IDS:
                 self._check_current(document_id, self.store.checkpoint.position.offset, debts)
+
+    def _check_lists(self, documents: Mapping[str, bytes]) -> None:
+        """Lists and documents are always of one act."""
+        places = {k: place_of(document) for k, document in documents.items()}
+        wanted: dict[str, dict[str, float]] = {}
+        for document_id, place in places.items():
+            for name, score in entries(place).items():
+                wanted.setdefault(name, {})[document_id] = score
+        if (self.store.listed, self.store.lists) != (places, wanted):
+            raise Broken(f"the lists are not those of the documents: {self.store.lists}")
 
     def _check_order(self, document_id: str) -> None:
         """No document is of an earlier moment than before."""
@@ -441,6 +474,8 @@ class World:
             return is_ahead and any((customer,) in debt.values for customer in customers)
         if debt.scope == "ids":
             return document_id in debt.ids[int(debt.cursor or 0) :]
+        if debt.phase == "strays":
+            return False
         if debt.phase == "write":
             return is_ahead or later[0].document(ticket) is None
         is_unscanned = debt.cursor is None or scan_place(document_id) > int(debt.cursor)
@@ -462,6 +497,7 @@ class World:
             raise Broken("it never ends")
         if self.store.documents != self.database.versions[-1].documents():
             raise Broken("in the end the store is not the database")
+        self._check_lists(self.store.documents)
 
 
 def _step(process: Process) -> None:

@@ -18,7 +18,7 @@ from hypothesis.stateful import (
 )
 
 from projector import lane, pipeline, reconcile
-from projector.debt import ALL, full
+from projector.debt import ALL, Debt, full
 from tests.unit.model_database import CUSTOMER_IDS, TICKET_IDS
 from tests.unit.model_world import Broken, Process, Rules, World
 
@@ -126,6 +126,14 @@ class Machine(RuleBasedStateMachine):
     def attend(self, number: int) -> None:
         self.world.run(number, Process.attend)
 
+    @precondition(lambda self: self.luck in {"thieves", "strangers"})
+    @rule(number=st.integers(0, 3), ticket=st.sampled_from(TICKET_IDS))
+    def meddle_with_lists(self, number: int, ticket: int) -> None:
+        if self.luck == "thieves":
+            self.world.steal_list(number)
+        else:
+            self.world.litter_list(str(ticket))
+
     @precondition(lambda self: self.luck == "thieves")
     @rule(ticket=st.sampled_from(TICKET_IDS))
     def steal(self, ticket: int) -> None:
@@ -223,8 +231,21 @@ def test_a_walk_that_forgets_to_begin_again_shows(monkeypatch: pytest.MonkeyPatc
 def test_a_walk_without_its_second_phase_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     """Documents that the database no longer has are found in the store alone."""
     whole = reconcile._following
+
+    def without(debt: Debt, *, has_lists: bool) -> Debt | None:
+        phase = "orphans" if debt.phase == "write" else debt.phase
+        return whole(dataclasses.replace(debt, phase=phase), has_lists=has_lists)
+
+    monkeypatch.setattr(reconcile, "_following", without)
+    with pytest.raises(Broken):
+        explore(Rules(), SEARCHED, (Phase.generate,))
+
+
+def test_a_walk_without_its_last_phase_shows(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What strangers put into lists is found in the lists alone."""
+    whole = reconcile._following
     monkeypatch.setattr(
-        reconcile, "_following", lambda debt: whole(dataclasses.replace(debt, phase="orphans"))
+        reconcile, "_following", lambda debt, *, has_lists: whole(debt, has_lists=False)
     )
     with pytest.raises(Broken):
         explore(Rules(), SEARCHED, (Phase.generate,))

@@ -6,7 +6,7 @@ import os
 import re
 
 from projector.checks import Check, failed, ok, warning
-from projector.errors import PositionLostError
+from projector.errors import ConfigurationError, PositionLostError
 from projector.fetch import Fetcher
 from projector.mysql.advice import unlike
 from projector.mysql.barrier import LockedRows, Need
@@ -39,7 +39,7 @@ def queries(plan: Plan, asker: Asker) -> Check:
     plan = fitted(plan, asker.connection)
     if strange := [x for x in plan.look_ups.values() if not x.is_known]:
         return failed(name, f"{strange[0].name} compares what cannot be compared", unlike())
-    levels = {role(level.node): level for level in plan.levels}
+    levels = {role(level.node): level for level in plan.asked}
     statements = {title: level.query([], plan.codec) for title, level in levels.items()}
     statements |= {found.name: found.query([], (), 1) for found in plan.look_ups.values()}
     statements[f"{plan.root.table.name} ids"] = plan.ids_among([])
@@ -78,6 +78,18 @@ def _is_known_better(answer: Refusal, level: Level | None) -> bool:
     return answer.code in _UNGROUPED and (named is None or named[1].lower() not in own)
 
 
+def views(plan: Plan, asker: Asker) -> list[Check]:
+    """Test that it is known which values of views' keys are one."""
+    if not plan.views.planned:
+        return []
+    name = f"{plan.name}.views"
+    try:
+        mark = fitted(plan, asker.connection).placer.mark
+    except ConfigurationError as error:
+        return [failed(name, error.message, error.remedy)]
+    return [ok(name, f"{len(plan.views.planned)} views: {mark}")]
+
+
 def indexes(plan: Plan, asker: Asker) -> list[Check]:
     """Test that every query and look-up has the indexes that it seeks by."""
     name = f"{plan.name}.indexes"
@@ -90,7 +102,7 @@ def indexes(plan: Plan, asker: Asker) -> list[Check]:
 
 def masks(plan: Plan) -> list[Check]:
     """Test that every mask has its key."""
-    wanted = {mask.key_variable for mask in plan.hashed}
+    wanted = {mask.key_variable for mask in [*plan.hashed, *plan.views.masks]}
     return [
         failed(
             f"{plan.name}.masks", f"{variable} is not set", "Set it to the key that masks a column."

@@ -1,0 +1,315 @@
+"""Where documents stand: in which lists, and with which score, of the rows that they are made of.
+
+One text says it: `score list` for each list, joined by line feeds; a score that is the one before
+it is left out. A list's name is `view:value`, with the parts of a value joined by `|`. Pure.
+"""
+
+from __future__ import annotations
+
+import datetime
+import functools
+import hashlib
+import json
+import re
+from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+import sqlalchemy as sa
+
+from projector.errors import ConfigurationError
+from projector.projection.columns import BINARIES, TEXTS, ColumnType
+from projector.projection.encoding import Raw
+from projector.projection.folding import Folding, Foldings, is_exact, is_foldable
+from projector.projection.levels import Level, Rows
+from projector.projection.sql import compile_sql
+from projector.projection.values import expression_of
+from projector.projection.views import Part, Place, PlannedView, Views
+
+FORMAT_VERSION = 1  # raise when the same rows give other lists: all are then made anew
+UNSCORED = "-9007199254740992"  # of a document whose `newest` is NULL: the last
+_MASKED = 32  # hexadecimal digits of a masked value
+_UNSAFE = re.compile(r"[%|\x00-\x1f\x7f]")
+_KNOWN_MAX = 65536  # values whose spelling is kept
+_FALSE = (None, b"0", b"")
+_DAY_US = 86_400_000_000
+_EPOCH = datetime.date(1970, 1, 1).toordinal()
+
+_CompiledPart = tuple[int, dict[Raw, str], Callable[[Raw], str]]
+
+
+class Placer:
+    """Says where documents stand. `types`: of the columns, from the catalog."""
+
+    def __init__(
+        self,
+        views: Views,
+        levels: Sequence[Level],
+        types: Callable[[sa.Column[Any]], ColumnType | None],
+        foldings: Foldings,
+    ) -> None:
+        self._views = views.planned
+        self._levels = levels
+        self._spellings = [
+            [_Spelling(view, part, types, foldings) for part in view.parts] for view in self._views
+        ]
+        said = [str(FORMAT_VERSION), *(_spelled(v) for v in self._views)]
+        said += [spelling.mark for row in self._spellings for spelling in row]
+        self._compiled = [
+            (
+                (f" {view.name}:", view.newest),
+                view.where.index if view.where is not None else 0,
+                0 if view.newest.level else view.newest.index,
+                view.is_time,
+                [s.compiled for s in spelled],
+            )
+            for view, spelled in zip(self._views, self._spellings, strict=True)
+        ]
+        digest = hashlib.sha256("\0".join(said).encode()).hexdigest()[:16]
+        self.mark = digest if self._views else ""
+
+    @property
+    def definitions(self) -> dict[str, str]:
+        """What readers need to know of each view, as JSON by name; and its foldings."""
+        found: dict[str, str] = {}
+        for view, spellings in zip(self._views, self._spellings, strict=True):
+            parts = [spelling.definition for spelling in spellings]
+            said = {"parts": parts, "keep": view.keep, "is_time": view.is_time}
+            found[view.name] = json.dumps(said, separators=(",", ":"))
+            for spelling in spellings:
+                if spelling.folding is not None:
+                    found[f"fold:{spelling.folding.collation}"] = spelling.folding.packed
+        return found
+
+    def places(
+        self, rows_by_level: Sequence[Rows], to_id: Callable[[Sequence[Any]], str]
+    ) -> tuple[dict[str, str], dict[str, str]]:
+        """Say where the documents of these rows stand, by id; and the reasons, by id, of those
+        with a value that is none of its kind."""
+        values = [
+            self._of_many(view, spelled, rows_by_level)
+            for view, spelled in zip(self._views, self._spellings, strict=True)
+        ]
+        figures = self._figures(rows_by_level)
+        own, width = self._levels[0].own, self._levels[0].key_width
+        places: dict[str, str] = {}
+        failed: dict[str, str] = {}
+        for row in rows_by_level[0]:
+            document_id = to_id(row[:width])
+            try:
+                places[document_id] = self._stand(own(row), row, values, figures)
+            except ValueError as error:
+                failed[document_id] = f"(views): {error}"
+        return places, failed
+
+    def _stand(
+        self,
+        key: Any,
+        row: Sequence[Raw],
+        values: Sequence[Mapping[Any, Any] | None],
+        figures: Mapping[Place, Mapping[Any, Raw]],
+    ) -> str:
+        """Write one document's lists. For each document of each batch: hence so little is asked
+        of objects here."""
+        lines: list[str] = []
+        last = ""
+        scores: dict[int, str] = {}  # by column of the root's query
+        for (head, where, newest, is_time, parts), of_many in zip(
+            self._compiled, values, strict=True
+        ):
+            if where and row[where] in _FALSE:
+                continue
+            if newest:
+                score = scores.get(newest) or scores.setdefault(
+                    newest, _score(row[newest], is_time)
+                )
+            else:
+                score = _score(figures[head[1]].get(key), is_time)
+            names: Sequence[str]
+            if of_many is not None:
+                names = [_joined(parts, row, value) for value in sorted(of_many.get(key, ()))]
+            elif len(parts) == 1:
+                index, texts, text = parts[0]
+                raw = row[index]
+                name = texts.get(raw)
+                names = (text(raw) if name is None else name,)
+            else:
+                names = (_joined(parts, row, ()),)
+            for name in names:
+                if name:
+                    lines.append(head[0] + name if score == last else score + head[0] + name)
+                    last = score
+        return "\n".join(lines)
+
+    def _of_many(
+        self, view: PlannedView, spelled: Sequence[_Spelling], rows_by_level: Sequence[Rows]
+    ) -> Mapping[Any, Mapping[tuple[str, ...], None]] | None:
+        """Collect the values of a collection that are (parts of) keys, by the root's key."""
+        if view.many is None:
+            return None
+        level = self._levels[view.many]
+        width = level.key_width
+        found: dict[Any, dict[tuple[str, ...], None]] = {}
+        mine = [(s.part.place.index, s) for s in spelled if s.part.place.level == view.many]
+        for row in rows_by_level[view.many]:
+            texts = tuple(s.text(row[index]) for index, s in mine)
+            if "" not in texts:
+                key = row[0] if width == 1 else tuple(row[:width])
+                found.setdefault(key, {})[texts] = None
+        return found
+
+    def _figures(self, rows_by_level: Sequence[Rows]) -> dict[Place, dict[Any, Raw]]:
+        found: dict[Place, dict[Any, Raw]] = {}
+        for view in self._views:
+            place = view.newest
+            if place.level and place not in found:
+                width = self._levels[place.level].key_width
+                found[place] = {
+                    (row[0] if width == 1 else tuple(row[:width])): row[place.index]
+                    for row in rows_by_level[place.level]
+                }
+        return found
+
+
+def _joined(parts: Sequence[_CompiledPart], row: Sequence[Raw], value: Sequence[str]) -> str:
+    """Join the parts of a list's name; "" where one is NULL or empty."""
+    of_many = iter(value)
+    texts = [
+        next(of_many) if index < 0 else known.get(row[index]) or text(row[index])
+        for index, known, text in parts
+    ]
+    return "|".join(texts) if all(texts) else ""
+
+
+class _Spelling:
+    """How values of one part are written. `text`: of NULL and of nothing it is empty."""
+
+    def __init__(
+        self,
+        view: PlannedView,
+        part: Part,
+        types: Callable[[sa.Column[Any]], ColumnType | None],
+        foldings: Foldings,
+    ) -> None:
+        self.part = part
+        self.folding: Folding | None = None
+        self.pads = False
+        kind = types(part.column) if part.column is not None else None
+        if part.kind == "text" and kind is not None:
+            self._understand(view, part, kind, foldings)
+        self._texts: dict[Raw, str] = {None: ""}  # as far as they are known
+
+    def _understand(
+        self, view: PlannedView, part: Part, kind: ColumnType, foldings: Foldings
+    ) -> None:
+        if kind.kind in BINARIES or is_exact(kind) or not kind.is_text:
+            self.pads = kind.kind in TEXTS and kind.pads
+            return
+        self.folding = foldings.get(kind.collation or "")
+        if self.folding is None and not is_foldable(kind):
+            raise ConfigurationError(
+                f"view {view.declared.name}: which texts are one value in {part.column}"
+                f" ({kind.collation}) is not known beforehand",
+                "Write binary(column) to tell all texts apart, or give the column a collation such"
+                " as utf8mb4_0900_ai_ci, utf8mb4_unicode_ci or utf8mb4_bin.",
+            )
+
+    @property
+    def definition(self) -> dict[str, Any]:
+        said: dict[str, Any] = {"kind": self.part.kind}
+        if self.folding is not None:
+            said["fold"] = self.folding.collation
+        if self.pads:
+            said["pads"] = True
+        if self.part.mask is not None:
+            said["variable"] = self.part.mask.key_variable
+        return said
+
+    @property
+    def mark(self) -> str:
+        mask = self.part.mask.key_mark() if self.part.mask is not None else ""
+        return json.dumps([self.definition, mask])
+
+    @property
+    def compiled(self) -> _CompiledPart:
+        """Where it stands in a row of the root (below 0: in a collection's), the texts known by
+        now, and what writes others."""
+        place = self.part.place
+        return -1 if place.level else place.index, self._texts, self.text
+
+    def text(self, raw: Raw) -> str:
+        """Return the part as it stands in a list's name."""
+        found = self._texts.get(raw)
+        if found is None:
+            if len(self._texts) > _KNOWN_MAX:
+                self._texts.clear()
+                self._texts[None] = ""
+            found = self._texts[raw] = self._spell(bytes(raw or b""))
+        return found
+
+    def _spell(self, raw: bytes) -> str:
+        said = canonical(raw, self.part.kind)
+        if self.folding is not None:
+            said = self.folding.fold(said)
+        elif self.pads:
+            said = said.rstrip(" ")
+        if not said:
+            return ""
+        if self.part.mask is not None:
+            return self.part.mask.mask(said)[:_MASKED]
+        return _UNSAFE.sub(lambda found: f"%{ord(found[0]):02X}", said)
+
+
+def canonical(raw: bytes, kind: str) -> str:
+    """Write a value in the one way of its kind. Raises ValueError."""
+    if kind == "hex":
+        return raw.hex()
+    if kind == "uuid" and len(raw) == 16:
+        text = raw.hex()
+        return "-".join((text[:8], text[8:12], text[12:16], text[16:20], text[20:]))
+    said = raw.decode(errors="replace")
+    if kind == "whole":
+        return str(int(raw)) if raw.lstrip(b"-").isdigit() else str(int.from_bytes(raw, "big"))
+    if kind == "flag":
+        return "0" if raw in (b"0", b"\0") else "1"
+    if kind == "decimal":
+        try:
+            return format(Decimal(said).normalize() + 0, "f")
+        except InvalidOperation:
+            raise ValueError("not a number") from None
+    return said.lower() if kind == "uuid" else said
+
+
+def _score(raw: Raw, is_time: bool) -> str:
+    """Write a score: microseconds since 1970, or the number; exact below 2^53."""
+    if raw is None:
+        return UNSCORED
+    if not is_time:
+        return raw.decode()
+    day = _day_us(raw[:10])
+    if day is None:
+        return UNSCORED  # a zero date
+    if len(raw) <= 10:
+        return str(day)
+    seconds = int(raw[11:13]) * 3600 + int(raw[14:16]) * 60 + int(raw[17:19])
+    fraction = raw[20:26]
+    if len(fraction) < 6:
+        fraction = fraction.ljust(6, b"0")
+    return str(day + seconds * 1_000_000 + int(fraction))
+
+
+@functools.lru_cache(maxsize=4096)
+def _day_us(date: bytes) -> int | None:
+    try:
+        day = datetime.date(int(date[:4]), int(date[5:7]), int(date[8:10]))
+    except ValueError:
+        return None
+    return (day.toordinal() - _EPOCH) * _DAY_US
+
+
+def _spelled(view: PlannedView) -> str:
+    declared = view.declared
+    expressions = [*map(expression_of, declared.keys), declared.newest]
+    expressions += [declared.where] if declared.where is not None else []
+    texts = [compile_sql(sa.select(expression)) for expression in expressions]
+    return "\n".join([view.name, str(view.keep), *texts])
