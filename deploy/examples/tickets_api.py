@@ -5,6 +5,10 @@
       uvicorn --app-dir deploy/examples tickets_api:app
 
 - `GET /tickets/7` gives a ticket; `GET /tickets?cursor=0` a page of them.
+- `GET /lists/by_status` gives the statuses and how many tickets each has, `/lists/by_status/open`
+  a page of them, the newest first (`?cursor=` goes on), `/lists/by_department_status/17/open` those
+  of two values. Needs PROJECTOR_PROJECTION=schema.lists:tickets; and `by_requester_email` the same
+  TICKETS_LIST_KEY as the projector.
 - `GET /tickets/7?after=...` answers once a commit of one's own has arrived: `after` is its token,
   what `projector_reader.commit_token` asked the database for.
 - `GET /changes` tells which tickets have changed, as server-sent events (needs
@@ -29,6 +33,7 @@ from projector_reader import (
     ChangesLostError,
     InvalidTokenError,
     NotComparableError,
+    ViewError,
     WaitTimeoutError,
 )
 from pydantic import BaseModel
@@ -42,6 +47,15 @@ class Page(BaseModel):
     """Some tickets, in no order. `cursor` asks for the next ones; 0: that was all."""
 
     cursor: int
+    tickets: list[TicketDocument]
+
+
+class ListPage(BaseModel):
+    """Some tickets of a list, the newest first. `cursor` asks for the next ones; null: that was
+    all. `total`: of the whole list."""
+
+    cursor: str | None
+    total: int
     tickets: list[TicketDocument]
 
 
@@ -91,6 +105,34 @@ async def page(tickets: Tickets, cursor: int = 0, count: int = 100) -> Page:
     """Return some tickets, whatever the hash's size."""
     found = await tickets.page(cursor, min(count, 1000))
     return Page(cursor=found.cursor, tickets=list(found.documents.values()))
+
+
+@app.get("/lists/{view}", responses={404: {}})
+async def values(view: str, tickets: Tickets) -> dict[str, int]:
+    """Return the values that have a list, and how many tickets each has."""
+    try:
+        return await tickets.values(view)
+    except ViewError as error:
+        raise HTTPException(404, str(error)) from None
+
+
+@app.get("/lists/{view}/{key:path}", responses={400: {}, 404: {}})
+async def listed(
+    view: str,
+    key: str,
+    tickets: Tickets,
+    cursor: Annotated[str | None, Query(description="Of the page before")] = None,
+    count: Annotated[int, Query(ge=1, le=100)] = 20,
+) -> ListPage:
+    """Return a page of a list; the parts of its key are separated by /."""
+    try:
+        found = await tickets.view(view, *key.split("/"), cursor=cursor, count=count)
+    except InvalidTokenError as error:
+        raise HTTPException(400, f"cursor: {error}") from None
+    except ViewError as error:
+        raise HTTPException(404, str(error)) from None
+    documents = list(found.documents.values())
+    return ListPage(cursor=found.cursor, total=found.total, tickets=documents)
 
 
 @app.get("/health", responses={503: {}})

@@ -87,6 +87,29 @@ def test_the_service_gives_tickets_as_the_model_describes_them(service: Service)
     assert "requester_email" in schemas["TicketDocument"]["properties"]
 
 
+def test_the_service_lists_tickets_by_value(service: Service) -> None:
+    """With the readers' user: values with their counts, pages by cursor, masked addresses in any
+    spelling; what is not there is 404, a made-up cursor 400."""
+    get = service.client.get
+    [(status, count)] = get("/lists/by_status").json().items()
+    whole = get(f"/lists/by_status/{status.upper()}").json()
+    assert (whole["total"], whole["cursor"]) == (count, None)
+    found: list[int] = []
+    query: dict[str, str | int] = {"count": 1}
+    while query.get("cursor", "") is not None:
+        page = get(f"/lists/by_status/{status}", params=query).json()
+        found += [ticket["id"] for ticket in page["tickets"]]
+        query["cursor"] = page["cursor"]
+    assert found == [ticket["id"] for ticket in whole["tickets"]]
+    assert len(found) == count > 1
+    mine = get("/lists/by_requester_email/ANN@acme.example").json()["tickets"]
+    assert {ticket["requester_email"] for ticket in mine} == {"ann@acme.example"}
+    department = mine[0]["department_id"]
+    assert get(f"/lists/by_department_status/{department}/{status}").json()["total"] > 0
+    assert get("/lists/by_nothing").status_code == 404
+    assert get(f"/lists/by_status/{status}", params={"cursor": "x"}).status_code == 400
+
+
 def test_a_writer_reads_its_own_write(service: Service) -> None:
     """With the commit's GTIDs every answer holds the commit, a hundred times in a row."""
     for number in range(100):
@@ -195,13 +218,14 @@ def _settings(mysql: DatabaseServer, redis: RedisServer) -> dict[str, object]:
         "redis.url": redis.url(),
         "http.port": 0,
         "change_feed_max_length": 1000,
+        "projection": "schema.lists:tickets",
     }
 
 
 def _start(arguments: list[str], settings: dict[str, object]) -> Process:
     """Start a program of ours; settings go by file to the daemon, by environment to the API."""
     folder = new_folder("example")
-    command = ["/usr/bin/env", f"PYTHONPATH={ROOT}"]
+    command = ["/usr/bin/env", f"PYTHONPATH={ROOT}", "TICKETS_LIST_KEY=a key"]
     if "mysql.url" in settings:
         lines = [f"{key} = {json.dumps(value)}\n" for key, value in settings.items()]
         (folder / "projector.toml").write_text("".join(lines))

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from projector_reader import InvalidTokenError, NotComparableError, Position, document_id
+from projector_reader.lists import Folding, list_name
 from projector_reader.position import parse_token
 from sqlalchemy import BINARY, Column, Integer, String
 
@@ -34,6 +35,15 @@ def outcome(position: str, token: str) -> bool | str:
 def test_the_vectors_hold(vector: dict[str, Any]) -> None:
     """Each shared case of position and token comes out as it is written down."""
     assert outcome(vector["position"], vector["token"]) == vector["includes"]
+
+
+@pytest.mark.parametrize("vector", VECTORS["lists"], ids=lambda vector: str(vector["values"]))
+def test_values_give_the_list_that_the_projector_keeps(vector: dict[str, Any]) -> None:
+    """Each shared case of a view's key comes out as it is written down."""
+    foldings = {"x": Folding.parse(VECTORS["folding"].encode())}
+    parts, secrets = vector["parts"], {"K": "secret"}
+    found = list_name(vector["view"], vector["values"], parts, foldings, secrets)
+    assert found == vector["name"]
 
 
 @pytest.mark.parametrize("vector", VECTORS["includes"], ids=lambda vector: str(vector["case"]))

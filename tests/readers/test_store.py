@@ -18,6 +18,7 @@ from projector_reader import (
     InvalidTokenError,
     NotComparableError,
     Reader,
+    ViewError,
     WaitTimeoutError,
 )
 from projector_reader.operations import Walk
@@ -106,6 +107,50 @@ def test_documents_come_as_the_model(store: Store, surface: Surface) -> None:
     page = surface.page(0, 10)
     assert page.cursor != 0
     assert all(page.documents[key].id == int(key) for key in page.documents)
+
+
+def listed(store: Store) -> None:
+    """A view of nine notes, of which four have the same score, and one has no document."""
+    store.put(*range(1, 9))
+    scores = {"1": 5, "2": 5, "3": 5, "10": 5, "4": 9.5, "5": -(2**53), "6": 1_790_000_000_000_001,
+              "7": 0, "8": 1}  # fmt: skip
+    store.redis.zadd(store.key("by:kind:a%7Cb"), scores)
+    store.redis.hset(store.key("lists:kind"), mapping={"a%7Cb": "9", "other": "3 5 2"})
+    parts = [{"kind": "text", "pads": True}]
+    store.redis.hset(store.key("views"), "kind", json.dumps({"parts": parts}))
+
+
+LISTED = ["6", "4", "3", "2", "10", "1", "8", "7", "5"]
+
+
+def test_lists_are_paged(store: Store, surface: Surface) -> None:
+    """The newest first, ties by id; a page goes on behind an entry, whatever moved to the front."""
+    listed(store)
+    whole = surface.view("by_kind", "a|b  ", count=100)
+    assert list(whole.documents) == [k for k in LISTED if k != "10"]
+    assert whole.documents["6"] == Note(id=6, text="x")
+    assert (whole.total, whole.cursor) == (9, None)
+    for size in (1, 2, 3, 9):
+        seen, cursor = [], None
+        while True:
+            page = surface.view("by_kind", "a|b", cursor=cursor, count=size)
+            seen += page.documents
+            cursor = page.cursor
+            if cursor is None:
+                break
+        assert seen == list(whole.documents)
+    first = surface.view("by_kind", "a|b", count=4)
+    store.redis.zadd(store.key("by:kind:a%7Cb"), {"3": 10**15, "8": 10**15 + 1})
+    store.redis.zrem(store.key("by:kind:a%7Cb"), "2")
+    rest = surface.view("by_kind", "a|b", cursor=first.cursor, count=9)
+    assert list(rest.documents) == ["1", "7", "5"]
+    assert surface.values("by_kind") == {"a%7Cb": 9, "other": 3}
+    assert surface.view("by_kind", "nothing").documents == {}
+    for wrong in (("by_other", "x"), ("by_kind",), ("by_kind", "x", "y")):
+        with pytest.raises(ViewError):
+            surface.view(*wrong)
+    with pytest.raises(InvalidTokenError):
+        surface.view("by_kind", "x", cursor="7")
 
 
 def test_a_hash_that_is_not_there_is_empty(store: Store, surface: Surface) -> None:

@@ -79,6 +79,6 @@ function ofNodeRedis(client: NodeRedisLike): Commands {
 }
 
 function keyOf(args: readonly string[]): string | undefined {
-  const at = args[0] === "XREAD" ? args.indexOf("STREAMS") + 1 : 1;
-  return args[at];
+  if (args[0] === "XREAD") return args[args.indexOf("STREAMS") + 1];
+  return args[args[0]?.startsWith("EVAL") ? 3 : 1]; // of a script, its first key
 }

@@ -40,6 +40,9 @@ export class ChangesLostError extends ReaderError {
   }
 }
 
+/** A view that the projection does not have, or values that cannot be its key. */
+export class ViewError extends ReaderError {}
+
 /** The user's `parse` refuses a document; its own error is the cause. */
 export class DocumentError extends ReaderError {
   constructor(

@@ -6,10 +6,12 @@ export {
   InvalidTokenError,
   NotComparableError,
   ReaderError,
+  ViewError,
   WaitTimeoutError,
 } from "./errors.js";
 export { type DocumentKey, type KeyPart, documentId } from "./ids.js";
+export { type Listed, type ListValue } from "./lists.js";
 export { Position } from "./position.js";
 export { type Change, type Checkpoint, type Health, type Page } from "./replies.js";
-export { type ChangesOptions, type ReadOptions, type ScanOptions, Reader } from "./reader.js";
+export { type ChangesOptions, type ListOptions, type ReadOptions, type ScanOptions, Reader } from "./reader.js";
 export { commitToken, ownGtid } from "./tokens.js";

@@ -2,9 +2,11 @@
 import { setTimeout as sleep } from "node:timers/promises";
 
 import { type Commands, type IoredisLike, type NodeRedisLike, commandsOf } from "./client.js";
-import { DocumentError, WaitTimeoutError } from "./errors.js";
+import { DocumentError, ViewError, WaitTimeoutError } from "./errors.js";
 import { type ChangesOptions, Feed } from "./feed.js";
 import { type DocumentKey, documentId } from "./ids.js";
+import * as lists from "./lists.js";
+import type { Listed, ListValue } from "./lists.js";
 import { isAway, isDenied, within } from "./outcomes.js";
 import { parseToken } from "./position.js";
 import * as replies from "./replies.js";
@@ -15,12 +17,19 @@ export type { ChangesOptions };
 const MANY = 500; // documents an HMGET
 const FIRST_PAUSE_MS = 1; // a commit arrives within milliseconds; a look at the checkpoint is cheap
 const PAUSE_MS = 10;
-const BACKGROUND = new Set(["scrub", "refresh"]); // walks that nobody waits for
+const VIEWS_MS = 60_000; // a view's declaration is read again then
+const BACKGROUND = new Set(["scrub", "refresh", "lists"]); // walks that no document waits for
 
 /** `after`: wait for this token first, at most `timeoutMs` (2000). */
 export interface ReadOptions {
   readonly after?: string;
   readonly timeoutMs?: number;
+}
+
+/** `count` documents a page (20), after those of the page that gave `cursor`. */
+export interface ListOptions {
+  readonly cursor?: string | undefined;
+  readonly count?: number;
 }
 
 /** A call to Redis asks for at most `maxCount` documents (1000), and for so many as should make
@@ -34,17 +43,25 @@ export interface ScanOptions {
 export class Reader<T = unknown> {
   readonly #redis: Commands;
   readonly #parse: (document: Buffer) => T;
+  readonly #secrets: Readonly<Record<string, string>>;
+  readonly #views = new Map<string, { until: number; parts: readonly lists.KeyPartOfView[] }>();
+  readonly #foldings = new Map<string, lists.Folding>();
   #hasNovalues = true;
 
   /** `name`: the projection's. `parse` makes a value of a document's bytes; without it, `JSON.parse`,
-   * which rounds numbers above 2^53. */
+   * which rounds numbers above 2^53. `secrets`: keys that mask values of views, by the name that the
+   * projection has for them; else they are read from the environment. */
   constructor(
     client: Commands | IoredisLike | NodeRedisLike,
     readonly name: string,
-    options: { readonly parse?: (document: Buffer) => T } = {},
+    options: {
+      readonly parse?: (document: Buffer) => T;
+      readonly secrets?: Readonly<Record<string, string>>;
+    } = {},
   ) {
     if (!name) throw new TypeError("the projection's name is empty");
     this.#redis = commandsOf(client);
+    this.#secrets = options.secrets ?? {};
     this.#parse = options.parse ?? ((document) => JSON.parse(document.toString()) as T);
   }
 
@@ -84,6 +101,49 @@ export class Reader<T = unknown> {
   async page(cursor = "0", count = 100): Promise<Page<T>> {
     const [following, found] = await this.#scan(cursor, count);
     return { cursor: following, documents: new Map(this.#allParsed(found)) };
+  }
+
+  /** Return a page of the list of `values`, one for each part of the view's key, the newest first;
+   * `cursor`: of the page before. A document that is moved to the front meanwhile is not met again.
+   * Throws ViewError. */
+  async view(
+    view: string,
+    values: ListValue | readonly ListValue[],
+    { cursor, count = 20 }: ListOptions = {},
+  ): Promise<Listed<T>> {
+    const parts = await this.#partsOf(view);
+    const given = Array.isArray(values) ? (values as ListValue[]) : [values as ListValue];
+    const name = lists.listName(view, given, parts, this.#foldings, this.#secrets);
+    const asked = `${Math.max(1, Math.min(Math.floor(count), lists.MOST))}`;
+    const keys = ["2", this.#key(`by:${name}`), this.name];
+    const reply = await this.#script([...keys, ...lists.readCursor(cursor), asked]);
+    const [total, hasMore, entries, found] = replies.list(reply);
+    const [flat, values_] = [replies.list(entries).map(replies.text), replies.list(found)];
+    const documents = new Map<string, T>();
+    values_.forEach((value, at) => {
+      const id = flat[2 * at]!;
+      if (!isMissing(value)) documents.set(id, this.#parsed(id, value));
+    });
+    const last = flat.length - 2;
+    const following = Number(hasMore) && last >= 0 ? `${flat[last + 1]}:${flat[last]}` : undefined;
+    return { documents, cursor: following, total: Number(total) };
+  }
+
+  /** Return the values of a view's key that documents have, as they are spelled in lists, and how
+   * many documents each has; `count` of them at most. */
+  async values(view: string, count = 1000): Promise<Map<string, number>> {
+    await this.#partsOf(view);
+    const found = new Map<string, number>();
+    const key = this.#key(`lists:${lists.shortName(view)}`);
+    let cursor = "0";
+    do {
+      const reply = replies.list(await this.#command("HSCAN", key, cursor, "COUNT", "500"));
+      cursor = replies.text(reply[0]);
+      for (const [value, size] of replies.pairs(reply[1])) {
+        if (found.size < count) found.set(value, Number(size.toString().split(" ")[0]));
+      }
+    } while (cursor !== "0" && found.size < count);
+    return found;
   }
 
   /** Go through all documents: each that stands there from beginning to end comes at least once;
@@ -197,6 +257,40 @@ export class Reader<T = unknown> {
     const reply = await this.#command("HSCAN", this.name, cursor, "COUNT", `${count}`);
     const [following, found] = replies.list(reply);
     return [replies.text(following), replies.pairs(found)];
+  }
+
+  /** Read what a view's keys are made of; now and then, for it may be declared anew. */
+  async #partsOf(view: string): Promise<readonly lists.KeyPartOfView[]> {
+    const known = this.#views.get(view);
+    if (known !== undefined && performance.now() < known.until) return known.parts;
+    const key = this.#key("views");
+    const said = await this.#command("HGET", key, lists.shortName(view));
+    const named = JSON.stringify(this.name);
+    if (isMissing(said)) throw new ViewError(`${named} has no view ${JSON.stringify(view)}`);
+    const { parts } = JSON.parse(replies.text(said)) as { parts: lists.KeyPartOfView[] };
+    for (const { fold } of parts) {
+      if (fold === undefined || this.#foldings.has(fold)) continue;
+      const packed = await this.#command("HGET", key, `fold:${fold}`);
+      if (isMissing(packed)) throw new ViewError(`${named} has no folding ${fold}`);
+      this.#foldings.set(fold, lists.parseFolding(replies.text(packed)));
+    }
+    this.#views.set(view, { until: performance.now() + VIEWS_MS, parts });
+    return parts;
+  }
+
+  /** Run the script of a page, which writes nothing. Redis before 7 knows no such scripts. */
+  async #script(given: readonly string[]): Promise<unknown> {
+    for (const [byName, byText] of [["EVALSHA_RO", "EVAL_RO"], ["EVALSHA", "EVAL"]] as const) {
+      try {
+        return await this.#command(byName, lists.PAGE_SHA, ...given);
+      } catch (error) {
+        if (/NOSCRIPT/.test(String(error))) {
+          return await this.#command(byText, lists.PAGE, ...given);
+        }
+        if (byName === "EVALSHA" || !/unknown command/i.test(String(error))) throw error;
+      }
+    }
+    throw new Error("unreachable");
   }
 
   async #scanIds(cursor: string, pace: Pace): Promise<[string, string[]]> {

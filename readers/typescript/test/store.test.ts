@@ -16,6 +16,7 @@ import {
   type NodeRedisLike,
   NotComparableError,
   Reader,
+  ViewError,
   WaitTimeoutError,
 } from "../src/index.js";
 
@@ -102,7 +103,8 @@ class Store {
   }
 
   async clear(): Promise<void> {
-    for (const rest of ["checkpoint", "changes", "debts", "lease", "daemon"]) {
+    const rests = ["checkpoint", "changes", "debts", "lease", "daemon", "views", "lists:kind"];
+    for (const rest of [...rests, "by:kind:a%7Cb"]) {
       await this.run("DEL", this.key(rest));
     }
     await this.run("DEL", this.name);
@@ -136,6 +138,27 @@ for (const [label, make] of Object.entries(CLIENTS)) {
       reader = new Reader<Note>(made.client, store.name);
     });
     afterEach(() => store.clear());
+
+    test("lists are paged, the newest first, ties by id", async () => {
+      await store.put([1, 2, 3, 4, 5]);
+      const entries = ["5", "1", "5", "2", "5", "10", "9.5", "4", "0", "3", "-1", "5"];
+      await store.run("ZADD", store.key("by:kind:a%7Cb"), ...entries);
+      await store.run("HSET", store.key("lists:kind"), "a%7Cb", "6", "other", "3 5 2");
+      const parts = [{ kind: "text", pads: true }];
+      await store.run("HSET", store.key("views"), "kind", JSON.stringify({ parts }));
+      const seen: string[] = [];
+      let cursor: string | undefined;
+      do {
+        const page = await reader.view("by_kind", "a|b  ", { cursor, count: 2 });
+        seen.push(...page.documents.keys());
+        assert.equal(page.total, 6);
+        cursor = page.cursor;
+      } while (cursor !== undefined);
+      assert.deepEqual(seen, ["4", "2", "1", "3", "5"]); // 10 has no document
+      assert.deepEqual([...(await reader.values("by_kind"))].sort(), [["a%7Cb", 6], ["other", 3]]);
+      await assert.rejects(reader.view("by_other", "x"), ViewError);
+      await assert.rejects(reader.view("by_kind", ["x", "y"]), ViewError);
+    });
 
     test("documents come parsed; those that are missing are left out", async () => {
       const numbers = Array.from({ length: 1200 }, (_, at) => at + 1);

@@ -10,12 +10,16 @@ import {
   type KeyPart,
   NotComparableError,
   Position,
+  type ListValue,
 } from "../src/index.js";
+import { type KeyPartOfView, listName, parseFolding, readCursor } from "../src/lists.js";
 
 type Part = { number?: string; text?: string; bytes?: string };
 type Vectors = {
   includes: { case: string; position: string; token: string; includes: boolean | string }[];
   ids: { key: Part | Part[]; id: string }[];
+  lists: { view: string; values: ListValue[]; parts: KeyPartOfView[]; name: string }[];
+  folding: string;
 };
 
 const VECTORS = JSON.parse(readFileSync(process.env.VECTORS!, "utf-8")) as Vectors;
@@ -40,6 +44,15 @@ test("each shared case of position and token comes out as it is written down", (
     assert.equal(outcome(vector.position, vector.token), vector.includes, vector.case);
   }
   assert.ok(VECTORS.includes.length > 60);
+});
+
+test("values give the list that the projector keeps", () => {
+  const foldings = new Map([["x", parseFolding(VECTORS.folding)]]);
+  for (const { view, values, parts, name } of VECTORS.lists) {
+    assert.equal(listName(view, values, parts, foldings, { K: "secret" }), name);
+  }
+  assert.deepEqual(readCursor("-1.5:a:b"), ["-1.5", "a:b"]);
+  assert.throws(() => readCursor("x:1"), InvalidTokenError);
 });
 
 test("keys give the field that the projector writes", () => {

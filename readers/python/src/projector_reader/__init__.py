@@ -16,9 +16,11 @@ from projector_reader.errors import (
     InvalidTokenError,
     NotComparableError,
     ReaderError,
+    ViewError,
     WaitTimeoutError,
 )
 from projector_reader.ids import DocumentId, document_id
+from projector_reader.lists import Listed
 from projector_reader.position import Position
 from projector_reader.reader import Reader
 from projector_reader.replies import Change, Checkpoint, Health, Page
@@ -33,11 +35,13 @@ __all__ = [
     "DocumentId",
     "Health",
     "InvalidTokenError",
+    "Listed",
     "NotComparableError",
     "Page",
     "Position",
     "Reader",
     "ReaderError",
+    "ViewError",
     "WaitTimeoutError",
     "async_commit_token",
     "commit_token",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from typing import Any, Generic, Protocol, TypeVar, overload
 
 from redis.client import NEVER_DECODE
@@ -13,6 +13,7 @@ from redis.exceptions import RedisError
 from redis.exceptions import TimeoutError as RedisTimeoutError
 
 from projector_reader.ids import DocumentId
+from projector_reader.lists import Listed, Value
 from projector_reader.operations import (
     Call,
     Id,
@@ -42,17 +43,44 @@ class AsyncReader(Generic[T]):
     """The documents of one projection. The client stays the caller's. Methods as `Reader`'s."""
 
     @overload
-    def __init__(self: AsyncReader[M], client: AsyncClient, name: str, model: type[M]) -> None: ...
+    def __init__(
+        self: AsyncReader[M],
+        client: AsyncClient,
+        name: str,
+        model: type[M],
+        *,
+        secrets: Mapping[str, str] | None = None,
+    ) -> None: ...
     @overload
-    def __init__(self, client: AsyncClient, name: str, model: Callable[[bytes], T]) -> None: ...
+    def __init__(
+        self,
+        client: AsyncClient,
+        name: str,
+        model: Callable[[bytes], T],
+        *,
+        secrets: Mapping[str, str] | None = None,
+    ) -> None: ...
     @overload
-    def __init__(self: AsyncReader[Any], client: AsyncClient, name: str) -> None: ...
-    def __init__(self, client: AsyncClient, name: str, model: Any = None) -> None:
+    def __init__(
+        self: AsyncReader[Any],
+        client: AsyncClient,
+        name: str,
+        *,
+        secrets: Mapping[str, str] | None = None,
+    ) -> None: ...
+    def __init__(
+        self,
+        client: AsyncClient,
+        name: str,
+        model: Any = None,
+        *,
+        secrets: Mapping[str, str] | None = None,
+    ) -> None:
         """See `Reader`."""
         if not inspect.iscoroutinefunction(client.execute_command):
             raise TypeError("a blocking client: use Reader")
         self._client = client
-        self._operations: Operations[T] = Operations(name, model)
+        self._operations: Operations[T] = Operations(name, model, secrets)
 
     @property
     def name(self) -> str:
@@ -78,6 +106,16 @@ class AsyncReader(Generic[T]):
     async def page(self, cursor: int = 0, count: int = 100) -> Page[T]:
         """See `Reader.page`."""
         return await self._run(self._operations.page(cursor, count))
+
+    async def view(
+        self, view: str, *values: Value, cursor: str | None = None, count: int = 20
+    ) -> Listed[T]:
+        """See `Reader.view`."""
+        return await self._run(self._operations.view(view, values, cursor, count))
+
+    async def values(self, view: str, count: int = 1000) -> dict[str, int]:
+        """See `Reader.values`."""
+        return await self._run(self._operations.values(view, count))
 
     async def scan(
         self, *, max_count: int = 1000, max_bytes: int = 4 * 1024 * 1024

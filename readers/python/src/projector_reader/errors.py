@@ -42,6 +42,10 @@ class ChangesLostError(ReaderError):
         self.resume_from = resume_from
 
 
+class ViewError(ReaderError, ValueError):
+    """A view that the projection does not have, or values that cannot be its key."""
+
+
 class DocumentError(ReaderError, ValueError):
     """The user's model refuses a document; the model's own error is the cause."""
 

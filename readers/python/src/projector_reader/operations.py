@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import json
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, Self, TypeVar
 
@@ -22,17 +22,19 @@ from redis.exceptions import (
     ConnectionError,
     MasterDownError,
     NoPermissionError,
+    NoScriptError,
     RedisClusterException,
     RedisError,
     ResponseError,
     TimeoutError,
 )
 
-from projector_reader import replies
+from projector_reader import lists, replies
 from projector_reader.errors import (
     ChangesLostError,
     DocumentError,
     InvalidTokenError,
+    ViewError,
     WaitTimeoutError,
 )
 from projector_reader.ids import DocumentId, document_id
@@ -48,8 +50,9 @@ _FIRST_PAUSE_S = 0.001  # a commit arrives within milliseconds; a look at the ch
 _PAUSE_S = 0.01
 _BLOCK_S = 2.0  # a blocked XREAD looks up so often, to notice a stream that was lost
 _ID = 2**64
-# What nobody waits for: RECONCILE's walks in the background.
-_BACKGROUND = frozenset({"scrub", "refresh"})
+_VIEWS_S = 60.0  # a view's declaration is read again then
+# What no document waits for: walks in the background, and those that fill lists.
+_BACKGROUND = frozenset({"scrub", "refresh", "lists"})
 
 
 class PydanticModel(Protocol):
@@ -128,7 +131,12 @@ class Feed:
 class Operations(Generic[T]):
     """The operations on the documents of one projection."""
 
-    def __init__(self, name: str, model: type[Any] | Callable[[bytes], T] | None) -> None:
+    def __init__(
+        self,
+        name: str,
+        model: type[Any] | Callable[[bytes], T] | None,
+        secrets: Mapping[str, str] | None = None,
+    ) -> None:
         if not name:
             raise ValueError("the projection's name is empty")
         self.name = name
@@ -141,6 +149,10 @@ class Operations(Generic[T]):
         self._lease_key = f"{{{name}}}:lease"
         self._daemon_key = f"{{{name}}}:daemon"
         self._has_novalues = True
+        self._prefix = f"{{{name}}}:"
+        self._secrets = dict(secrets or {})
+        self._views: dict[str, tuple[float, list[dict[str, Any]]]] = {}  # until when they count
+        self._foldings: dict[str, lists.Folding] = {}
 
     # -- documents
 
@@ -214,6 +226,73 @@ class Operations(Generic[T]):
         except Exception as error:
             raise DocumentError(self.name, name) from error
         return parsed
+
+    # -- lists
+
+    def view(
+        self, view: str, values: Sequence[lists.Value], cursor: str | None, count: int
+    ) -> Operation[lists.Listed[T]]:
+        """Read a page of a list."""
+        parts = yield from self._parts(view)
+        score, last = lists.read_cursor(cursor)
+        name = lists.list_name(view, values, parts, self._foldings, self._secrets)
+        keys = (2, f"{self._prefix}by:{name}", self.name)
+        asked = (*keys, score, last, max(1, min(count, lists.MOST)))
+        total, has_more, entries, documents = yield from self._script(asked)
+        found: dict[str, T] = {}
+        for entry, value in zip(entries[::2], documents, strict=True):
+            if value is not None:
+                found[replies.text(entry)] = self._parsed(replies.text(entry), value)
+        following = None
+        if has_more and entries:
+            following = f"{replies.text(entries[-1])}:{replies.text(entries[-2])}"
+        return lists.Listed(found, following, int(total))
+
+    def values(self, view: str, count: int) -> Operation[dict[str, int]]:
+        """Read the values that have a list, and how long these are."""
+        yield from self._parts(view)
+        found: dict[str, int] = {}
+        cursor = 0
+        while True:
+            key = f"{self._prefix}lists:{lists.short(view)}"
+            following, payload = yield Call(("HSCAN", key, cursor, "COUNT", 500))
+            for value, size in replies.pairs(payload).items():
+                found[value] = int(size.split(b" ")[0])
+            cursor = int(following)
+            if cursor == 0 or len(found) >= count:
+                return dict(itertools.islice(found.items(), count))
+
+    def _parts(self, view: str) -> Operation[list[dict[str, Any]]]:
+        """Read what a view's keys are made of; now and then, for it may be declared anew."""
+        known = self._views.get(view)
+        if known is not None and time.monotonic() < known[0]:
+            return known[1]
+        key = f"{self._prefix}views"
+        said = yield Call(("HGET", key, lists.short(view)))
+        if said is None:
+            raise ViewError(f"{self.name!r} has no view {view!r}")
+        parts: list[dict[str, Any]] = json.loads(replies.text(said))["parts"]
+        for name in {part["fold"] for part in parts if "fold" in part} - self._foldings.keys():
+            packed = yield Call(("HGET", key, f"fold:{name}"))
+            if packed is None:  # views are being declared anew at this moment
+                raise ViewError(f"{self.name!r} has no folding {name!r}")
+            self._foldings[name] = lists.Folding.parse(replies.content(packed))
+        self._views[view] = time.monotonic() + _VIEWS_S, parts
+        return parts
+
+    def _script(self, given: tuple[Any, ...]) -> Operation[Any]:
+        """Run the script of a page, which writes nothing. Redis before 7 knows no such scripts."""
+        for by_name, by_text in (("EVALSHA_RO", "EVAL_RO"), ("EVALSHA", "EVAL")):
+            try:
+                return (yield Call((by_name, lists.PAGE_SHA, *given)))
+            except NoScriptError:
+                return (yield Call((by_text, lists.PAGE, *given)))
+            except RedisError as error:
+                said = str(error).lower()  # by the server, or by a cluster's client
+                is_unknown = "unknown command" in said or "doesn't exist in redis" in said
+                if by_name == "EVALSHA" or not is_unknown:
+                    raise
+        raise AssertionError("unreachable")
 
     # -- the checkpoint
 

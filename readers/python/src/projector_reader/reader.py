@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Generic, Protocol, TypeVar, overload
 
 from redis.client import NEVER_DECODE
 from redis.exceptions import RedisError
 
 from projector_reader.ids import DocumentId
+from projector_reader.lists import Listed, Value
 from projector_reader.operations import (
     Call,
     Id,
@@ -39,18 +40,42 @@ class Reader(Generic[T]):
     """The documents of one projection. As thread-safe as its client, which stays the caller's."""
 
     @overload
-    def __init__(self: Reader[M], client: Client, name: str, model: type[M]) -> None: ...
+    def __init__(
+        self: Reader[M],
+        client: Client,
+        name: str,
+        model: type[M],
+        *,
+        secrets: Mapping[str, str] | None = None,
+    ) -> None: ...
     @overload
-    def __init__(self, client: Client, name: str, model: Callable[[bytes], T]) -> None: ...
+    def __init__(
+        self,
+        client: Client,
+        name: str,
+        model: Callable[[bytes], T],
+        *,
+        secrets: Mapping[str, str] | None = None,
+    ) -> None: ...
     @overload
-    def __init__(self: Reader[Any], client: Client, name: str) -> None: ...
-    def __init__(self, client: Client, name: str, model: Any = None) -> None:
+    def __init__(
+        self: Reader[Any], client: Client, name: str, *, secrets: Mapping[str, str] | None = None
+    ) -> None: ...
+    def __init__(
+        self,
+        client: Client,
+        name: str,
+        model: Any = None,
+        *,
+        secrets: Mapping[str, str] | None = None,
+    ) -> None:
         """`name`: the projection's. `model`: a Pydantic model or whatever makes a value of a
-        document's bytes; without one, `json.loads`."""
+        document's bytes; without one, `json.loads`. `secrets`: keys that mask values of views, by
+        the name that the projection has for them; else they are read from the environment."""
         if inspect.iscoroutinefunction(client.execute_command):
             raise TypeError("an asynchronous client: use AsyncReader")
         self._client = client
-        self._operations: Operations[T] = Operations(name, model)
+        self._operations: Operations[T] = Operations(name, model, secrets)
 
     @property
     def name(self) -> str:
@@ -74,6 +99,19 @@ class Reader(Generic[T]):
     def page(self, cursor: int = 0, count: int = 100) -> Page[T]:
         """Return about `count` documents, and the cursor of the next page."""
         return self._run(self._operations.page(cursor, count))
+
+    def view(
+        self, view: str, *values: Value, cursor: str | None = None, count: int = 20
+    ) -> Listed[T]:
+        """Return a page of the list of `values`, one for each part of the view's key, the newest
+        first; `cursor`: of the page before. A document that is moved to the front meanwhile is not
+        met again. Raises ViewError."""
+        return self._run(self._operations.view(view, values, cursor, count))
+
+    def values(self, view: str, count: int = 1000) -> dict[str, int]:
+        """Return the values of a view's key that documents have, as they are spelled in lists, and
+        how many documents each has; `count` of them at most."""
+        return self._run(self._operations.values(view, count))
 
     def scan(
         self, *, max_count: int = 1000, max_bytes: int = 4 * 1024 * 1024
