@@ -215,15 +215,16 @@ class Inquiry:
 
     def _here(self, owed: Mapping[str, Debt]) -> None:
         """Owe something and work it off, under the lease."""
+        source = self._engine()
+        plan = self._fitted(source)  # before: it may take longer than the lease lasts
         if not self.sink.acquire():
             raise OperatorError("a daemon has just started", "Run the command again.")
         checkpoint = self.sink.load()
         if checkpoint is None:
             raise OperatorError("there is no checkpoint that can be read", "Run a daemon.")
         watches: list[Watch] = self.plan.watches(self._settings.mysql.parsed_url.database or "")
-        source = self._engine()
         lane = Lane(
-            self._fitted(source), self.sink, source, self._settings, Knowledge(watches),
+            plan, self.sink, source, self._settings, Knowledge(watches),
             lambda: False, lambda: checkpoint.position, lambda: None,
         )  # fmt: skip
         try:

@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy.engine import make_url
 
+from tests.list_oracle import SECRET, assert_lists_equal_database
 from tests.oracle import assert_hash_equals_database
 from tests.projector_process import Projector, await_checkpoint
 from tests.seed import seed
@@ -28,6 +29,8 @@ _QUICK = {
     "PROJECTOR_REDIS__TIMEOUT_S": "1",
     "PROJECTOR_REDIS__LEASE_TTL_S": "2",
     "PROJECTOR_RECONCILE__SCRUB_INTERVAL_S": "0",  # it would mend what a fault broke
+    "PROJECTOR_PROJECTION": "schema.lists:tickets",
+    "TICKETS_LIST_KEY": SECRET,
 }
 
 
@@ -58,11 +61,12 @@ class Stage:
         return self.database.connect("helpdesk")
 
     def check(self) -> None:
-        """Wait until everything committed is applied; compare the whole hash."""
+        """Wait until everything committed is applied; compare the whole hash and all lists."""
         connection = self.connect()
         try:
             await_checkpoint(self.redis, connection, self.daemon, timeout_s=60)
             assert assert_hash_equals_database(self.redis, connection) > 0
+            assert assert_lists_equal_database(self.redis, connection) > 0
         finally:
             connection.close()
 
