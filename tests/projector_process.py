@@ -32,7 +32,11 @@ class Projector:
 
     def __init__(self, mysql_url: str, redis_url: str, **settings: str) -> None:
         self.environment = {
-            **{k: v for k, v in os.environ.items() if not k.startswith("PROJECTOR_")},
+            **{
+                k: v
+                for k, v in os.environ.items()
+                if k == "PROJECTOR_COMPILED" or not k.startswith("PROJECTOR_")
+            },
             "PROJECTOR_MYSQL__URL": mysql_url,
             "PROJECTOR_REDIS__URL": redis_url,
             "PROJECTOR_HTTP__PORT": "0",
@@ -40,6 +44,7 @@ class Projector:
             "PYTHONUNBUFFERED": "1",
             **settings,
         }
+        self.folder = ROOT  # the checkout that it is started from
         self.process: subprocess.Popen[bytes] | Child | None = None
         self.nursery: Nursery | None = None  # where to begin quickly, if anywhere
         self._before = 0  # events logged by those started before
@@ -54,7 +59,7 @@ class Projector:
             return self
         self.process = launch(
             [sys.executable, "-m", "projector", "run", *options],
-            cwd=ROOT,
+            cwd=self.folder,
             env=self.environment,
             stdout=self._log,
             stderr=self._log,
@@ -67,7 +72,7 @@ class Projector:
             return _run(nursery, words, self.environment, timeout_s)
         return subprocess.run(
             [sys.executable, "-m", "projector", *words],
-            cwd=ROOT,
+            cwd=self.folder,
             env=self.environment,
             capture_output=True,
             text=True,

@@ -1,8 +1,9 @@
 """`make bench`: the projector beside a plain baseline and the floor, in one run on the same data.
 
 Private servers. Rates are compared within the run, for machines differ and are noisy. Options:
-`--size` tickets, `--runs`, `--flavour`, `--only` some scenarios, `--short` (for CI: fails when a
-ratio to the floor falls), `--out` folder for bench.json and bench.png (the picture only where
+`--size` tickets, `--runs`, `--flavour`, `--only` some scenarios, `--against` the folder of another
+checkout, whose daemon takes turns with this one, `--short` (for CI: fails when a ratio to the floor
+falls), `--out` folder for bench.json and bench.png (the picture only where
 matplotlib is installed).
 """
 
@@ -22,6 +23,7 @@ from rich.table import Table
 
 from tests.benchmarks.scenarios import SCENARIOS
 from tests.benchmarks.stage import Bench
+from tests.projector_process import ROOT
 from tests.servers import Flavour
 
 console = Console(highlight=False)
@@ -40,12 +42,30 @@ def main() -> int:
         with Bench.open(Flavour(options.flavour), options.size) as bench:
             for name in names:
                 console.print(f"run {number + 1}/{options.runs}: {name}", style="dim")
-                results[name].append(SCENARIOS[name](bench))
+                results[name].append(_both(bench, name, options.against, first=number % 2))
                 console.print(_line(results[name][-1]), style="dim")
     figures = {name: _medians(found) for name, found in results.items() if found}
     _show(figures)
     _write(figures, options)
     return _judge(figures) if options.short else 0
+
+
+def _both(bench: Bench, name: str, other: Path | None, *, first: int) -> dict[str, float]:
+    """Run a scenario; with another checkout's daemon as well, if there is one, by turns before and
+    after, and give the ratios."""
+    if other is None:
+        return SCENARIOS[name](bench)
+    found: dict[Path, dict[str, float]] = {}
+    bench.has_peers = False  # two daemons are enough
+    for folder in (ROOT, other.resolve())[:: -1 if first else 1]:
+        bench.daemon.folder = folder
+        found[folder] = SCENARIOS[name](bench)
+    ours, theirs = found[ROOT], found[other.resolve()]
+    figures = {}
+    for key, value in ours.items():
+        figures |= {key: value, f"{key}: before": theirs[key]}
+        figures |= {f"{key}: to before": value / theirs[key]} if theirs[key] else {}
+    return figures
 
 
 def _options() -> argparse.Namespace:
@@ -54,6 +74,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--flavour", default="mysql", choices=[f.value for f in Flavour])
     parser.add_argument("--only", nargs="+", choices=list(SCENARIOS), help="some scenarios")
+    parser.add_argument("--against", type=Path, help="another checkout, to compare with")
     parser.add_argument(
         "--short", action="store_true", help="one run of a few scenarios, that may fail"
     )

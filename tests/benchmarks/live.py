@@ -13,7 +13,8 @@ from tests.projector_process import ROOT, await_checkpoint, wait_for
 from tests.servers import Flavour
 from tests.workload import Workload
 
-_LOAD_RATE, _LOAD_S = 300, 20.0
+_WINDOWS_MS = (0, 2, 4, 6, 10)
+_RATES, _LOAD_S = (50, 300, 1000, 2000), 10.0
 
 
 def place_baseline(bench: Bench) -> None:
@@ -45,6 +46,8 @@ def latency(bench: Bench) -> Figures:
         await_checkpoint(bench.redis, bench.connection, bench.daemon)
     figures["rss MB"] = bench.rss_mb()
     bench.daemon.stop()
+    if not bench.has_peers:
+        return figures
     place_baseline(bench)
     baseline = start_baseline(bench, 500 * 4)
     wait_for(lambda: _is_read(bench))
@@ -117,46 +120,67 @@ def idle(bench: Bench) -> Figures:
 
 
 def cost(bench: Bench) -> Figures:
-    """What 300 transactions a second cost the servers, without a daemon and with it."""
+    """What live changes cost at several rates: CPU of all, without a daemon and with it."""
+    figures: Figures = {}
     bench.until_current_s()
-    without = _load(bench)
+    without = {rate: _load(bench, rate) for rate in _RATES}
     bench.follow()
     time.sleep(2)
-    assert bench.daemon.process is not None
-    before = bench.cpu_s(bench.daemon.process.pid)
-    beside = _load(bench)
-    used = bench.cpu_s(bench.daemon.process.pid) - before
-    await_checkpoint(bench.redis, bench.connection, bench.daemon)
+    for rate in _RATES:
+        for name, figure in _load(bench, rate).items():
+            before = without[rate][name]
+            figures[f"{rate}/s {name}"] = figure
+            if name.startswith(("database", "Redis", "statements")):
+                figures[f"{rate}/s {name} added"] = figure - before
+        await_checkpoint(bench.redis, bench.connection, bench.daemon)
     bench.daemon.stop()
-    figures = {"daemon CPU %": used / _LOAD_S * 100}
-    for name, figure in without.items():
-        figures |= {f"{name} without": figure, f"{name} with": beside[name]}
-    more = beside["statements/s"] - without["statements/s"]
-    return figures | {"statements a change": more / _LOAD_RATE}
+    return figures
 
 
-def _load(bench: Bench) -> Figures:
-    """Single-row updates at a steady rate; give what the servers did meanwhile."""
-    redis_cpu_s = _redis_cpu_s(bench)
-    cpu_s, questions = bench.cpu_s(bench.database.pid), bench.questions()
+def _load(bench: Bench, rate: int) -> Figures:
+    """Single-row updates at a steady rate; give what was used meanwhile, a thousand changes."""
+    count = round(rate * _LOAD_S)
+    used, questions = bench.used(), bench.questions()
     began = time.perf_counter()
-    for number in range(round(_LOAD_RATE * _LOAD_S)):
-        time.sleep(max(0.0, began + number / _LOAD_RATE - time.perf_counter()))
+    for number in range(count):
+        time.sleep(max(0.0, began + number / rate - time.perf_counter()))
         with bench.connection.cursor() as cursor:
             ticket = number % bench.size + 1
             cursor.execute(f"UPDATE tickets SET title = 'c {began} {number}' WHERE id = {ticket}")
     took = time.perf_counter() - began
     return {
-        "transactions/s": _LOAD_RATE * _LOAD_S / took,
-        "statements/s": (bench.questions() - questions - 1) / took,
-        "server CPU %": (bench.cpu_s(bench.database.pid) - cpu_s) / took * 100,
-        "Redis CPU %": (_redis_cpu_s(bench) - redis_cpu_s) / took * 100,
+        "written/s": count / took,
+        "statements a change": (bench.questions() - questions - 1) / count,
+        **bench.used().since(used, count),
     }
 
 
-def _redis_cpu_s(bench: Bench) -> float:
-    used = bench.redis.info("cpu")
-    return float(used["used_cpu_user"] + used["used_cpu_sys"])
+def gather(bench: Bench) -> Figures:
+    """What the window for lone changes costs and spares, at 300/s and at 50/s: latency, and the CPU
+    that a thousand changes take of database and daemon."""
+    figures: Figures = {}
+    bench.until_current_s()
+    for rate in (300, 50):
+        figures[f"{rate}/s without: database CPU s a thousand"] = _load(bench, rate)[
+            "database CPU s a thousand"
+        ]
+    for window_ms in _WINDOWS_MS:
+        bench.daemon.environment["PROJECTOR_MYSQL__GATHER_S"] = str(window_ms / 1000)
+        bench.follow()
+        for rate in (300, 50):
+            used, count = bench.used(), rate * _LOAD_S
+            found = sorted(_latencies(bench, rate, seconds=_LOAD_S))
+            cpu = bench.used().since(used, count)
+            name = f"{rate}/s window {window_ms} ms:"
+            figures |= {
+                f"{name} p50 ms": statistics.median(found) * 1000,
+                f"{name} p99 ms": found[int(len(found) * 0.99)] * 1000,
+                f"{name} database CPU s a thousand": cpu["database CPU s a thousand"],
+                f"{name} daemon CPU s a thousand": cpu["daemon CPU s a thousand"],
+            }
+        bench.daemon.stop()
+    del bench.daemon.environment["PROJECTOR_MYSQL__GATHER_S"]
+    return figures
 
 
 def memory(bench: Bench) -> Figures:

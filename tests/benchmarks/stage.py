@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 from projector.projection import load_projections
 from tests.projector_process import Projector, await_checkpoint, committed, is_settled, wait_for
@@ -21,11 +21,27 @@ _OPTIONS = ["--innodb-buffer-pool-size=2G"]
 Figures = dict[str, float]
 
 
+class Cpu(NamedTuple):
+    """Seconds of processors that each has used."""
+
+    daemon: float
+    database: float
+    redis: float
+
+    def since(self, before: "Cpu", count: float) -> Figures:
+        """Give what was used meanwhile a thousand of `count`."""
+        return {
+            f"{name} CPU s a thousand": (now - then) / count * 1000
+            for name, now, then in zip(("daemon", "database", "Redis"), self, before, strict=True)
+        }
+
+
 class Bench:
     """Servers with a seeded helpdesk, and a daemon whose hash is built by the first scenario."""
 
     def __init__(self, database: DatabaseServer, redis_server: Any, size: int) -> None:
         self.database, self.size = database, size
+        self.has_peers = True  # that run the same beside it
         self.connection = database.connect("helpdesk")
         self.redis = redis_server.client(db=1)
         self.redis_url = redis_server.url(db=1)
@@ -59,14 +75,23 @@ class Bench:
 
     def until_current_s(self) -> float:
         """Time a daemon, as seen in Redis: from its lease until nothing is left to be done."""
+        return self.worked_off(1)[0]
+
+    def worked_off(self, count: float) -> tuple[float, Figures]:
+        """The same, with what it has used a thousand of `count`."""
         target = committed(self.connection)
         self.daemon.start("--until-current")
         wait_for(lambda: self.redis.exists("{tickets}:lease"), self.daemon)
-        began = time.perf_counter()
-        wait_for(lambda: is_settled(self.redis, target), self.daemon, timeout_s=1800)
+        began, before, used = time.perf_counter(), self.used(), [self.used()]
+
+        def is_done() -> bool:
+            used.append(self.used())  # before it ends
+            return is_settled(self.redis, target)
+
+        wait_for(is_done, self.daemon, timeout_s=1800)
         took = time.perf_counter() - began
         assert self.daemon.wait(60) == 0, self.daemon.log()[-3000:]
-        return took
+        return took, used[-1].since(before, count)
 
     def follow(self) -> None:
         """Start a daemon that has worked off everything, and has seen a first live change."""
@@ -100,6 +125,15 @@ class Bench:
             if line.startswith(figure):
                 return int(line.split()[1]) / 1024
         return 0.0
+
+    def used(self) -> Cpu:
+        """CPU seconds of the daemon, if it runs, and of the servers, so far."""
+        process, redis = self.daemon.process, self.redis.info("cpu")
+        return Cpu(
+            self.cpu_s(process.pid) if process is not None and process.poll() is None else 0.0,
+            self.cpu_s(self.database.pid),
+            redis["used_cpu_user"] + redis["used_cpu_sys"],
+        )
 
     def cpu_s(self, pid: int) -> float:
         """CPU seconds that a process has used."""
