@@ -12,6 +12,7 @@ import json
 import math
 import threading
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
@@ -33,7 +34,7 @@ from projector.errors import (
 from projector.lane import Lane
 from projector.leases import Leases
 from projector.logs import BatchLog
-from projector.model import Change, Damage, RowsChange, TableChange, Transactions
+from projector.model import Change, Damage, Kind, RowsChange, TableChange, Transactions
 from projector.mysql.position import Position
 from projector.portion import Portions
 from projector.ports import Knowledge, Sink, Source
@@ -321,8 +322,7 @@ class Daemon:
         if transactions.position is None:
             return  # the transaction goes on
         server_now = time.time() + self._parts.source.clock_offset_s
-        for committed_at in times:
-            metrics.commit_to_redis.observe(max(0.0, server_now - committed_at))
+        metrics.commit_to_redis.observe_all([max(0.0, server_now - at) for at in times])
         if transactions.count:
             self._log.applied(
                 {"transactions": transactions.count, "row_changes": changes},
@@ -422,9 +422,10 @@ def _together(walks: Sequence[Debt]) -> Resync | None:
 def count(transactions: Transactions) -> int:
     """Count what was read; give the number of row changes."""
     metrics.transactions.inc(transactions.count)
-    changes = 0
+    found: Counter[tuple[str, Kind]] = Counter()
     for change in transactions.changes:
         if isinstance(change, RowsChange):
-            metrics.row_changes.labels(change.table.name, change.kind).inc(change.row_count)
-            changes += change.row_count
-    return changes
+            found[change.table.name, change.kind] += change.row_count
+    for labels, rows in found.items():
+        metrics.row_changes.labels(*labels).inc(rows)
+    return found.total()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from operator import itemgetter
 from typing import Any, assert_never
 
@@ -66,16 +67,26 @@ class Router:
     def route(self, changes: Iterable[Change]) -> Affected:
         """Find what the changes touch."""
         affected = Affected()
+        rows_by_table: dict[TableName, list[RowsChange]] = {}
         for change in changes:
             match change:
                 case RowsChange():
-                    for step in self._steps.get(change.table, ()):
-                        self._rows(step, change, affected)
+                    rows_by_table.setdefault(change.table, []).append(change)
                 case TableChange():
                     if change.table is None or change.table in self._steps:
                         affected.repairs.add(change.reason)
                 case _:
                     assert_never(change)
+        for table, of_table in rows_by_table.items():
+            images = [image for c in of_table for image in (c.before, c.after)]
+            rows = list(chain.from_iterable(images))
+            for step in self._steps.get(table, ()):
+                found = set(map(step.values, rows))
+                if any(MISSING in values for values in found):
+                    for each in of_table:
+                        self._rows(step, each, affected)
+                else:
+                    self._found(step, found, affected)
         return affected
 
     def _rows(self, step: _Step, change: RowsChange, affected: Affected) -> None:
