@@ -10,17 +10,19 @@ AGAIN ?=
 TWO := $(if $(AGAIN),,-n 2 --dist worksteal)
 SEEDS ?= 30
 SECONDS_ABROAD ?= 1200
+SECONDS_FUZZ ?= 600
+BY_BOTH := tests/unit/test_documents.py tests/unit/test_rows.py tests/acceptance/test_any_schema.py tests/abroad/test_values.py
 GAMES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-faults test-abroad gameday demo dev bench bench-short bench-reader constraints audit clean
+.PHONY: help setup check format test test-python fuzz test-faults test-abroad gameday demo dev bench bench-short bench-reader constraints audit clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 setup: $(READY)  ## a virtual environment in .venv with exact versions (the other targets do it by themselves)
 
-$(READY): pyproject.toml readers/python/pyproject.toml constraints.txt
+$(READY): pyproject.toml readers/python/pyproject.toml constraints.txt $(wildcard projector/csrc/*)
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "projector needs Python 3.11 or newer: make PYTHON=python3.x" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || tests/install-venv $(PYTHON)
@@ -44,6 +46,12 @@ test: setup  ## the whole suite, on servers that are found or made
 	$(BIN)/python -c 'from tests.browser import ensure_chromium; ensure_chromium()'
 	$(BIN)/python -c 'from tests.tools import ensure_tools; ensure_tools()'
 	$(PYTEST) $(TWO) -m "not faults and not gameday and not abroad"
+
+test-python: setup  ## what the compiled core does, once more by the Python that it stands in for
+	PROJECTOR_COMPILED=false $(PYTEST) -m "not faults and not gameday and not abroad" $(BY_BOTH)
+
+fuzz: setup  ## the compiled core under sanitizers, on made-up bytes; SECONDS_FUZZ=600
+	$(BIN)/python -m tests.native --seconds $(SECONDS_FUZZ)
 
 test-faults: setup  ## a random workload under random faults; takes minutes; SEEDS=30 many times
 	$(BIN)/python -m tests.servers ensure

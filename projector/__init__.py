@@ -16,6 +16,8 @@ The flow, and the order in which to read the code:
     resume      where each projection goes on when a term begins
     daemon      life: terms, loop, signals, retries; waiting says what for
 
+compiled says whether csrc/ is in use: C that stands in for the Python of the hottest parts.
+
 Beside it: service/ (health, metrics over HTTP, systemd), commands/ (what one asks of a running
 daemon, its store and its database), cli (names the concrete parts), settings, logs, metrics and
 errors.

@@ -21,7 +21,7 @@ import structlog
 import typer
 from rich.console import Console
 
-from projector import __version__, logs, settings
+from projector import __version__, compiled, logs, settings
 from projector import verify as verification
 from projector.commands import show as reports
 from projector.commands.check import require, run_checks
@@ -112,7 +112,7 @@ def run(
 ) -> None:
     """Run the daemon: build the hash if need be, then follow the binlog until SIGTERM."""
     with failures_explained():
-        chosen = settings.load(config)
+        chosen = _settings(config)
         logs.configure(chosen.log)
         logs.switch_level_on_signal()
         health = Health(heartbeat_s=chosen.mysql.heartbeat_s)
@@ -243,7 +243,7 @@ def document(
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Test beforehand all that the daemon presumes of MySQL, Redis and the projection."""
     with failures_explained():
-        chosen = settings.load(config)
+        chosen = _settings(config)
         checks = run_checks(chosen, load_projections(chosen.projection))
         if as_json:
             print_json([dataclasses.asdict(check) for check in checks])
@@ -269,7 +269,7 @@ def explain_(
     with failures_explained():
         if (table is None) != (key is None):
             raise ConfigurationError("--table and --key go together", "Give both or neither.")
-        chosen = settings.load(config)
+        chosen = _settings(config)
         plan = choose_plan(load_projections(chosen.projection), projection)
         connection = Connection(engine(chosen.mysql.parsed_read_url, chosen.mysql))
         report: dict[str, Any] = {"projection": plan.name}
@@ -308,7 +308,7 @@ def scaffold_(
 ) -> None:
     """Print a projection's module for existing tables: their columns, joins and collections."""
     with failures_explained():
-        chosen = settings.load(config)
+        chosen = _settings(config)
         url = chosen.mysql.parsed_read_url
         sys.stdout.write(
             scaffold.module(url, chosen.mysql, tables, follow or (), with_models=model)
@@ -337,10 +337,17 @@ def parse_ids(text: str) -> list[str]:
     return ids
 
 
+def _settings(config: Path | None) -> settings.Settings:
+    """Read the settings, and do as they say about the compiled core before any work."""
+    chosen = settings.load(config)
+    compiled.use(wanted=chosen.compiled)
+    return chosen
+
+
 def _inquire_with_settings(
     config: Path | None, projection: str | None
 ) -> tuple[settings.Settings, Inquiry]:
-    chosen = settings.load(config)
+    chosen = _settings(config)
     logs.configure(chosen.log)
     plan = choose_plan(load_projections(chosen.projection), projection)
     return chosen, Inquiry(chosen, plan, make_sink(chosen, plan))

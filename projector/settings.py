@@ -78,6 +78,9 @@ class Mysql(_Section):
     )
     connect_timeout_s: Seconds = Field(10.0, description="limit for a connection to stand")
     read_timeout_s: Seconds = Field(30.0, description="limit for an answer to a query")
+    gather_s: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.004, description="while changes keep coming, how long the first of a few waits; 0: off"
+    )
     on_position_lost: Literal["resync", "stop"] = Field(
         "resync", description="what to do when the log cannot be read on from the checkpoint"
     )
@@ -268,6 +271,7 @@ class Settings(BaseSettings):
     fanout_max_documents: Count = Field(
         2000, description="a change that touches more documents is worked off behind newer ones"
     )
+    compiled: bool = Field(True, description="use the compiled core where it is installed")
     change_feed_max_length: Annotated[int, Field(ge=0, le=2**53)] = Field(
         0, description="entries kept in the stream {name}:changes; 0: no stream"
     )

@@ -1,5 +1,8 @@
 """The fixtures that every test can ask for, by subject."""
 
+import os
+
+from projector import compiled
 from tests.fix_servers import (
     database,
     fresh_database,
@@ -19,3 +22,6 @@ __all__ = [
     "mysql",
     "redis_server",
 ]
+
+# The whole suite runs without the compiled core, too: PROJECTOR_COMPILED=false make ...
+compiled.use(wanted=os.environ.get("PROJECTOR_COMPILED", "true") == "true")

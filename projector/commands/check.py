@@ -14,7 +14,8 @@ from functools import partial
 from redis import RedisError
 from sqlalchemy.engine import URL
 
-from projector.checks import Check, Status, failed, ok, reason, skipped, way_there
+from projector import compiled
+from projector.checks import Check, Status, failed, ok, reason, skipped, warning, way_there
 from projector.errors import ConfigurationError, OperatorError, TransientError
 from projector.model import TableName
 from projector.mysql.checks import access, fit, log, projection, replica
@@ -38,6 +39,7 @@ _REDIS = "PROJECTOR_REDIS__URL"
 def run_checks(settings: Settings, plans: Sequence[Plan]) -> list[Check]:
     """Look at everything; what cannot be looked at is said, and the rest goes on."""
     checks = [ok("projection", f"{plan.name}: {plan.fingerprint}") for plan in plans]
+    checks.append(_core(settings))
     checks += [check for plan in plans for check in projection.masks(plan)]
     look_at_mysql = partial(_or_grants, settings, plans, partial(_mysql, settings, plans))
     mysql = _guarded("mysql.reachable", _MYSQL, look_at_mysql)
@@ -52,6 +54,17 @@ def run_checks(settings: Settings, plans: Sequence[Plan]) -> list[Check]:
     for plan in plans:
         checks += _guarded(f"{plan.name}.checkpoint", _REDIS, partial(_stored, settings, plan))
     return checks
+
+
+def _core(settings: Settings) -> Check:
+    """Say whether the compiled core is in use; without it all is right, but slow."""
+    said = compiled.described()
+    if compiled.core is not None or not settings.compiled:
+        return ok("compiled core", said)
+    return warning(
+        "compiled core", f"{said}: a third of the throughput",
+        "Install projector where a C compiler is, or from a wheel that was built there.",
+    )  # fmt: skip
 
 
 def require(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import functools
+import itertools
+import math
+import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,6 +13,7 @@ import pymysql
 from pymysql.connections import MySQLResult
 from pymysql.constants import COMMAND, CR, FIELD_TYPE, FLAG, SERVER_STATUS
 
+from projector import compiled
 from projector.errors import TooMuchError
 from projector.projection.encoding import Promise, Promises, SentRows
 
@@ -33,12 +37,19 @@ _PROMISES = {
     FIELD_TYPE.DATE: Promise.DATE,
     FIELD_TYPE.JSON: Promise.JSON,
 }  # not YEAR, which is 0000, too
+_DEFINITION = struct.Struct("<HBH")  # character set, type, flags
+_BROKE_OFF = "the connection broke off within a result"
+_RECEIVE_BYTES = 1 << 16
+# What the compiled core says of the answers that have come (csrc/results.c).
+_WANTS_MORE, _REFUSED, _TOO_MUCH, _BROKEN = 0, 2, 3, 4
 
 
 def results(driver: Any, sql: str, room: float) -> tuple[list[RawRows], int]:
     """Run a text of many statements; their rows, and the status that the server ends with. Raises
     TooMuchError when the rows have no room in so many bytes."""
     driver._execute_command(COMMAND.COM_QUERY, sql)
+    if compiled.core is not None:
+        return _received(driver, compiled.core.Results(-1 if math.isinf(room) else int(room)))
     found: list[RawRows] = []
     while True:
         result = _Result(driver, room)
@@ -47,6 +58,26 @@ def results(driver: Any, sql: str, room: float) -> tuple[list[RawRows], int]:
         room = result.room
         if not result.has_next:
             return found, int(result.server_status or 0)
+
+
+def _received(driver: Any, answers: Any) -> tuple[list[RawRows], int]:
+    """The same by the compiled core, past the driver: it reads packet by packet, and has read
+    nothing beyond the last answer. Its limit for reads holds: it is the one for writes."""
+    receive, state = driver._sock.recv, _WANTS_MORE
+    while state == _WANTS_MORE:
+        data = receive(_RECEIVE_BYTES)
+        state = answers.feed(data) if data else _BROKEN
+    if state == _REFUSED:
+        pymysql.err.raise_mysql_exception(answers.refusal)
+    if state == _TOO_MUCH:
+        raise TooMuchError("mysql", "a result has no room in memory", answered=True)
+    if state == _BROKEN:
+        raise pymysql.err.OperationalError(CR.CR_SERVER_LOST, _BROKE_OFF)
+    found = answers.found
+    for rows in found:
+        if rows is not None:
+            rows.promises = _promises(rows.definitions)
+    return [() if rows is None else rows for rows in found], answers.status
 
 
 class _Result(MySQLResult):
@@ -68,7 +99,12 @@ class _Result(MySQLResult):
         driver: Any = self.connection
         columns = [driver._read_packet()._data for _ in range(count)]
         driver._read_packet()
-        self._promises = tuple(map(_promise, columns))
+        self._promises = tuple(
+            _promise(
+                int.from_bytes(c[-12:-10], "little"), c[-6], int.from_bytes(c[-5:-3], "little")
+            )
+            for c in columns
+        )
         self.raw_rows = self._split_rows(driver, _splitter(count))
 
     def _split_rows(self, driver: Any, split: Callable[[bytes], RawRow]) -> RawRows:
@@ -80,9 +116,7 @@ class _Result(MySQLResult):
             size = int.from_bytes(head[:3], "little")
             body = read(size)
             if len(head) < 4 or len(body) < size or head[3] != number:
-                raise pymysql.err.OperationalError(
-                    CR.CR_SERVER_LOST, "the connection broke off within a result"
-                )
+                raise pymysql.err.OperationalError(CR.CR_SERVER_LOST, _BROKE_OFF)
             number = (number + 1) & 0xFF
             while size == 0xFFFFFF:  # a packet of 16 MiB goes on in the next one
                 head = read(4)
@@ -103,11 +137,16 @@ class _Result(MySQLResult):
             rows.append(split(body))
 
 
-def _promise(definition: bytes) -> Promise:
-    """Read what a column's definition says of its values: it ends with character set, length, type,
-    flags and decimals (MySQL internals manual, "Protocol::ColumnDefinition41")."""
-    charset, kind = int.from_bytes(definition[-12:-10], "little"), definition[-6]
-    if int.from_bytes(definition[-5:-3], "little") & FLAG.ZEROFILL:
+@functools.lru_cache(maxsize=1024)
+def _promises(definitions: bytes) -> Promises:
+    """Read what the compiled core keeps of the definitions of columns."""
+    return tuple(itertools.starmap(_promise, _DEFINITION.iter_unpack(definitions)))
+
+
+def _promise(charset: int, kind: int, flags: int) -> Promise:
+    """Say what a column's definition promises of its values: it ends with character set, length,
+    type, flags and decimals (MySQL internals manual, "Protocol::ColumnDefinition41")."""
+    if flags & FLAG.ZEROFILL:
         return Promise.NOTHING
     if kind in _TEXTS:
         return Promise.NOTHING if charset == _BINARY else Promise.TEXT

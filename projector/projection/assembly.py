@@ -1,11 +1,17 @@
-"""From the rows of a projection's queries to its documents."""
+"""From the rows of a projection's queries to its documents, by the compiled core or in Python.
+
+Both give the same bytes; what the core cannot write is left to Python, which says of which document
+and why.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
+from projector import compiled
 from projector.errors import ConfigurationError
-from projector.projection.encoding import Promises, Raw, RowWriter, SentRows, text
+from projector.projection.encoding import Promises, Raw, RowWriter, text
 from projector.projection.keys import KeyCodec
 from projector.projection.levels import (
     Level,
@@ -28,6 +34,8 @@ def assemble(
 ) -> tuple[dict[str, bytes], dict[str, str]]:
     """Make documents by id of the rows of `top.all()`; and the reasons, by id, of those that
     have a value without a JSON form."""
+    if (pairs := _compiled(top, rows_by_level)) is not None:
+        return {codec.to_id(key): document for key, document in pairs}, {}
     failed: dict[RowKey, str] = {}
     rows_of = {id(level): rows for level, rows in zip(top.all(), rows_by_level, strict=True)}
     documents: dict[str, bytes] = {}
@@ -215,4 +223,37 @@ def _name(writer: RowWriter, promises: Promises) -> Callable[[Sequence[Raw]], by
 
 
 def _promises(rows: Rows) -> Promises:
-    return rows.promises if isinstance(rows, SentRows) else ()
+    promises: Promises = getattr(rows, "promises", ())
+    return promises
+
+
+def _compiled(
+    top: Level, rows_by_level: Sequence[Rows]
+) -> list[tuple[tuple[bytes, ...], bytes]] | None:
+    """Let the compiled core make pairs of key and document; None where Python is to do it."""
+    core = compiled.core
+    if core is None or not all(isinstance(rows, core.Rows) for rows in rows_by_level):
+        return None
+    promises = tuple(map(_promises, rows_by_level))
+    if promises not in top.encoders:
+        spelled = _spelled(top.all(), promises)
+        top.encoders[promises] = None if spelled is None else core.Encoder(spelled)
+    encoder = top.encoders[promises]
+    return None if encoder is None else encoder.documents(list(rows_by_level))
+
+
+def _spelled(levels: Sequence[Level], promises: Sequence[Promises]) -> tuple[Any, ...] | None:
+    """Say what the core has to know of each level (see `_native.pyi`); None where there is what
+    only Python knows how to write: objects and paths within a row, rows of names and values."""
+    if any(level.body.insets or level.named is not None for level in levels):
+        return None
+    number = {id(level): index for index, level in enumerate(levels)}
+    return tuple(
+        (
+            level.parent_width, level.body.writer.first, level.body.writer.is_plain,
+            level.is_object, level.before, level.after, level.empty,
+            level.body.writer.spelled(promised),
+            tuple(number[id(child)] for child in level.body.children),
+        )
+        for level, promised in zip(levels, promises, strict=True)
+    )  # fmt: skip

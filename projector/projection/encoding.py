@@ -246,6 +246,16 @@ _BY_TYPE: Sequence[tuple[type[TypeEngine[Any]], Form]] = (
     (sa.JSON, Form(json_value, {Promise.JSON: trusted_json})),
 )
 
+# Those that the compiled core has, too, under their names (csrc/values.c).
+_COMPILED: Mapping[Encoder | None, str] = {
+    encode: encode.__name__
+    for encode in (
+        text, any_text, whole_number, boolean, bits_boolean, any_boolean, date_time, any_date_time,
+        date_only, any_date, time_of_day, number_as_text, any_number_as_text, floating, blob,
+        uuid_bytes, uuid_text, bits, json_value, trusted_json,
+    )
+}  # fmt: skip
+
 
 def form_of(kind: TypeEngine[Any]) -> Form:
     """Choose by the declared type. Raises ConfigurationError for what no such server has."""
@@ -306,6 +316,17 @@ class RowWriter:
                 name = "" if self.is_plain else self.names[index]
                 return f"{'.'.join(filter(None, (self.path, name)))}: {error}"
         return ""
+
+    def spelled(self, promises: Promises) -> tuple[tuple[bytes, str, Encoder | None], ...]:
+        """Say for the compiled core of each column: what stands before the value, the core's name
+        for its encoder, "" where it has none, and the encoder."""
+        labels = [text(name.encode()) + b":" for name in self.names]
+        return tuple(
+            (b"," + label if index else label, _COMPILED.get(encoder, ""), encoder)
+            for index, (label, encoder) in enumerate(
+                zip(labels, self._encoders(promises), strict=True)
+            )
+        )
 
     def _encoders(self, promises: Promises) -> list[Encoder | None]:
         end = self.first + len(self.forms)

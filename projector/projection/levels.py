@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from projector.projection.encoding import Raw, RowWriter
@@ -81,8 +81,10 @@ class Level:
     empty: bytes  # without rows, unless one whose keys are all NULL (`nothing`) says otherwise
     nothing: RowKey
     is_object: bool
+    parent_width: int  # columns of `parent`
     signature: str
     named: Named | None = None
+    encoders: dict[Any, Any] = field(default_factory=dict, compare=False)  # see `assembly`
 
     def all(self) -> list[Level]:
         """Give this level and those below, in the order of queries."""

@@ -68,7 +68,7 @@ def levels(projection: Projection, root: Node, more: Sequence[Expression] = ()) 
     return Level(
         node=root, sql=compile_sql(statement), key_names=tuple(spelled(c) for c in root.key),
         key_width=width, width=len(columns), parent=key, own=key, body=body,
-        before=b"", after=b"", empty=b"", nothing=None, is_object=True,
+        before=b"", after=b"", empty=b"", nothing=None, is_object=True, parent_width=width,
         signature=_signature(root, fields, manner),
     )  # fmt: skip
 
@@ -229,6 +229,7 @@ def _level(node: Node, width: int, manner: Manner) -> Level:
         before=before, after=after, empty=empty,
         nothing=key_reader(0, len(keys))((None,) * len(keys)),
         is_object=isinstance(declared, Many | First) and declared.value is None,
+        parent_width=len(keys),
         signature=_signature(node, fields, manner) + _pairs_signature(declared),
         named=_named(declared, first, body.writer.path, manner),
     )  # fmt: skip

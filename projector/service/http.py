@@ -27,7 +27,7 @@ from urllib.parse import parse_qs, urlsplit
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 
-from projector import __version__, metrics
+from projector import __version__, compiled, metrics
 from projector.errors import ConfigurationError
 from projector.service.health import Health, HealthState
 from projector.service.probes import Verdict, live, ready
@@ -112,6 +112,7 @@ class Server:
     def start(self) -> None:
         """Listen. Raises ConfigurationError when the address cannot be had."""
         metrics.build_info.labels(__version__).set(1)
+        metrics.compiled_core.set(compiled.core is not None)
         self._listener = _listen(self._settings, self._health)
         self._thread = threading.Thread(
             target=self._listener.serve_forever, args=(_TICK_S,), name="http", daemon=True

@@ -17,6 +17,7 @@ import projector.metrics
 from projector.errors import ExitCode
 from projector.settings import Settings
 from tests import tools
+from tests.native.core import has_compiler
 from tests.tools import ensure_tools
 
 ROOT = Path(__file__).parents[2]
@@ -170,6 +171,9 @@ def test_the_dockerfiles_steps_make_a_program_that_runs(tmp_path: Path) -> None:
     script = script.replace("/opt/projector", str(target))
     _must("sh", "-c", script)
     assert _must(target / "bin" / "projector", "--version").startswith("projector ")
+    if has_compiler():
+        asked = "from projector import compiled; print(compiled.described())"
+        assert _must(target / "bin" / "python", "-c", asked).strip() == "in use"
     service = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["tables"]
     command = service["command"][0].replace("$$(cat /run/secrets/admin_url)", "").replace("$$", "$")
     made = _must("sh", "-c", f"PATH={target / 'bin'}:$PATH; {command} --sql")

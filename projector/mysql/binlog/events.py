@@ -123,6 +123,18 @@ MICROSECONDS_MASK: Final = (1 << 55) - 1  # bit 55: an original timestamp follow
 _MARIADB_STANDALONE: Final = 1
 _MARIADB_PREPARED_XA: Final = 64
 
+# Flags of row events (rows_event.h): foreign_key_checks=0, so that no key acts; and what keys do is
+# carried out by SQL and logged (MySQL 9.6). They stand behind the event's header and table id.
+ENDS_STATEMENT: Final = 1
+_WITHOUT_KEYS: Final = 2
+_BY_SQL: Final = 16
+DUMMY_TABLE: Final = b"\xff\xff\xff\x00\x00\x00"  # ends a statement without rows
+
+
+def shown(*, is_mariadb: bool) -> int:
+    """Give the flags of rows whose consequences are in the log, or are none."""
+    return _WITHOUT_KEYS if is_mariadb else _WITHOUT_KEYS | _BY_SQL
+
 
 def gtid(buf: bytes, at: int, end: int) -> Gtid:
     """Read a GTID or an anonymous GTID event."""

@@ -147,3 +147,41 @@ class Progress:
                 self._domains = self._domains.replace(domain, server, sequence)
             self._moved.clear()
         return self._domains
+
+
+class Ended:
+    """Transactions that have ended and that the progress does not know of yet: runs of consecutive
+    numbers are counted in when somebody asks for the position."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+        self._end_pos = 0
+        self._sid, self._first, self._next = b"", 0, 0
+
+    def move(self, log_pos: int) -> None:
+        """One has ended there; 0 says nothing."""
+        self._end_pos = log_pos or self._end_pos
+
+    def add(self, sid: bytes, tag: str, gno: int) -> None:
+        """It has this name."""
+        if tag:
+            self.settle()
+            self._progress.add(Gtid(sid, tag, gno, 0.0))
+        else:
+            self.add_run(sid, gno, gno + 1)
+
+    def add_run(self, sid: bytes, first: int, following: int) -> None:
+        """Several have, up to the one before `following`."""
+        if first != self._next or sid != self._sid:
+            self.settle()
+            self._sid, self._first = sid, first
+        self._next = following
+
+    def settle(self) -> None:
+        """Bring the progress up to the last whole transaction."""
+        if self._end_pos:
+            self._progress.move(self._end_pos)
+            self._end_pos = 0
+        if self._next > self._first:
+            self._progress.add_run(self._sid, self._first, self._next - 1)
+            self._first = self._next

@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from projector import compiled
 from projector.model import MISSING, Row
 from projector.mysql.binlog.damage import DamagedEventError
 from projector.mysql.binlog.tablemap import ColumnInfo, TableMap, Type, length_encoded
@@ -69,6 +70,7 @@ class RowsDecoder:
         self._all = (1 << count) - 1
         self._step(self._all)  # tell of unreadable types at once
         self._nothing = self._step(0)
+        self.compiled = compiled.core and self._compiled(compiled.core)
 
     def decode(
         self, kind: int, buf: bytes, offset: int, end: int
@@ -77,6 +79,12 @@ class RowsDecoder:
 
         `offset` is the place of the event's table id, `end` the end of its rows (no checksum).
         """
+        if self.compiled is not None:
+            found: tuple[list[Row], list[Row], int] | None = self.compiled.decode(
+                kind, buf, offset, end
+            )
+            if found is not None:
+                return found
         try:
             return self._decode(kind, buf, offset, end)
         except DamagedEventError:
@@ -232,6 +240,32 @@ class RowsDecoder:
             return 0
         return size
 
+    def _compiled(self, core: Any) -> Any:
+        """Make the compiled core's decoder of the same rows; it leaves to us what is unusual."""
+        columns = []
+        for column in range(len(self._map.types)):
+            size = self._fixed_size(column)
+            prefix = 0
+            if size is None:
+                prefix, _ = _length(self._map.types[column], self._map.metadata[column])
+            is_nullable, is_compared = self._map.nullable[column], column in self._compared
+            columns.append((-1 if size is None else size, prefix, is_nullable, is_compared))
+        wanted = []
+        for column in self._columns:
+            read = self._reader(column)
+            number = read if isinstance(read, int) else 0
+            wanted.append((column, number, None if number else read))
+        wanted += [(column, 0, None) for column in self._digested]
+        return core.Decoder(tuple(columns), tuple(wanted), MISSING, inflated)
+
+    def _reader(self, column: int) -> int | Callable[[bytes], Any]:
+        """Return how a wanted column is read; of a whole number its size, below 0 with a sign."""
+        code, metadata = self._map.types[column], self._map.metadata[column]
+        if code not in _INTEGERS and code != Type.INT24:
+            return reader(code, metadata, self._infos[column])
+        size = _FIXED[Type(code)]
+        return size if self._is_unsigned(column) else -size
+
     def _fixed_size(self, column: int) -> int | None:
         code, info = self._map.types[column], self._infos[column]
         if code in _OLD_TEMPORAL:
@@ -242,16 +276,15 @@ class RowsDecoder:
 
     def _value(self, scope: dict[str, Any], column: int, end: str) -> str:
         """Write the expression for a wanted column between `p` and `end`."""
-        code, metadata = self._map.types[column], self._map.metadata[column]
-        if code in _INTEGERS or code == Type.INT24:
-            is_unsigned = self._is_unsigned(column)
-            if code == Type.INT24:
-                return f"int.from_bytes(b[p:{end}], 'little', signed={not is_unsigned})"
-            form = _INTEGERS[Type(code)]
-            scope[f"u{column}"] = struct.Struct(form.upper() if is_unsigned else form).unpack_from
-            return f"u{column}(b, p)[0]"
-        scope[f"u{column}"] = reader(code, metadata, self._infos[column])
-        return f"u{column}(b[p:{end}])"
+        read = self._reader(column)
+        if not isinstance(read, int):
+            scope[f"u{column}"] = read
+            return f"u{column}(b[p:{end}])"
+        if self._map.types[column] == Type.INT24:
+            return f"int.from_bytes(b[p:{end}], 'little', signed={read < 0})"
+        form = _INTEGERS[Type(self._map.types[column])]
+        scope[f"u{column}"] = struct.Struct(form if read < 0 else form.upper()).unpack_from
+        return f"u{column}(b, p)[0]"
 
     def _is_unsigned(self, column: int) -> bool:
         info = self._infos[column]

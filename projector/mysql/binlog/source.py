@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import threading
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Final
@@ -21,14 +20,13 @@ from projector.mysql.binlog.catalog import Catalog
 from projector.mysql.binlog.connection import Server, Wire, ask, connect, identify, log_end
 from projector.mysql.binlog.damage import DamagedEventError
 from projector.mysql.binlog.progress import Progress
+from projector.mysql.binlog.queue import Queue
 from projector.mysql.binlog.start import born, check
 from projector.mysql.binlog.stream import Stream
-from projector.mysql.binlog.transactions import ROWS_AT_ONCE, Assembler
+from projector.mysql.binlog.transactions import Assembler
 from projector.mysql.position import Flavour, GtidSet, MariadbGtids, Position
 from projector.settings import Mysql
 
-_QUEUE_ROWS: Final = 5 * ROWS_AT_ONCE
-_QUEUE_ENTRIES: Final = 1000
 _ATTEMPTS: Final = 5  # to see file, offset and GTIDs of a busy server at one moment
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
@@ -119,94 +117,6 @@ class BinlogSource:
             run.end()
 
 
-class _Queue:
-    """Transactions between the two threads, bounded in rows and entries."""
-
-    def __init__(self) -> None:
-        self._entries: deque[tuple[Transactions, int]] = deque()
-        self._rows = 0
-        self._changed = threading.Condition()
-        self._failure: Exception | None = None
-        self._is_woken = False
-        self.is_closed = False
-
-    def put(self, transactions: Transactions, rows: int) -> None:
-        """Add; waits while the queue is full. Raises TransientError when closed meanwhile."""
-        with self._changed:
-            self._changed.wait_for(lambda: self.is_closed or not self._is_full())
-            if self.is_closed:
-                raise TransientError("mysql", "the source has been closed")
-            self._entries.append((transactions, rows))
-            self._rows += rows
-            self._changed.notify_all()
-
-    def get(self, timeout_s: float) -> Transactions | None:
-        """Take what is there, as one; wait for something at most so long."""
-        with self._changed:
-            self._changed.wait_for(
-                lambda: self._entries or self._failure or self._is_woken, timeout_s
-            )
-            self._is_woken = False
-            if not self._entries:
-                if self._failure is not None:
-                    raise self._failure
-                return None
-            taken = self._take()
-            self._changed.notify_all()
-        return taken
-
-    def wake(self) -> None:
-        """Let a waiting `get` go."""
-        with self._changed:
-            self._is_woken = True
-            self._changed.notify_all()
-
-    def fail(self, failure: Exception) -> None:
-        """Nothing comes any more."""
-        with self._changed:
-            self._failure = failure
-            self._changed.notify_all()
-
-    def close(self) -> None:
-        """Let a waiting `put` go."""
-        with self._changed:
-            self.is_closed = True
-            self._changed.notify_all()
-
-    def is_empty(self) -> bool:
-        """Say whether whoever takes is waiting, or would be."""
-        return not self._entries
-
-    def _is_full(self) -> bool:
-        return self._rows >= _QUEUE_ROWS or len(self._entries) >= _QUEUE_ENTRIES
-
-    def _take(self) -> Transactions:
-        """Take the first entry, with those behind it while they can be one."""
-        first, rows = self._entries.popleft()
-        parts = [first]
-        while first.position is not None and self._entries:
-            following, more = self._entries[0]
-            if following.position is None or rows + more > ROWS_AT_ONCE:
-                break
-            self._entries.popleft()
-            parts.append(following)
-            rows += more
-        self._rows -= rows
-        return first if len(parts) == 1 else _joined(parts)
-
-
-def _joined(parts: Sequence[Transactions]) -> Transactions:
-    last = parts[-1]
-    return Transactions(
-        [change for part in parts for change in part.changes],
-        sum(part.count for part in parts),
-        last.position,
-        last.barrier,
-        [time for part in parts for time in part.commit_times],
-        last.is_head,
-    )
-
-
 class _Run:
     """One connection's stream with its thread, from start to close."""
 
@@ -218,7 +128,7 @@ class _Run:
         watches: Sequence[Watch],
         end: tuple[str, int],
     ) -> None:
-        self.queue = _Queue()
+        self.queue = Queue(settings.gather_s)
         self.catalog = Catalog(settings)
         progress = Progress(position, server.name, end)
         self._assembler = Assembler(

@@ -24,6 +24,7 @@ _PACKET_HEADER: Final = 4
 _FULL_PACKET: Final = 0xFFFFFF
 _CUT_PAYLOAD: Final = "a compressed transaction ends inside an event"
 _PAYLOAD: Final = int(Event.TRANSACTION_PAYLOAD)
+_GTIDS: Final = frozenset({int(Event.GTID), int(Event.MARIADB_GTID)})
 # Packet length (and sequence number), status, [time], type, [server id], event size.
 _packet = Struct("<IB4xB4xI").unpack_from
 _event = Struct("<4xB4xI").unpack_from
@@ -58,12 +59,16 @@ class Stream:
     def _take_packets(self, buf: bytes) -> int:
         """Take the whole packets; where the first that is not whole begins."""
         at, size, assembler, handlers = 0, len(buf), self._assembler, self._assembler.handlers
+        take_plain = assembler.take_plain
         while size - at >= _PACKET_HEADER + 1 + HEADER_SIZE:
             length, status, kind, event_size = _packet(buf, at)
             start = at + _PACKET_HEADER + 1
             stop = start + event_size
             if stop > size or status or length & _FULL_PACKET != event_size + 1:
                 break
+            if kind in _GTIDS and (taken := take_plain(buf, at)):
+                at = taken
+                continue
             handler = handlers[kind]
             if handler is not None:
                 handler(buf, start, stop - assembler.checksum_size)

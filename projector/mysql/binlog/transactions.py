@@ -18,19 +18,13 @@ from projector.mysql.binlog import events
 from projector.mysql.binlog.catalog import Catalog
 from projector.mysql.binlog.damage import DamagedEventError
 from projector.mysql.binlog.events import CHECKSUM_SIZE, HEADER_SIZE, Event, Gtid, Query, header
-from projector.mysql.binlog.progress import Progress
+from projector.mysql.binlog.plain import ROWS_AT_ONCE, know, make_scanner
+from projector.mysql.binlog.progress import Ended, Progress
 from projector.mysql.binlog.statements import Watched, defined, effects, opens_transaction
 from projector.mysql.binlog.tables import Tables, WatchedTable
 from projector.mysql.binlog.tokens import Session
 from projector.mysql.position import Flavour, file_number
 
-ROWS_AT_ONCE: Final = 2000  # row changes in one Transactions, if transactions can be cut so
-# Flags of row events (rows_event.h): foreign_key_checks=0, so that no key acts; and what keys do is
-# carried out by SQL and logged (MySQL 9.6). They stand behind the event's header and table id.
-_ENDS_STATEMENT: Final = 1
-_WITHOUT_KEYS: Final = 2
-_BY_SQL: Final = 16
-_DUMMY_TABLE: Final = b"\xff\xff\xff\x00\x00\x00"  # ends a statement without rows
 _WRONG_CHECKSUM: Final = "an event's checksum is wrong"
 _checksum_at = Struct("<I").unpack_from
 
@@ -55,13 +49,13 @@ class Assembler:
         self._progress, self._catalog, self._emit = progress, catalog, emit
         self._tables = Tables(watches, catalog, folds_names=folds_names)
         self._is_mariadb = progress.flavour is Flavour.MARIADB
-        self._shown = _WITHOUT_KEYS if self._is_mariadb else _WITHOUT_KEYS | _BY_SQL
+        self._shown = events.shown(is_mariadb=self._is_mariadb)
         self._unseen = {w.table: None for w in watches if w.is_read and w.keys_unseen}
         self._acted_on: dict[TableName, None] = {}
         read = {watch.table: watch.read for watch in watches}
         self._watched = Watched(read, folds_names, self._may_act_unnamed)
         self._place = (0, 0)  # of the statement that is being understood
-        self._table_by_id: dict[bytes, WatchedTable | None] = {_DUMMY_TABLE: None}
+        self._table_by_id: dict[bytes, WatchedTable | None] = {events.DUMMY_TABLE: None}
         # Whole transactions not yet emitted, then the changes of the open one from `_tail` on.
         self._changes: list[Change] = []
         self._tail = self._rows = self._tail_rows = self._count = 0
@@ -75,13 +69,15 @@ class Assembler:
         self._mariadb_gtid: tuple[int, int, int] | None = None
         self._committed_at, self._first_end = 0.0, 0
         self._said: set[TableChange] = set()
-        # The ended ones that the progress does not know of yet.
-        self._end_pos = 0
-        self._run_sid, self._run_first, self._run_next = b"", 0, 0
+        self._ended = Ended(progress)
         self.handlers = self._make_handlers()
+        self._scanner = (
+            None
+            if self._unseen
+            else make_scanner(self.handlers, self._shown, is_mariadb=self._is_mariadb)
+        )
 
-    # What `handlers` are called with: the buffer, the place of the event's header, and its end
-    # without checksum.
+    # `handlers` are called with the buffer, the place of the event's header, its end but checksum.
 
     def _make_handlers(self) -> list[Handler | None]:
         """Give what to do by event type; None: nothing."""
@@ -113,11 +109,32 @@ class Assembler:
             handlers[Event.TABLE_MAP] = self._take_acted_on
         return handlers
 
+    def take_plain(self, buf: bytes, at: int) -> int:
+        """Take the plain transactions from a GTID's packet on; the place behind them, 0: none."""
+        if self._scanner is None or self._is_open or self._payload_end is not None:
+            return 0
+        most = ROWS_AT_ONCE - max(self._rows, self._count)
+        found = self._scanner.scan(buf, at, self.checksum_size, most, self._table_by_id)
+        if found is None:
+            return 0
+        stop, end_pos, times, changes, rows, name, last = found
+        self._changes += changes
+        self._times += times
+        self._ended.move(end_pos)
+        if self._is_mariadb:
+            self._mariadb_gtid, self._first_end = name, last
+            self._progress.count_in(*name)
+        else:
+            self._sid, self._committed_at = name[0], last
+            self._ended.add_run(*name)
+        self._are_whole(len(times), rows)
+        return int(stop)
+
     def flush(self, *, is_head: bool) -> None:
         """Emit the whole transactions that have come; a heartbeat is emitted at the head only."""
         if not self._count and not self._tail and not (self._beat and is_head):
             return
-        self._settle()
+        self._ended.settle()
         whole = self._changes[: self._tail]
         del self._changes[: self._tail]
         progress = self._progress
@@ -170,6 +187,8 @@ class Assembler:
             self.verify(buf, at, end)
             watched = self._tables.add(body)
         self._table_by_id[body[:6]] = watched
+        if self._scanner is not None:
+            know(self._scanner, body, watched)
 
     # Only where the account is not shown by which foreign keys watched rows change (`_unseen`).
     # MariaDB maps, before the rows of a statement, each table that its keys act on.
@@ -187,7 +206,7 @@ class Assembler:
             for table in self._acted_on if self._is_mariadb else self._unseen:
                 if own is None or own.table != table:
                     self._say(TableChange(table, "cascade"))
-        if buf[at + 25] & _ENDS_STATEMENT:
+        if buf[at + 25] & events.ENDS_STATEMENT:
             self._acted_on.clear()
 
     def _acts(self, buf: bytes, at: int, end: int) -> bool:
@@ -266,7 +285,7 @@ class Assembler:
         session = Session(query.charset, query.mode)
         if self._catalog.sees_all:
             self._catalog.note_defined(defined(query.text, session))
-        self._settle()
+        self._ended.settle()
         place = self._progress.ahead(None, log_pos)
         self._place = (file_number(place.file), place.offset)
         for table, said, moves_columns in effects(query.text, query.schema, self._watched, session):
@@ -279,6 +298,8 @@ class Assembler:
             elif moves_columns:  # some definition changed, nobody can read whose
                 for each in self._watched.read:
                     self._tables.forget(each)
+            if self._scanner is not None:
+                self._scanner.forget()
             if reason is not None:
                 self._say(TableChange(table, reason))
 
@@ -310,7 +331,7 @@ class Assembler:
         changes = self._changes[self._tail :]
         del self._changes[self._tail :]
         self._prepared[xid] = _Prepared(changes, self._tail_rows)
-        self._settle()
+        self._ended.settle()
         self._progress.hold(xid, self._named())
         self._tail_rows, self._tag, self._gno = 0, "", 0
         self._take_end(buf, at, end)
@@ -323,49 +344,32 @@ class Assembler:
             seconds, log_pos = self._payload_end
         else:
             seconds, _, _, _, log_pos, _ = header(buf, at)
-        self._end_pos = log_pos or self._end_pos
+        self._ended.move(log_pos)
         if self._gno:
-            # Runs of consecutive numbers are counted in when somebody asks for the position.
-            if self._gno == self._run_next and self._sid == self._run_sid and not self._tag:
-                self._run_next += 1
-            else:
-                self._begin_run()
+            self._ended.add(self._sid, self._tag, self._gno)
+            self._tag = ""
         elif self._mariadb_gtid is not None:
             self._progress.count_in(*self._mariadb_gtid)
         self._times.append(self._committed_at or seconds)
-        self._count += 1
+        self._are_whole(1, self._tail_rows)
+
+    def _are_whole(self, count: int, rows: int) -> None:
+        """So many transactions have ended."""
+        self._count += count
         self._tail = len(self._changes)
-        self._rows += self._tail_rows
+        self._rows += rows
         self._is_open = self._holds = False
         self._tail_rows = self._gno = 0
-        if self._said:
-            self._said.clear()
+        self._said.clear()
         if self._rows >= ROWS_AT_ONCE or self._count >= ROWS_AT_ONCE:
             self.flush(is_head=False)
-
-    def _begin_run(self) -> None:
-        self._settle()
-        if self._tag:
-            self._progress.add(Gtid(self._sid, self._tag, self._gno, 0.0))
-            self._tag = ""
-        else:
-            self._run_sid, self._run_first, self._run_next = self._sid, self._gno, self._gno + 1
-
-    def _settle(self) -> None:
-        """Bring the progress up to the last whole transaction."""
-        if self._end_pos:
-            self._progress.move(self._end_pos)
-            self._end_pos = 0
-        if self._run_next > self._run_first:
-            self._progress.add_run(self._run_sid, self._run_first, self._run_next - 1)
-            self._run_first = self._run_next
 
     def _named(self) -> Gtid | None:
         """The open transaction's name, if the server gave it one."""
         return Gtid(self._sid, self._tag, self._gno, self._committed_at) if self._gno else None
 
     def _take_rotate(self, buf: bytes, at: int, end: int) -> None:
-        self._settle()
+        self._ended.settle()
         file, offset = events.rotate(buf, at, end + self.checksum_size)
         if header(buf, at)[5] & events.ARTIFICIAL_FLAG or header(buf, at)[0] == 0:
             self._progress.open(file, offset)
@@ -377,8 +381,8 @@ class Assembler:
         end_with_checksum = end + self.checksum_size
         self.checksum_size = CHECKSUM_SIZE if events.has_checksum(buf, end_with_checksum) else 0
         self._drop_unfinished()
-        self._table_by_id = {_DUMMY_TABLE: None}
-        self._settle()
+        self._table_by_id = {events.DUMMY_TABLE: None}
+        self._ended.settle()
         self._progress.describe(header(buf, at)[0])
         self._take_preamble(buf, at, end)
         self.has_begun = True
@@ -429,7 +433,7 @@ class Assembler:
             self.flush(is_head=False)
         changes, rows = self._changes, self._tail_rows
         self._changes, self._tail_rows = [], 0
-        self._settle()
+        self._ended.settle()
         barrier = self._progress.ahead(self._named(), self._first_end)
         self._emit(Transactions(changes, 0, None, barrier, ()), rows)
 

@@ -1,0 +1,1 @@
+"""The compiled core against the Python that it stands in for."""
