@@ -15,7 +15,7 @@ BY_BOTH := tests/unit/test_documents.py tests/unit/test_rows.py tests/acceptance
 GAMES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-python fuzz test-faults test-abroad gameday demo dev bench bench-short bench-reader constraints audit clean
+.PHONY: help setup check format test test-python fuzz test-faults test-abroad test-mutants gameday demo dev bench bench-short bench-reader constraints audit clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -60,6 +60,9 @@ test-faults: setup  ## a random workload under random faults; takes minutes; SEE
 test-abroad: setup  ## made-up schemas, declarations, accounts and settings; SECONDS_ABROAD=1200, or SEEDS=0-299
 	$(BIN)/python -m tests.servers ensure
 	SEEDS=$(if $(findstring -,$(SEEDS)),$(SEEDS)) SECONDS_ABROAD=$(SECONDS_ABROAD) $(PYTEST) -s tests/abroad/test_worlds.py -m abroad
+
+test-mutants: setup  ## each decision made wrong must fail a test; ONLY="lane resume" some of them; takes minutes
+	$(BIN)/python -m tests.mutants $(ONLY)
 
 gameday: setup  ## each alert's fault and remedy, with a real Prometheus; takes minutes
 	$(BIN)/python -m tests.servers ensure

@@ -267,10 +267,11 @@ class Lane:
             self.owe_all("hash_changed")
 
     def step(self, transactions: Transactions) -> None:
-        """Apply transactions, but for those that were done before the term began."""
-        position = transactions.position
+        """Apply transactions, but for those that were done before the term began. How far they go
+        their barrier tells: while one is prepared, their position stays before that."""
         assert self._ahead_of is not None
-        if position is not None and self._ahead_of.has_done(position):
+        is_whole = transactions.position is not None
+        if is_whole and self._ahead_of.has_done(transactions.barrier):
             self.pipeline.skip(transactions)
         else:
             self.pipeline.step(transactions)

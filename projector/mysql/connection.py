@@ -196,6 +196,10 @@ def translated() -> Iterator[None]:
         yield
     except pymysql.err.Error as error:
         raise meaning(error) from error
+    except sa.exc.DBAPIError as error:  # of what SQLAlchemy itself asks a new server's connection
+        if not isinstance(error.orig, pymysql.err.Error):
+            raise
+        raise meaning(error.orig) from error.orig
     except sa.exc.TimeoutError as error:
         raise TransientError("mysql", "no free connection") from error
     except TimeoutError as error:

@@ -205,6 +205,27 @@ def test_a_crash_between_two_new_checkpoints_loses_neither(make: MakeWorld) -> N
         eventually(world, truth(world), name)
 
 
+def test_a_projection_ahead_of_the_other_passes_nothing_new(make: MakeWorld) -> None:
+    """Behind a prepared transaction all has one place to restart from, the place that it stands at:
+    that it is done says nothing of what follows."""
+    world = make(DDL, BOTH)
+    world.start()
+    world.daemon.stop()
+    old = {key: world.redis.dump(key) for key in world.redis.scan_iter("*others*")}
+    world.execute("INSERT INTO root (id, v) VALUES (3, 'x')")
+    world.start()
+    world.daemon.stop()
+    world.redis.delete(*world.redis.scan_iter("*others*"))
+    for key, value in old.items():  # as after a crash between two checkpoints
+        world.redis.restore(key, 0, value)
+    name = f"x{uuid.uuid4().hex[:8]}"
+    with prepared(world.database, world.schema, name):
+        world.execute("UPDATE root SET v = 'behind' WHERE id = 1")
+        world.daemon.start()
+        for each in ("roots", "others"):
+            eventually(world, truth(world), each)
+
+
 @pytest.mark.parametrize("which", ["roots", "others"])
 def test_a_checkpoint_of_another_server_beside_a_good_one(make: MakeWorld, which: str) -> None:
     """Positions that cannot be compared are no bug: whose is not this log's begins again."""

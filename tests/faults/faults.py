@@ -43,7 +43,8 @@ def daemon_killed(stage: Stage, random: Random) -> None:
 
 
 def daemon_stopped(stage: Stage, random: Random) -> None:
-    """SIGTERM and a restart."""
+    """SIGTERM and a restart. Before it listens no process can know what the signal means."""
+    assert stage.daemon.http_port
     assert stage.daemon.stop(20) == 0
     stage.daemon.start()
 

@@ -1,8 +1,9 @@
 """The model of the whole daemon: real daemon, leases and lanes over one log and two stores.
 
 The log calls back: each time the daemon reads it, the world does the next thing of a random
-history: commits, visibility, purges, lost requests and replies, a lease that goes to another, and
-crashes between any two writes. In the end every store is the database.
+history: commits, visibility, purges, lost requests and replies, a lease that goes to another, a
+transaction that is prepared and waits, and crashes between any two writes. In the end every store
+is the database.
 """
 
 from __future__ import annotations
@@ -97,7 +98,7 @@ class ModelSource:
 
     def __init__(self, world: DaemonWorld) -> None:
         self._world = world
-        self._read = 0
+        self._began = self._read = 0
 
     def current(self) -> Position:
         return position(self._world.database.committed)
@@ -113,7 +114,7 @@ class ModelSource:
 
     def start(self, place: Position, watches: Sequence[Watch]) -> None:
         self.check(place)
-        self._read = place.offset
+        self._began = self._read = place.offset
 
     def read(self, timeout_s: float) -> Transactions | None:
         world = self._world
@@ -122,8 +123,9 @@ class ModelSource:
         last = min(len(log), self._read + world.chance.randint(1, 3))
         changes = [change for number in range(self._read, last) for change in log[number]]
         count, self._read = last - self._read, last
-        place = position(last)
-        return Transactions(changes, count, place, place, [0.0] * count, last == len(log))
+        is_held = world.held is not None and self._began <= world.held
+        place = position(min(last, world.held or 0) if is_held else last)
+        return Transactions(changes, count, place, position(last), [0.0] * count, last == len(log))
 
     def wake(self) -> None: ...
 
@@ -134,6 +136,10 @@ class ModelDaemon(Daemon):
     """The real daemon over the model's database."""
 
     world: DaemonWorld
+
+    def _stand_by(self) -> None:
+        self.world.now_s += 1.0  # nobody reads the log meanwhile
+        super()._stand_by()
 
     def _lane(self, plan: Plan, sink: Any) -> Lane:
         kind = VersionFetcher if plan is PLAN else CustomersFetcher
@@ -150,6 +156,7 @@ class DaemonWorld:
         self.stores = [MemoryStore() for _ in PLANS]
         self.now_s = 0.0
         self.purged = 0
+        self.held: int | None = None  # from where on is read again: a transaction is prepared
         self.is_crashed = False
         self._left = steps
         self._quiet = 0
@@ -167,13 +174,15 @@ class DaemonWorld:
             self.is_crashed = True
             raise Crash
 
-    def happen(self) -> None:
+    def happen(self) -> None:  # noqa: C901 - one arm for each thing
         """Do the next thing of the history; when all is done, wait for the daemon, and stop it."""
         assert self._daemon is not None
+        self.now_s += 0.2
         for name in self._daemon._leases.held:
             self._daemon._leases._renew(name, threading.Event())
         if self._left <= 0:
             self._quiet += 1
+            self.held = None
             if self._quiet > 12 and self.is_settled:
                 self._daemon.stop()
             assert self._quiet < 2000, "it never ends"
@@ -181,8 +190,19 @@ class DaemonWorld:
         self._left -= 1
         self._death = 0.15 if self.chance.random() < 0.2 else 0.0
         act = self.chance.choices(
-            ["commit", "truncate", "show", "rest", "lose", "steal", "purge", "tamper"],
-            [10, 1, 3, 3, 1, 1, 1, 1],
+            [
+                "commit",
+                "truncate",
+                "show",
+                "rest",
+                "lose",
+                "steal",
+                "purge",
+                "tamper",
+                "prepare",
+                "lend",
+            ],
+            [10, 1, 3, 3, 1, 1, 1, 1, 1, 1],
         )[0]
         match act:
             case "commit":
@@ -198,12 +218,17 @@ class DaemonWorld:
             case "steal":  # somebody else had the lease for a moment
                 self.chance.choice(self.stores).holder = "another"
                 self.now_s += _TTL_S + 1
+            case "lend":  # somebody else has it for a while, beside us
+                store = self.chance.choice(self.stores)
+                store.holder, store.holder_until = "another", self.now_s + 2 * _TTL_S
             case "purge":  # while the daemon is down: what is before this is in no log any more
                 self._commit()
                 self.purged = self.database.committed
                 self._death = 0.5
                 self.is_crashed = True
                 raise Crash
+            case "prepare":  # or its commit: until then it holds the place to restart from back
+                self.held = self.database.committed if self.held is None else None
             case "tamper":
                 documents = self.chance.choice(self.stores).documents
                 if documents:
@@ -228,8 +253,9 @@ class DaemonWorld:
             for store in self.stores
         )
 
-    def run(self) -> None:
+    def run(self, *, resync: bool = False) -> None:
         """Live the history: start a daemon, again after each crash."""
+        self._quiet = 0
         while True:
             source: Any = ModelSource(self)
             sinks = [MortalSink(self, store) for store in self.stores]
@@ -239,7 +265,7 @@ class DaemonWorld:
             self._daemon.world = self
             self.is_crashed = False
             try:
-                self._daemon.run()
+                self._daemon.run(resync=resync)
                 return
             except Crash:
                 self.now_s += _TTL_S + 1

@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pymysql
 import pytest
+import sqlalchemy as sa
 
 from projector.errors import RefusedError, TooMuchError, TransientError, ValueRefusedError
-from projector.mysql.connection import meaning
+from projector.mysql.connection import meaning, translated
 from projector.mysql.errors import NAME_BY_CODE, Meaning, meaning_of
 
 RECORDED = Path(__file__).parent / "recorded" / "database_errors.txt"
@@ -80,3 +81,13 @@ def test_silence_is_too_much_and_a_lost_line_is_away() -> None:
     assert isinstance(lost, TransientError)
     assert not isinstance(lost, TooMuchError)
     assert not lost.answered
+
+
+def test_an_error_that_sqlalchemy_wraps_is_the_servers() -> None:
+    """It asks each new server's first connection something of its own, and may meet anything."""
+    lost = pymysql.err.OperationalError(2013, "Lost connection to MySQL server during query")
+    with pytest.raises(TransientError, match="2013") as caught, translated():
+        raise sa.exc.OperationalError("SELECT DATABASE()", {}, lost)
+    assert not caught.value.answered
+    with pytest.raises(sa.exc.DBAPIError), translated():
+        raise sa.exc.DBAPIError("x", {}, ValueError("x"))

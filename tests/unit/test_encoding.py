@@ -1,13 +1,14 @@
 """Values as JSON, without a server: what each reader of JSON would make of them."""
 
+import datetime
 import json
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import TypeAdapter
 
-from projector.projection.encoding import any_text, whole_number
+from projector.projection.encoding import any_date, any_date_time, any_text, whole_number
 from projector.projection.jsontext import json_value, sorted_members, trusted_json
 from tests.abroad.world import strict_json
 
@@ -104,3 +105,22 @@ def test_bytes_are_a_text_or_refused(value: bytes) -> None:
             any_text(value)
     else:
         assert strict_json(any_text(value)) == wanted
+
+
+@settings(deadline=None)
+@given(st.integers(0, 9999), st.integers(0, 13), st.integers(0, 32), st.integers(0, 24))
+def test_only_days_of_the_calendar_are_written(year: int, month: int, day: int, hour: int) -> None:
+    """Zero dates, and with ALLOW_INVALID_DATES the 30th of February, no reader could parse."""
+    date, time = f"{year:04}-{month:02}-{day:02}", f"{hour:02}:00:00"
+    try:
+        datetime.date(year, month, day)
+    except ValueError:
+        with pytest.raises(ValueError, match="does not exist"):
+            any_date(date.encode())
+        with pytest.raises(ValueError, match=r"."):
+            any_date_time(f"{date} {time}".encode())
+        return
+    assert any_date(date.encode()) == f'"{date}"'.encode()
+    if hour < 24:
+        written = any_date_time(f"{date} {time}".encode())
+        assert written == f'"{date}T{time}Z"'.encode()

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from projector import metrics
 from projector.debt import ALL, GREW, ORPHANS, REQUESTED, Debt, full, ids_debt, route_debt
+from projector.errors import OperatorError
 from projector.model import Damage, Transactions
 from tests.memory_sink import MemoryStore
 from tests.unit.model_database import PLAN, Database, VersionFetcher, position
@@ -188,3 +191,110 @@ def test_growth_is_looked_through_again_after_a_rest_only() -> None:
     assert lane.pipeline.known.damage is Damage.GREW  # not forgotten
     lane.check_hash(Damage.LOST)
     assert set(store.debts) == {ALL}
+
+
+class Told:
+    """A listener that remembers."""
+
+    def __init__(self) -> None:
+        self.events: list[str] = []
+
+    def progress(self) -> None: ...
+
+    def waits(self, who: str, cause: str | None) -> None: ...
+
+    def event(self, text: str, level: str = "info", **facts: Any) -> None:
+        self.events.append(text)
+
+
+def test_the_end_of_a_walk_over_everything_is_told() -> None:
+    """And no other's."""
+    lane, _ = opened(Database())
+    told = lane._listener = Told()
+    for key, said in ((ORPHANS, []), ("ids:1", []), (ALL, ["resync_done"])):
+        lane._note_end(key, Debt("all", REQUESTED, started_at=0.0))
+        assert told.events == said
+
+
+def test_a_walks_progress_is_shown_while_there_is_one() -> None:
+    """As a share of what was counted; of nothing counted none."""
+    lane, _ = opened(Database())
+    for debt, running, share in (
+        (Debt("all", "x", done=3, total=4), 1, 0.75), (Debt("all", "x", done=9, total=4), 1, 1.0),
+        (Debt("all", "x", done=3), 1, 0.0),
+    ):  # fmt: skip
+        lane.pipeline.known.debts[ALL] = debt
+        lane.show()
+        assert metrics.resync_running.labels(PLAN.name)._value.get() == running
+        assert metrics.resync_progress.labels(PLAN.name)._value.get() == share
+    del lane.pipeline.known.debts[ALL]
+    lane.show()
+    assert metrics.resync_running.labels(PLAN.name)._value.get() == 0
+
+
+@pytest.mark.parametrize("policy", ["resync", "stop"])
+def test_documents_of_another_projection_are_made_again_or_nothing_is_done(policy: Any) -> None:
+    """As the operator has it; what the other one put off means nothing to this one."""
+    database = Database()
+    database.commit([("ticket", 1, 1)])
+    lane, store = opened(database, dict([ids_debt(["7"], "x")]))
+    assert store.checkpoint is not None
+    store.checkpoint = replace(store.checkpoint, fingerprint="another")
+    store.debts["ids:old"] = '{"scope": "ids", "reason": "x", "ids": ["1"]}'
+    settings = model_settings()
+    settings = settings.model_copy(
+        update={"reconcile": settings.reconcile.model_copy(update={"on_projection_change": policy})}
+    )
+    again = ModelLane(PLAN, lane.sink, lane._of_model, Held(), settings, KNOWN)
+    checkpoint = lane.sink.load()
+    assert checkpoint is not None
+    if policy == "stop":
+        with pytest.raises(OperatorError, match="another projection"):
+            again.open(checkpoint)
+        return
+    again.open(checkpoint)
+    assert set(store.debts) == {ALL} == set(again.pipeline.known.debts)
+    assert again.is_building is False
+    assert again.pipeline.known.debts[ALL].reason == "projection_changed"
+
+
+def test_debts_that_nobody_can_read_become_one_walk() -> None:
+    """Behind the log's end, for nobody knows their cause."""
+    database = Database()
+    database.commit([("ticket", 1, 1)])
+    lane, store = opened(database)
+    store.debts["route:x"] = "["
+    store.owed = 1
+    again = ModelLane(PLAN, lane.sink, lane._of_model, Held(), model_settings(), KNOWN)
+    checkpoint = lane.sink.load()
+    assert checkpoint is not None
+    again.open(checkpoint, end=position(database.committed))
+    assert set(store.debts) == {ALL}
+    debt = again.pipeline.known.debts[ALL]
+    assert (debt.reason, debt.barrier) == ("debts_unreadable", str(position(database.committed)))
+
+
+def test_a_place_is_written_once_a_second_and_not_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Transactions that touch nothing move the checkpoint now and then, with their time; the same
+    place is not written again."""
+    monkeypatch.setattr("projector.pipeline._CHECKPOINT_EVERY_S", 0.0)
+    database = Database()
+    lane, store = opened(database)
+    database.commit([("other", 1, 1)])
+    end = position(database.committed)
+    passing = Transactions(database.log[-1], 1, end, end, [7.0])
+    lane.pipeline.step(passing)
+    assert store.checkpoint is not None
+    assert (store.checkpoint.position, store.checkpoint.committed_at) == (end, 7.0)
+    stamp = store.stamp
+    lane.pipeline.step(Transactions([], 0, end, end, []))
+    lane.pipeline.step(Transactions([], 0, None, end, []))
+    assert store.stamp == stamp
+    database.commit([("ticket", 1, 1)])
+    end = position(database.committed)
+    lane.pipeline.step(Transactions(database.log[-1], 1, end, end, [9.0]))
+    assert (store.checkpoint.position, store.checkpoint.committed_at) == (end, 9.0)
+    database.commit([("other", 1, 1)])
+    end = position(database.committed)
+    lane.pipeline.step(Transactions(database.log[-1], 1, end, end, []))
+    assert (store.checkpoint.position, store.checkpoint.committed_at) == (end, 9.0)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from projector.errors import FencedError, OperatorError, TransientError
 from projector.leases import Leases
@@ -128,3 +130,106 @@ def test_damage_is_told_by_projection(
 
     wait_for(is_told, timeout_s=5)
     assert found.get("ones", Damage.NONE) is Damage.NONE
+
+
+@pytest.fixture
+def lasting(
+    stores: dict[str, MemoryStore], monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[Leases, dict[str, FailingSink]]]:
+    """Leases that outlast every test, renewed by the test alone."""
+    monkeypatch.setattr(Leases, "_keep", lambda *_: None)
+    sinks = {name: FailingSink(store, 60.0) for name, store in stores.items()}
+    made = Leases(sinks, 60.0, lambda: "{}")
+    yield made, sinks
+    made.release()
+
+
+def test_a_lease_that_another_has_is_lost_at_once(
+    lasting: tuple[Leases, dict[str, FailingSink]], stores: dict[str, MemoryStore]
+) -> None:
+    """However long it would have lasted; and it is lost until it is asked for again."""
+    leases, _ = lasting
+    leases.acquire()
+    stores["ones"].holder, stores["ones"].holder_until = "another", time.monotonic() + 600
+    leases._renew("twos", threading.Event())
+    assert not leases.are_lost
+    leases._renew("ones", threading.Event())
+    assert leases.are_lost
+    assert leases.acquire() == {"twos"}
+    assert not leases.are_lost
+
+
+class LateSink(FailingSink):
+    """Something happens while its renewal is under way."""
+
+    meanwhile: Callable[[], object] = staticmethod(lambda: None)
+
+    def renew(self, report: str = "") -> Lease:
+        lease = super().renew(report)
+        self.meanwhile()
+        return lease
+
+
+@pytest.mark.parametrize("acquires_again", [False, True])
+def test_an_answer_that_comes_after_the_end_says_nothing(
+    acquires_again: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was given up is not held by it, and a later lease not lost by it."""
+    monkeypatch.setattr(Leases, "_keep", lambda *_: None)
+    store = MemoryStore()
+    sink = LateSink(store, 60.0)
+    leases = Leases({"ones": sink}, 60.0, lambda: "{}")
+    leases.acquire()
+    is_over = leases._is_over
+    assert is_over is not None
+    if acquires_again:
+        store.holder, store.holder_until = "another", time.monotonic() + 600
+
+    def meanwhile() -> None:
+        leases.release()
+        if acquires_again:
+            store.holder = ""
+            assert leases.acquire() == {"ones"}
+
+    sink.meanwhile = meanwhile
+    leases._renew("ones", is_over)
+    assert leases.held == ({"ones"} if acquires_again else set())
+    assert not leases.are_lost
+    assert leases.damage() == {}
+    leases.release()
+
+
+def test_one_thread_keeps_them_and_none_where_there_is_nothing(
+    leases: Leases, stores: dict[str, MemoryStore]
+) -> None:
+    """However often they are asked for."""
+
+    def keepers() -> int:
+        return sum("_keep" in thread.name for thread in threading.enumerate())
+
+    before = keepers()
+    for store in stores.values():
+        store.holder, store.holder_until = "another", time.monotonic() + 600
+    assert leases.acquire() == set()
+    assert keepers() == before
+    for store in stores.values():
+        store.holder = ""
+    for _ in range(3):
+        assert leases.acquire() == {"ones", "twos"}
+        assert keepers() == before + 1
+    leases.release()
+    wait_for(lambda: keepers() == before, timeout_s=5)
+
+
+def test_a_failure_that_lasts_is_said_once(
+    lasting: tuple[Leases, dict[str, FailingSink]],
+) -> None:
+    """And again when it comes again."""
+    leases, _ = lasting
+    leases.acquire()
+    with capture_logs() as said:
+        for _ in range(3):
+            leases._note_failure("ones", ValueError("x"))
+        leases._renew("ones", threading.Event())
+        leases._note_failure("ones", ValueError("x"))
+    assert [line["event"] for line in said] == ["lease_not_renewed"] * 2

@@ -115,6 +115,16 @@ def test_a_lane_applies_what_it_has_not_done() -> None:
     assert lane.pipeline.stepped == given[2:]
 
 
+def test_a_place_held_back_is_not_how_far_the_stream_has_come() -> None:
+    """Behind a prepared transaction every one that follows carries the place before it."""
+    lane: Any = object.__new__(RealLane)
+    lane._ahead_of, lane._pipeline = Ahead(place(30), place(10)), Steps()
+    given = [Transactions([], 1, place(min(at, 30)), place(at), [0.0]) for at in (20, 30, 40, 50)]
+    for transactions in given:
+        lane.step(transactions)
+    assert (lane.pipeline.skipped, lane.pipeline.stepped) == (given[:2], given[2:])
+
+
 # Logs of servers of one topology. Each holds the same transactions, in an order of its own where
 # the server may choose, and each projection has come some way with some server.
 

@@ -32,6 +32,7 @@ def main() -> int:
     parser.add_argument("--report", action="store_true", help="print how to make each again")
     parser.add_argument("--out", type=Path, help="a folder for the reports of failures")
     parser.add_argument("--faults", action="store_true", help="as the fault suite plays it")
+    parser.add_argument("--until", metavar="WORD", help="stop at the first that ends so; 1 then")
     chosen = parser.parse_args()
     first, _, last = chosen.seeds.partition("-")
     without = frozenset(chosen.without.split(",")) - {""}
@@ -47,7 +48,11 @@ def main() -> int:
                 print(f"{time.strftime('%T')} {verdict.seconds:.1f} s {verdict}", flush=True)
             if chosen.report or (verdict.is_failure and chosen.shrink):
                 print(world.report())
+            if verdict.word == chosen.until:
+                break
         print(runner.tally)
+    if chosen.until:
+        return bool(runner.tally.words[chosen.until])
     return bool(runner.tally.failures)
 
 

@@ -14,6 +14,7 @@ from random import Random
 from typing import Any
 
 import pymysql
+from pymysql.converters import conversions
 from sqlalchemy.engine import make_url
 
 from tests.abroad.worlds import declarations, module, oracle, schemas, settings
@@ -33,6 +34,8 @@ SETTLE_S = 40.0
 Fault = Callable[[Any, Random], None]
 # Deadlock, lock wait, changed definition, kill, connections, limits of time, lost connection.
 _PASSING = (1213, 1205, 1412, 1317, 1040, 1969, 3024, 2013, 1146, 1054, 1290, 0)
+_ENCODERS = {kind: write for kind, write in conversions.items() if isinstance(kind, type)}
+_INCOMPARABLE = ("refused (1267:", "refused (3854:")  # collations, character sets: for good
 _IMPATIENT = {
     "PROJECTOR_MYSQL__CONNECT_TIMEOUT_S": "2",
     "PROJECTOR_MYSQL__READ_TIMEOUT_S": "3",
@@ -107,7 +110,7 @@ class World:
         self.log += [f"SET GLOBAL {name} = '{value}'" for name, value in self.settings.items()]
 
     def _connect(self, name: str | None, charset: str = "utf8mb4") -> Any:
-        connection = self.database.connect(name, conv={}, charset=charset)
+        connection = self.database.connect(name, conv=_ENCODERS, charset=charset)
         with connection.cursor() as cursor:
             for statement in oracle.SESSION:
                 with contextlib.suppress(pymysql.err.MySQLError):
@@ -402,10 +405,14 @@ class World:
 
     def _check(self) -> None:
         """Wait until all is applied; compare every hash."""
-        if not all(self._accepts(sql) for spec in self.specs for sql in _statements(spec)):
-            raise Judged("skipped", "columns came to be that the server does not compare")
+        self._require_sense()
         self._settle()
         self.documents = sum(self._compare(spec) for spec in self.specs)
+
+    def _require_sense(self) -> None:
+        """A declaration that the server itself refuses by now has no right documents."""
+        if not all(self._accepts(sql) for spec in self.specs for sql in _statements(spec)):
+            raise Judged("skipped", "columns came to be that the server does not compare")
 
     def _settle(self) -> None:
         if isinstance(self.to_mysql, RefusingProxy):
@@ -430,6 +437,9 @@ class World:
         said = self._log_tail()
         if code in (2, 3) and not self.redis.exists(f"{{{self.specs[0].name}}}:checkpoint"):
             raise Judged("refused", self.daemon.log().strip().splitlines()[-1])
+        if code == 2 and any(refusal in said for refusal in _INCOMPARABLE):
+            with contextlib.closing(self._connect(self.name)) as self.root:
+                self._require_sense()
         raise Judged("ended", f"exit {code}\n{said}")
 
     def _compare(self, spec: Level) -> int:
