@@ -114,11 +114,18 @@ class Fetcher:
         return [self._plan.to_id(row) for row in rows]
 
     def existing(self, ids: Sequence[str], need: Need) -> set[str]:
-        """Give those of `ids` that documents exist for."""
+        """Return those of `ids` that documents exist for; what the server refuses to compare with
+        the key (a date that no calendar has) names none."""
         valid = [document_id for document_id in ids if self._can_exist(document_id)]
         if not valid:
             return set()
-        [rows] = self._snapshot([self._plan.ids_among(valid)], need)
+        try:
+            [rows] = self._snapshot([self._plan.ids_among(valid)], need)
+        except ValueRefusedError:
+            if len(valid) == 1:
+                return set()
+            middle = len(valid) // 2
+            return self.existing(valid[:middle], need) | self.existing(valid[middle:], need)
         return {self._plan.to_id(row) for row in rows}
 
     def count(self) -> int:
