@@ -79,7 +79,7 @@ class Mysql(_Section):
     connect_timeout_s: Seconds = Field(10.0, description="limit for a connection to stand")
     read_timeout_s: Seconds = Field(30.0, description="limit for an answer to a query")
     gather_s: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.004, description="while changes keep coming, how long the first of a few waits; 0: off"
+        0.0, description="while changes keep coming, how long the first of a few waits; 0: off"
     )
     on_position_lost: Literal["resync", "stop"] = Field(
         "resync", description="what to do when the log cannot be read on from the checkpoint"
