@@ -48,7 +48,8 @@ def skipped(name: str, detail: str) -> Check:
 
 
 def reason(error: TransientError) -> str:
-    """Say what a peer's absence looks like from below: the library's words hold no credentials."""
+    """Return what a peer's absence looks like from below: the library's words hold no
+    credentials."""
     said, cause = str(error).rstrip("."), str(error.__cause__ or "").rstrip(".")
     return said if error.peer == "mysql" or cause in said else f"{said}: {cause}"
 
@@ -79,7 +80,7 @@ _WAYS = (
 
 
 def way_there(text: str, setting: str) -> str:
-    """Say what to do about a server that is away; `setting` names it."""
+    """Return what to do about a server that is away; `setting` names it."""
     lowered = text.lower()
     for words, way in _WAYS:
         if any(word in lowered for word in words):

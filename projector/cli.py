@@ -101,7 +101,7 @@ def _root(
 def run(
     config: ConfigOption = None,
     resync: Annotated[
-        bool, typer.Option("--resync", help="Make every document anew while tailing goes on.")
+        bool, typer.Option("--resync", help="Rebuild every document while tailing goes on.")
     ] = False,
     until_current: Annotated[
         bool,
@@ -154,7 +154,7 @@ def resync(
     cancel: Annotated[bool, typer.Option("--cancel", help="Give up a resync asked for.")] = False,
     projection: ProjectionOption = None,
 ) -> None:
-    """Ask the running daemon to make documents anew, and show how far it is."""
+    """Ask the running daemon to rebuild documents, and show how far it is."""
     with failures_explained():
         inquiry = _inquire(config, projection)
         if cancel:
@@ -383,7 +383,7 @@ def make_sink(chosen: settings.Settings, plan: Plan) -> RedisSink:
 
 
 def choose_plan(plans: list[Plan], name: str | None) -> Plan:
-    """Give the projection of that name; the only one where none is named."""
+    """Return the projection of that name; the only one where none is named."""
     if name is None and len(plans) == 1:
         return plans[0]
     for plan in plans:

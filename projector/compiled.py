@@ -32,7 +32,7 @@ def use(*, wanted: bool) -> None:
 
 
 def described() -> str:
-    """Say whether it is in use, or why not."""
+    """Return whether it is in use, or why not."""
     if core is not None:
         return "in use"
     return "switched off by PROJECTOR_COMPILED" if _found is not None else _why_not

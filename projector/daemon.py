@@ -105,7 +105,7 @@ class Daemon:
         self._stop.set()
 
     def abandon(self) -> None:
-        """Give the leases up, from another thread: the loop hangs, and the process ends now."""
+        """Release the leases, from another thread: the loop hangs, and the process ends now."""
         self._leases.release()
 
     def run(self, *, until_current: bool = False, resync: bool = False) -> ExitCode:
@@ -203,7 +203,7 @@ class Daemon:
         return self._stop.is_set() or self._leases.are_lost
 
     def _report(self) -> str:
-        """Say what `projector status` cannot see in the store."""
+        """Return what `projector status` cannot see in the store."""
         now = self._health.snapshot()
         lag_s = None if now.lag_s is None else round(now.lag_s, 1)
         return json.dumps(

@@ -103,13 +103,13 @@ class Fetcher:
     def look_up_after(
         self, name: str, values: Sequence[Values], after: str | None, limit: int, need: Need
     ) -> list[str]:
-        """Give the next ids, in order, beyond `after`, of a look-up that was put off."""
+        """Return the next ids, in order, beyond `after`, of a look-up that was put off."""
         beyond = self._plan.cursor(after)
         [rows] = self._snapshot([self._plan.look_ups[name].query(values, beyond, limit)], need)
         return [self._plan.to_id(row) for row in rows]
 
     def ids_after(self, after: str | None, limit: int, need: Need) -> list[str]:
-        """Give the next ids of all documents, in order of the root's key, beyond `after`."""
+        """Return the next ids of all documents, in order of the root's key, beyond `after`."""
         [rows] = self._snapshot([self._plan.ids_after(after, limit)], need)
         return [self._plan.to_id(row) for row in rows]
 

@@ -1,6 +1,6 @@
 """One projection under one lease: its pipeline, its walks, its answers to requests.
 
-Made anew for every term of leadership, so that nothing is remembered from before a lost lease.
+Created again for every term of leadership, so that nothing is remembered from before a lost lease.
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class Leases:
         return found
 
     def release(self) -> None:
-        """Give all leases up, as far as Redis answers; the others run out by themselves."""
+        """Release all leases, as far as Redis answers; the others run out by themselves."""
         if self._is_over is not None:
             self._is_over.set()
         self._is_over = None

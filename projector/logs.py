@@ -113,7 +113,7 @@ def switch_level_on_signal() -> None:
 
 
 def redact(text: str) -> str:
-    """Give `text` with the credentials of URLs and values named like secrets as `***`."""
+    """Return `text` with the credentials of URLs and values named like secrets as `***`."""
     return _NAMED_SECRET.sub(r"\1\2***", _URL_CREDENTIALS.sub(r"\1***@", text))
 
 

@@ -63,7 +63,7 @@ projection_leader = Gauge(
     ["projection"],
 )
 state = Enum("projector_state", "1 for the state that this process is in.", states=STATES)
-reconnects = Counter("projector_reconnects_total", "Connections lost and sought anew.", ["peer"])
+reconnects = Counter("projector_reconnects_total", "Connections lost and re-established.", ["peer"])
 errors = Counter("projector_errors_total", "Errors by kind.", ["kind"])
 recoveries = Counter(
     "projector_recoveries_total",

@@ -289,7 +289,8 @@ class Pipeline:
         affected: Affected,
         deferred: Mapping[str, frozenset[tuple[object, ...]]],
     ) -> dict[str, Debt | None]:
-        """Give what is recorded as owed, and what is struck off because a wider debt covers it."""
+        """Return what is recorded as owed, and what is struck off because a wider debt covers
+        it."""
         debts = dict(route_debt(name, values) for name, values in deferred.items())
         struck: set[str] = set()
         if debts and not affected.repairs and self._is_flooded(debts):
@@ -310,7 +311,7 @@ class Pipeline:
 
     def _again(self, key: str, debt: Debt) -> Debt:
         """A walk asked for again while under way ends its round and then does another: begun
-        anew each time, it might never end."""
+        again each time, it might never end."""
         known = self.known.debts.get(key)
         if known is None:
             return debt

@@ -54,11 +54,11 @@ class Source(Protocol):
         ...
 
     def current(self) -> Position:
-        """Give the end of the server's log: everything committed by now lies at or before it."""
+        """Return the end of the server's log: everything committed by now lies at or before it."""
         ...
 
     def visible_end(self) -> Position:
-        """Give a place at or beyond `current`: everything that a snapshot can hold by now lies at
+        """Return a place at or beyond `current`: everything that a snapshot can hold by now lies at
         or before it, also what is seen already and not yet counted as committed."""
         ...
 
@@ -74,7 +74,7 @@ class Source(Protocol):
         ...
 
     def read(self, timeout_s: float) -> Transactions | None:
-        """Give what has been read since the last call, at once if there is something, else wait.
+        """Return what has been read since the last call, at once if there is something, else wait.
 
         None: nothing came within `timeout_s`. An idle server's heartbeats come as Transactions
         without changes and with `is_head`. Raises PositionLostError when the log broke off where
@@ -116,7 +116,7 @@ class Sink(Protocol):
     records a debt that covers it, where none of its key is owed: `all`, or `orphans` for growth.
 
     Lists are written in the same act. It moves ids by what it finds recorded of each, whatever was
-    written before; for any reason but a change of rows it writes every entry anew. Lost lists are
+    written before; for any reason but a change of rows it rewrites every entry. Lost lists are
     told like damage, until `lists` or `all` is owed.
     """
 
@@ -126,7 +126,7 @@ class Sink(Protocol):
         ...
 
     def memory(self) -> tuple[int, int]:
-        """Give the store's memory in use and its limit (0: none), in bytes."""
+        """Return the store's memory in use and its limit (0: none), in bytes."""
         ...
 
     def acquire(self) -> bool:
@@ -139,7 +139,7 @@ class Sink(Protocol):
         ...
 
     def release(self) -> None:
-        """Give the lease up, if held."""
+        """Release the lease, if held."""
         ...
 
     def load(self) -> Checkpoint | None:
@@ -152,7 +152,7 @@ class Sink(Protocol):
         ...
 
     def read(self, ids: Sequence[str]) -> Mapping[str, bytes]:
-        """Give the stored documents among `ids`."""
+        """Return the stored documents among `ids`."""
         ...
 
     def compare(self, documents: Mapping[str, bytes], gone: Collection[str]) -> Differences:
@@ -181,22 +181,23 @@ class Sink(Protocol):
         ...
 
     def scan(self, cursor: int, count: int) -> tuple[int, list[str]]:
-        """Give some ids and the cursor to go on with (0 when all were given): HSCAN's promise. Ids
-        that stand in lists alone are given too."""
+        """Return some ids and the cursor to go on with (0 when all were given): HSCAN's promise.
+        Ids that stand in lists alone are given too."""
         ...
 
     def count(self) -> int:
-        """Give the number of documents."""
+        """Return the number of documents."""
         ...
 
     def quarantined(self, ids: Sequence[str] | None = None) -> Mapping[str, str]:
-        """Give the reasons by id of documents, of all or among `ids`, that could not be written."""
+        """Return the reasons by id of documents, of all or among `ids`, that could not be
+        written."""
         ...
 
     def debts(self) -> Mapping[str, str]:
-        """Give what is owed, as JSON by key."""
+        """Return what is owed, as JSON by key."""
         ...
 
     def requests(self) -> Mapping[str, str]:
-        """Give what the command line asked for, as JSON by key."""
+        """Return what the command line asked for, as JSON by key."""
         ...

@@ -83,7 +83,7 @@ class Reader:
         return self._sink.has_lists
 
     def cut(self, debt: Debt, cursor: str | None, need: Need) -> tuple[list[str], str | None]:
-        """Give the next ids of a walk, and the cursor after them."""
+        """Return the next ids of a walk, and the cursor after them."""
         if debt.phase == "strays":
             after, _, strays = self._sink.strays(cursor, self._portions.names.size)
             return ["\n".join(stray) for stray in sorted(strays)], after
@@ -316,7 +316,7 @@ class Walker:
         chunk = flight.future.result()
         debt = self._pipeline.known.debts.get(flight.key)
         if debt is None or (debt.phase, debt.started_at) != (flight.phase, flight.started_at):
-            return  # cancelled, or begun anew
+            return  # cancelled, or begun again
         ours = _without(chunk.fetched, flight.touched)
         found = _standing(chunk.differences, flight.touched)
         debt = replace(

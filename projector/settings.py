@@ -363,7 +363,7 @@ def _explain(error: ValidationError) -> str:
 
 
 def projection_setting(config: Path | None = None) -> str:
-    """Give the projection's setting alone, for commands that need no server."""
+    """Return the projection's setting alone, for commands that need no server."""
     config = config or (Path(p) if (p := os.environ.get("PROJECTOR_CONFIG")) else None)
     from_file = _read_toml(config).get("projection") if config else None
     default: str = Settings.model_fields["projection"].default

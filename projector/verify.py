@@ -180,7 +180,7 @@ def _ahead(
     find: Callable[[list[str]], Found],
     parts: Iterable[list[str]],
 ) -> Iterator[Found]:
-    """Give what is found for each part, in order; some are looked at while one is settled."""
+    """Yield what is found for each part, in order; some are looked at while one is settled."""
     flying: deque[Future[Found]] = deque()
     for part in parts:
         flying.append(pool.submit(find, part))
@@ -243,7 +243,7 @@ def _look(sides: Sides, ids: Sequence[str]) -> _Look:
 
 
 def _standing(sides: Sides, looked: _Look) -> dict[str, tuple[bytes | None, bytes | None]]:
-    """Give what differs on the last look, as (stored, in the database)."""
+    """Return what differs on the last look, as (stored, in the database)."""
     found: dict[str, tuple[bytes | None, bytes | None]] = {}
     for look in range(_LOOKS):
         before, fetched = looked.stored, looked.fetched

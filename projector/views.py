@@ -46,7 +46,7 @@ class Lists:
 
     def check_views(self) -> None:
         """Owe it to put every document into its lists where other views are declared than before.
-        No document is made anew for that."""
+        No document is rebuilt for that."""
         mark = self._plan.placer.mark if self._plan.views.planned else ""
         if mark != self._pipeline.known.checkpoint.views:
             views = views_of(self._plan, self._sink)

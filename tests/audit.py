@@ -31,7 +31,7 @@ def main() -> int:
 
 
 def judge(output: str, errors: str) -> tuple[int, str]:
-    """Give the exit status and what to tell, from what pip-audit wrote."""
+    """Return the exit status and what to tell, from what pip-audit wrote."""
     try:
         pins: list[dict[str, Any]] = json.loads(output)["dependencies"]
     except ValueError:

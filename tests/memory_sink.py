@@ -69,7 +69,7 @@ class MemoryStore:
     dropped: Literal["", "request", "reply"] = ""
 
     def copy(self) -> MemoryStore:
-        """Give the store as it is now."""
+        """Return the store as it is now."""
         return copy.deepcopy(self)
 
     def restore(self, old: MemoryStore) -> None:

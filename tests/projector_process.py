@@ -105,11 +105,11 @@ class Projector:
         return self.process.wait(timeout_s)
 
     def log(self) -> str:
-        """Give everything that it has logged."""
+        """Return everything that it has logged."""
         return Path(self._log.name).read_text("utf-8", "replace")
 
     def events(self) -> list[dict[str, Any]]:
-        """Give the log lines that are JSON."""
+        """Return the log lines that are JSON."""
         found = []
         for line in self.log().splitlines():
             if line.startswith("{"):
@@ -140,7 +140,7 @@ class Projector:
                 return error.code, error.read()
 
     def metric(self, name: str, **labels: str) -> float | None:
-        """Give the sum of a metric's samples that have these labels; None where there is none."""
+        """Return the sum of a metric's samples that have these labels; None where there is none."""
         text = self.http("/metrics")[1].decode()
         found = [
             float(value)
@@ -175,7 +175,7 @@ def _run(
 
 
 def wait_for(condition: Any, daemon: Projector | None = None, timeout_s: float = 30) -> Any:
-    """Give the condition's first true value; fail with the daemon's log after the time limit."""
+    """Return the condition's first true value; fail with the daemon's log after the time limit."""
     deadline = time.monotonic() + timeout_s
     while True:
         value = condition()
@@ -206,17 +206,17 @@ def is_settled(redis: Any, target: Any, name: str = "tickets") -> bool:
 
 
 def put_off(redis: Any, name: str) -> list[bytes]:
-    """Give the keys of look-ups that are recorded as owed."""
+    """Return the keys of look-ups that are recorded as owed."""
     return [key for key in redis.hkeys(f"{{{name}}}:debts") if key.startswith(b"route:")]
 
 
 def walked(daemon: Projector) -> float:
-    """Give the number of documents written by walks, not by changes as they come."""
+    """Return the number of documents written by walks, not by changes as they come."""
     return daemon.metric("projector_documents_written_total", reason="resync") or 0.0
 
 
 def committed(connection: Any) -> Any:
-    """Give the end of the server's log as GTIDs; as file and offset where it has none."""
+    """Return the end of the server's log as GTIDs; as file and offset where it has none."""
     with connection.cursor() as cursor:
         cursor.execute("SELECT VERSION()")
         if "MariaDB" in cursor.fetchone()[0]:

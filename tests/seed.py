@@ -175,7 +175,7 @@ def _attachment(
 
 
 def _copy(cursor: Cursor, first: int, count: int, users: int, departments: int) -> None:
-    """Copy the first `count` tickets of the first block, with all that hangs on them."""
+    """Copy the first `count` tickets of the first block, with all rows that belong to them."""
     shift = {"first": first, "count": count, "users": users, "departments": departments}
     for statement in _COPIES:
         cursor.execute(statement, shift)

@@ -6,7 +6,7 @@
 
 Each transaction is one to five steps out of `tests.workload_steps`; some are rolled back, whole or
 to a savepoint. Deadlocks, lock timeouts, duplicate keys and refused foreign keys belong to it;
-a lost connection is sought anew; any other exception ends the workload and comes out of `stop`.
+a lost connection is re-established; any other exception ends the workload and comes out of `stop`.
 
 `cascades=False` deletes and unlinks children in statements of their own, under a lock of the
 parent, so that no foreign key changes a row behind the log's back. Tickets get explicit ids up to

@@ -101,7 +101,7 @@ class Steps:
             self._delete_children(ticket)
         self._run("UPDATE tickets SET id = %s WHERE id = %s", self._new_ticket_id(), ticket)
 
-    # What hangs on tickets
+    # What belongs to tickets
 
     def add_comment(self) -> None:
         self._comment_on(self._any("tickets"))

@@ -137,7 +137,7 @@ async def listed(
 
 @app.get("/health", responses={503: {}})
 async def health(tickets: Tickets) -> dict[str, bool]:
-    """Say whether tickets are kept up to date."""
+    """Return whether tickets are kept up to date."""
     if not (await tickets.health()).is_fresh():
         raise HTTPException(503, "tickets are not kept up to date")
     return {"fresh": True}
@@ -147,7 +147,7 @@ async def health(tickets: Tickets) -> dict[str, bool]:
 async def changes(
     tickets: Tickets, last_event_id: Annotated[str | None, Header(pattern=r"^\d+-\d+$")] = None
 ) -> StreamingResponse:
-    """Tell which tickets change from now on, or since the event that the client saw last."""
+    """Stream which tickets change from now on, or since the event that the client saw last."""
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     events = server_sent(tickets, last_event_id)
     return StreamingResponse(events, media_type="text/event-stream", headers=headers)

@@ -57,7 +57,7 @@ def run_checks(settings: Settings, plans: Sequence[Plan]) -> list[Check]:
 
 
 def _core(settings: Settings) -> Check:
-    """Say whether the compiled core is in use; without it all is right, but slow."""
+    """Return whether the compiled core is in use; without it all is right, but slow."""
     said = compiled.described()
     if compiled.core is not None or not settings.compiled:
         return ok("compiled core", said)

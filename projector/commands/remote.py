@@ -45,7 +45,7 @@ class Inquiry:
         self.sink = sink
 
     def status(self, now: float) -> dict[str, Any] | None:
-        """Give checkpoint, lag, lease, progress, last error; None when no checkpoint exists."""
+        """Return checkpoint, lag, lease, progress, last error; None when no checkpoint exists."""
         fields = self.sink.checkpoint_fields()
         if "position" not in fields:
             return None
@@ -78,14 +78,14 @@ class Inquiry:
         }
 
     def document(self, document_id: str) -> tuple[bytes | None, Fetched]:
-        """Give the stored document and what the database gives now."""
+        """Return the stored document and what the database gives now."""
         with self._fetchers() as (fetcher, need):
             fetched = fetcher().documents([document_id], need)
         return self.sink.read([document_id]).get(document_id), fetched
 
     @contextmanager
     def sides(self, current: Callable[[], Any]) -> Iterator[Sides]:
-        """Give what `verify` compares."""
+        """Return what `verify` compares."""
         with self._fetchers() as (fetcher, _):
             yield Sides(
                 self.sink, fetcher, self._position, self._passed, current,
@@ -94,7 +94,7 @@ class Inquiry:
             )  # fmt: skip
 
     def repair(self, ids: Sequence[str]) -> None:
-        """Have documents made anew: by the daemon where one runs, else here under the lease."""
+        """Have documents rebuilt: by the daemon where one runs, else here under the lease."""
         if self.sink.holder() is not None:
             self.ask({"kind": "resync", "ids": list(ids), "reason": "repair"}, wait=True)
             return
@@ -133,7 +133,7 @@ class Inquiry:
                 time.sleep(_POLL_S / 4)
 
     def progress(self) -> Iterator[dict[str, str]]:
-        """Give the progress of the walk over everything until it ends."""
+        """Yield the progress of the walk over everything until it ends."""
         while True:
             state = self.sink.resync_state()
             owed = "all" in self.sink.debts()
@@ -155,7 +155,7 @@ class Inquiry:
 
     @contextmanager
     def _fetchers(self) -> Iterator[tuple[Callable[[], Fetcher], Need]]:
-        """Give what gives each thread a fetcher of its own."""
+        """Return what gives each thread a fetcher of its own."""
         position = self._position()
         barrier = choose(position, {}, is_replica=self._settings.mysql.reads_elsewhere)
         source = self._engine()
@@ -180,7 +180,7 @@ class Inquiry:
                 fetcher.close()
 
     def _position(self) -> Position:
-        """Give the checkpoint's, and leave alone what the sink knows of it for its writes."""
+        """Return the checkpoint's, and leave alone what the sink knows of it for its writes."""
         fields = self.sink.checkpoint_fields()
         if "position" not in fields:
             raise OperatorError("there is no checkpoint: nothing was built yet", "Run a daemon.")
@@ -189,11 +189,11 @@ class Inquiry:
         except ValueError:
             raise OperatorError(
                 f"the checkpoint of {self.plan.name} cannot be read",
-                "Run a daemon: it builds everything anew.",
+                "Run a daemon: it rebuilds everything.",
             ) from None
 
     def _passed(self) -> Position:
-        """Give how far the daemon says that it has come, where that is beyond the checkpoint."""
+        """Return how far the daemon says that it has come, where that is beyond the checkpoint."""
         position = self._position()
         told = self.sink.report().get("passed")
         passed = Position.parse(told) if told else position

@@ -50,14 +50,14 @@ def show_progress(console: Console, inquiry: Inquiry) -> None:
 
 @contextmanager
 def counting(console: Console, sides: Sides) -> Iterator[Callable[[int], None]]:
-    """Give what to call with the number of documents compared."""
+    """Return what to call with the number of documents compared."""
     with _bar(console) as bar:
         task = bar.add_task("verify", total=sides.fetcher().count(), rate="")
         yield lambda done: bar.update(task, completed=done)
 
 
 def verification(report: Report) -> dict[str, Any]:
-    """Give a report for machines."""
+    """Return a report for machines."""
     counts = {kind: getattr(report, kind) for kind in KINDS}
     return {
         "checked": report.checked,
@@ -112,7 +112,7 @@ def _said(name: str, value: Any) -> str:
 
 
 def parsed(document: bytes | None) -> Any:
-    """Give a document's fields; its text where it is damaged."""
+    """Return a document's fields; its text where it is damaged."""
     if document is None:
         return None
     text = document.decode(errors="backslashreplace")

@@ -250,7 +250,7 @@ put_group(const Level *level, const Grouping *grouping, const Group *group, Buff
     return buffer_put(out, level->after.data, level->after.size);
 }
 
-/* Write a row with all that hangs on it. */
+/* Write a row with all rows below it. */
 static int
 write_row(Work *work, const Level *level, Buffer *out, Bytes row, Bytes fields)
 {
@@ -579,7 +579,7 @@ read_children(PyObject *said, Level *level, size_t number, size_t levels_count)
         if (PyErr_Occurred())
             return -1;
         if (child <= number || child >= levels_count) {
-            PyErr_SetString(PyExc_ValueError, "a level stands behind the one that it hangs on");
+            PyErr_SetString(PyExc_ValueError, "a level stands behind the one that it belongs to");
             return -1;
         }
         level->children[i] = child;

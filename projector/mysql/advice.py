@@ -31,7 +31,7 @@ class Missing:
 
     @property
     def detail(self) -> str:
-        """Say what it costs."""
+        """Return what it costs."""
         how = "the index on" if self.is_there else "no index begins with"
         end = " cannot serve" if self.is_there else ""
         columns = " or ".join(self.columns)
@@ -64,7 +64,7 @@ class Wanted:
 
 
 def unlike() -> str:
-    """Say what to do where the types of a join keep every index from serving."""
+    """Return what to do where the types of a join keep every index from serving."""
     return "Give both sides of the join the same type, character set and collation."
 
 

@@ -48,8 +48,8 @@ class Barrier(Protocol):
     """A way to wait."""
 
     def opening(self, need: Need, before: Sequence[RawRows] = ()) -> list[str]:
-        """Give the statements that wait and open a snapshot; `before`: results of the attempt that
-        did not reach it."""
+        """Return the statements that wait and open a snapshot; `before`: results of the attempt
+        that did not reach it."""
         ...
 
     def reached(self, need: Need, results: Sequence[RawRows]) -> bool:

@@ -158,7 +158,7 @@ def _parameters_refused(names: Iterable[str]) -> ConfigurationError:
 
 
 def connect_arguments(settings: Mysql) -> dict[str, Any]:
-    """Give PyMySQL's arguments: limits, TLS, several statements in one round trip."""
+    """Return PyMySQL's arguments: limits, TLS, several statements in one round trip."""
     arguments: dict[str, Any] = {
         "charset": "utf8mb4",
         "connect_timeout": max(1, round(settings.connect_timeout_s)),
@@ -173,7 +173,7 @@ def connect_arguments(settings: Mysql) -> dict[str, Any]:
 
 
 def tls_context(tls: Tls) -> ssl.SSLContext | None:
-    """Give a context that verifies the server's certificate and name; None when TLS is off."""
+    """Return a context that verifies the server's certificate and name; None when TLS is off."""
     if not (tls.ca or tls.cert):
         return None
     try:
@@ -237,7 +237,7 @@ def meaning(error: pymysql.err.Error) -> ProjectorError:
 
 
 def _passing(code: int, text: str, kind: Meaning) -> TransientError:
-    """Say what may be otherwise in a moment; loudly if nobody knows what it is."""
+    """Return what may be otherwise in a moment; loudly if nobody knows what it is."""
     if kind is Meaning.UNKNOWN:
         said = f"MySQL answers {code}, of which nothing is known: {_masked(text)}"
         return TransientError("mysql", said, answered=True)
@@ -247,7 +247,7 @@ def _passing(code: int, text: str, kind: Meaning) -> TransientError:
 
 
 def _refusal(code: int, text: str, kind: Meaning) -> RefusedError:
-    """Say what to do about an error that hardly passes by itself."""
+    """Return what to do about an error that hardly passes by itself."""
     if kind is Meaning.VALUE:  # its text may quote the value
         name = NAME_BY_CODE.get(code, "of a value")
         return ValueRefusedError(f"MySQL refuses a value ({code} {name})", "")

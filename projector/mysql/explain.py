@@ -40,7 +40,7 @@ def queries(plan: Plan, connection: Connection) -> list[dict[str, Any]]:
 
 
 def notes(plan: Plan, connection: Connection) -> list[str]:
-    """Say what the plans do not tell."""
+    """Return what the plans do not tell."""
     [ids] = connection.query_raw(plan.ids_after(None, 1))
     if ids:
         return []
@@ -51,7 +51,7 @@ def notes(plan: Plan, connection: Connection) -> list[str]:
 
 
 def routes(plan: Plan) -> list[dict[str, Any]]:
-    """Say for each table in each role how the documents of a changed row are found."""
+    """Return for each table in each role how the documents of a changed row are found."""
     return [
         {
             "table": route.node.table.fullname,
@@ -64,7 +64,7 @@ def routes(plan: Plan) -> list[dict[str, Any]]:
 
 
 def views(plan: Plan) -> list[dict[str, Any]]:
-    """Say which lists are kept beside the documents, by which values and in which order."""
+    """Return which lists are kept beside the documents, by which values and in which order."""
     found = []
     for view in plan.views.planned:
         names = [_name(expression_of(key)) for key in view.declared.keys]
@@ -95,7 +95,7 @@ def _sql(expression: Any) -> str:
 
 
 def touched(plan: Plan, table: str, key: str, connection: Connection) -> list[dict[str, Any]]:
-    """Say which documents a change of one row touches, in each role of its table.
+    """Return which documents a change of one row touches, in each role of its table.
 
     `key` is written like a document's id: the parts of a composite one are joined with `:`.
     Raises OperatorError for a table that the projection does not read, and a row that is not there.
@@ -117,7 +117,7 @@ def _touched(plan: Plan, route: Route, key: str, connection: Connection) -> dict
     said: dict[str, Any] = {"table": route.node.table.fullname, "role": role(route.node)}
     row = _row(route, key, connection)
     if None in row:
-        return {**said, "documents": 0, "ids": []}  # NULL hangs on nothing
+        return {**said, "documents": 0, "ids": []}  # NULL references nothing
     if route.look_up is None:
         sql = plan.ids_among([plan.to_id(row)])
     else:

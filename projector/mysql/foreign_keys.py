@@ -128,7 +128,7 @@ def _lowered(listed: str) -> tuple[str, ...]:
 
 
 def logs_actions(connection: Connection) -> bool:
-    """Tell whether the server now logs what foreign keys do, and hides nothing of it; what older
+    """Return whether the server now logs what foreign keys do, and hides nothing of it; what older
     parts of its log hide, their events tell."""
     [version] = connection.query("SELECT VERSION()")
     if "MariaDB" in str(version[0][0]):

@@ -74,7 +74,7 @@ def explained(plan: Plan, connection: Connection) -> list[Explained]:
 
 
 def _steps(sql: str, connection: Connection) -> list[dict[str, Any]]:
-    """Give the server's plan; of the keys that it thought of only those that it could use."""
+    """Return the server's plan; of the keys that it thought of only those that it could use."""
     rows, notes = connection.query(f"EXPLAIN FORMAT=TRADITIONAL {sql}", "SHOW WARNINGS")
     refused = {match[1] for *_, text in notes if (match := _REFUSED.search(text))}
     steps = [dict(zip(_COLUMNS[len(row)].split(), row, strict=True)) for row in rows]
@@ -180,8 +180,8 @@ def _invented(root: Node) -> tuple[Any, ...]:
 
 
 def native(value: bytes | None, is_number: bool) -> Any:
-    """Give a value to compare with: bytes compare like the text that they are, in the column's own
-    collation, if said as text."""
+    """Return a value to compare with: bytes compare like the text that they are, in the column's
+    own collation, if said as text."""
     if value is None or is_number:
         return None if value is None else int(value)
     try:
@@ -191,7 +191,7 @@ def native(value: bytes | None, is_number: bool) -> Any:
 
 
 def are_numbers(node: Node, names: Sequence[str]) -> list[bool]:
-    """Say of columns whether they hold whole numbers."""
+    """Return of each column whether it holds whole numbers."""
     by_name = {column.name: column for column in node.table.columns}
     return [isinstance(by_name[name].type, Integer) for name in names]
 

@@ -80,7 +80,7 @@ class GtidSet:
         return hash(str(self))
 
     def add(self, sid: bytes | str, tag: str, gno: int) -> GtidSet:
-        """Give the set with one transaction more."""
+        """Return the set with one transaction more."""
         builder = GtidSetBuilder(self)
         builder.add(sid, tag, gno)
         return builder.freeze()
@@ -167,7 +167,7 @@ class GtidSetBuilder:
         intervals[begin:end] = [[first, last]]
 
     def freeze(self) -> GtidSet:
-        """Give the set as it is now."""
+        """Return the set as it is now."""
         if self._frozen is None:
             self._frozen = GtidSet(
                 {s: tuple((a, b) for a, b in pairs) for s, pairs in self._intervals.items()}
@@ -227,7 +227,7 @@ class MariadbGtids:
         return hash(str(self))
 
     def replace(self, domain: int, server: int, sequence: int) -> MariadbGtids:
-        """Give the position after one transaction more."""
+        """Return the position after one transaction more."""
         return MariadbGtids({**self.by_domain, domain: (server, sequence)})
 
     def contains(self, other: MariadbGtids) -> bool:
@@ -331,7 +331,7 @@ class Position:
 
 
 def file_number(file: str) -> int:
-    """Give the number of a log file: files are ordered by it, for it may outgrow six digits."""
+    """Return the number of a log file: files are ordered by it, for it may outgrow six digits."""
     number = file.rpartition(".")[2]
     return int(number) if number.isdigit() else 0
 

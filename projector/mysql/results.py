@@ -144,7 +144,7 @@ def _promises(definitions: bytes) -> Promises:
 
 
 def _promise(charset: int, kind: int, flags: int) -> Promise:
-    """Say what a column's definition promises of its values: it ends with character set, length,
+    """Return what a column's definition promises of its values: it ends with character set, length,
     type, flags and decimals (MySQL internals manual, "Protocol::ColumnDefinition41")."""
     if flags & FLAG.ZEROFILL:
         return Promise.NOTHING

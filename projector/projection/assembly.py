@@ -243,7 +243,7 @@ def _compiled(
 
 
 def _spelled(levels: Sequence[Level], promises: Sequence[Promises]) -> tuple[Any, ...] | None:
-    """Say what the core has to know of each level (see `_native.pyi`); None where there is what
+    """Return what the core has to know of each level (see `_native.pyi`); None where there is what
     only Python knows how to write: objects and paths within a row, rows of names and values."""
     if any(level.body.insets or level.named is not None for level in levels):
         return None

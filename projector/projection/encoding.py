@@ -318,8 +318,8 @@ class RowWriter:
         return ""
 
     def spelled(self, promises: Promises) -> tuple[tuple[bytes, str, Encoder | None], ...]:
-        """Say for the compiled core of each column: what stands before the value, the core's name
-        for its encoder, "" where it has none, and the encoder."""
+        """Return, for the compiled core, of each column: what stands before the value, the core's
+        name for its encoder, "" where it has none, and the encoder."""
         labels = [text(name.encode()) + b":" for name in self.names]
         return tuple(
             (b"," + label if index else label, _COMPILED.get(encoder, ""), encoder)

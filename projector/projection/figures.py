@@ -62,7 +62,7 @@ def form_for_figure(declared: Field, manner: Manner) -> Form:
 
 
 def _members(expression: Expression) -> Iterator[Any]:
-    """Give what names the members of each object in an expression."""
+    """Yield what names the members of each object in an expression."""
     for element in visitors.iterate(expression):
         if _name(element) == "json_objectagg":
             found: Any = element

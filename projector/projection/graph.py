@@ -1,4 +1,4 @@
-"""Nodes and edges: every table that a projection reads, and how it hangs on the one above it.
+"""Nodes and edges: every table that a projection reads, and how it belongs to the one above it.
 
 An edge is a set of equal columns between a node and its parent. Never guesses: a declaration that
 cannot be understood raises ConfigurationError naming the table and the remedy.
@@ -60,7 +60,7 @@ def build(projection: Projection) -> Node:
 
 
 def _of_views(projection: Projection, root: Node) -> Iterator[Expression]:
-    """Give what views read of the root and of what is joined to it."""
+    """Yield what views read of the root and of what is joined to it."""
     known = [node.source for node in root.scope]
     for view in projection.views:
         for declared in (*view.keys, view.newest, view.where):
@@ -152,15 +152,15 @@ def _collect(base: Node, place: Node, declared: Listed) -> None:
     for hop_node in through:
         hop_node.base = node
         _note_reads(node, [hop_node.on], base.scope)
-    hung_on = (through or [node])[0].parent
-    assert hung_on is not None
-    if base.declared is not None and base not in hung_on.path():
+    above = (through or [node])[0].parent
+    assert above is not None
+    if base.declared is not None and base not in above.path():
         raise ConfigurationError(
-            f"{node.source.description} hangs on {hung_on.source.description}, which is on the way"
+            f"{node.source.description} belongs to {above.source.description}, which is on the way"
             f" to {base.source.description}",
             f"Hang it on {base.source.description}, or declare it beside that list.",
         )
-    hung_on.children.append(node)
+    above.children.append(node)
     nested = declared.collections if isinstance(declared, Many | First) else ()
     if nested and not all(other.key for other in (node, *through)):
         raise ConfigurationError(
@@ -288,7 +288,7 @@ def _attach(source: FromClause, on: Expression, candidates: Sequence[Node]) -> N
 def _unattached(
     source: FromClause, on: Expression, candidates: Sequence[Node], found: Sequence[Node]
 ) -> ConfigurationError:
-    """Say why a table cannot be joined where it stands, and what to write instead."""
+    """Return why a table cannot be joined where it stands, and what to write instead."""
     name, known = source.description, [source, *(node.source for node in candidates)]
     absent = [c.table for c in columns_in([on]) if not any(c.table is other for other in known)]
     if absent and not found:

@@ -131,7 +131,7 @@ class KeyCodec:
         self._single = self._parts[0] if len(self._parts) == 1 else None
 
     def to_id(self, values: Sequence[Any]) -> str:
-        """Give the id of a row with these key values (as the server or the log gave them)."""
+        """Return the id of a row with these key values (as the server or the log gave them)."""
         if self._single is not None:
             return self._single.to_text(values[0])
         return ":".join(
@@ -140,7 +140,7 @@ class KeyCodec:
         )
 
     def to_values(self, document_id: str) -> tuple[Value, ...]:
-        """Give the key values of an id. Raises ValueError for what no row can have as id."""
+        """Return the key values of an id. Raises ValueError for what no row can have as id."""
         if self._single is not None:
             return (self._single.from_text(document_id),)
         texts = document_id.split(":")

@@ -25,7 +25,7 @@ class Object:
     children: tuple[Level, ...] = ()
 
     def all(self) -> list[Level]:
-        """Give all levels within, in the order of queries."""
+        """Return all levels within, in the order of queries."""
         own = [level for child in self.children for level in child.all()]
         nested = [o for inset in self.insets if isinstance(inset, Nested) for o in inset.objects]
         return own + [level for inner in nested for level in inner.all()]
@@ -87,7 +87,7 @@ class Level:
     encoders: dict[Any, Any] = field(default_factory=dict, compare=False)  # see `assembly`
 
     def all(self) -> list[Level]:
-        """Give this level and those below, in the order of queries."""
+        """Return this level and those below, in the order of queries."""
         return [self, *self.body.all()]
 
     def query(self, keys: Sequence[Sequence[Any]], codec: KeyCodec) -> str:

@@ -26,7 +26,7 @@ class Node:
     begins, None for the root and for joins; `base` is the root or collection with whose rows a
     joined node is read, `around` that in which a collection is declared. `to_one` are the nodes
     joined to it and to those, `through` those on the way to it that may be many, `children` the
-    collections that hang on it. `place` is the node in whose object a collection stands, `insets`
+    collections that belong to it. `place` is the node in whose object a collection stands, `insets`
     what stands in this one's object and is read with its row.
     """
 
@@ -75,7 +75,7 @@ class Node:
         return self.base is not None and self in self.base.through
 
     def path(self) -> Iterator[Node]:
-        """Give the node, its parent and so on up to the root."""
+        """Yield the node, its parent and so on up to the root."""
         node: Node | None = self
         while node is not None:
             yield node
@@ -95,7 +95,7 @@ Listed = Many | First | Pairs | Aggregate
 
 
 def all_nodes(root: Node) -> list[Node]:
-    """Give every node, parents before children."""
+    """Return every node, parents before children."""
     nodes = [*root.through, root, *root.to_one]
     for node in root.scope:
         for child in node.children:
@@ -104,7 +104,7 @@ def all_nodes(root: Node) -> list[Node]:
 
 
 def nodes_read(reader: Node, expressions: Iterable[Expression | None]) -> set[Node]:
-    """Give the nodes that expressions declared at `reader` name: of its own collection or, where
+    """Return the nodes that expressions declared at `reader` name: of its own collection or, where
     that has none of the name, of the one around it."""
     begin = reader.many_parent
     outer = begin.around.scope if begin.around is not None else []
@@ -113,7 +113,8 @@ def nodes_read(reader: Node, expressions: Iterable[Expression | None]) -> set[No
 
 
 def joined_for(node: Node, read: Iterable[Node]) -> list[Node]:
-    """Give the nodes that a query of `node` joins to have `read` too, in an order to join them."""
+    """Return the nodes that a query of `node` joins to have `read` too, in an order to join
+    them."""
     found: set[Node] = set()
     pending = [node, *read]
     while pending:
@@ -160,7 +161,7 @@ def on_alias(expression: Expression, source: FromClause, other: FromClause) -> E
 
 
 def columns_in(expressions: Iterable[Expression | None]) -> Iterator[Column[object]]:
-    """Give the columns of tables that expressions read."""
+    """Yield the columns of tables that expressions read."""
     for expression in expressions:
         if expression is not None:
             for element in visitors.iterate(expression):

@@ -26,7 +26,7 @@ from projector.projection.sql import compile_sql
 from projector.projection.values import expression_of
 from projector.projection.views import Part, Place, PlannedView, Views
 
-FORMAT_VERSION = 1  # raise when the same rows give other lists: all are then made anew
+FORMAT_VERSION = 1  # raise when the same rows give other lists: all are then rebuilt
 UNSCORED = "-9007199254740992"  # of a document whose `newest` is NULL: the last
 _MASKED = 32  # hexadecimal digits of a masked value
 _UNSAFE = re.compile(r"[%|\x00-\x1f\x7f]")
@@ -84,7 +84,7 @@ class Placer:
     def places(
         self, rows_by_level: Sequence[Rows], to_id: Callable[[Sequence[Any]], str]
     ) -> tuple[dict[str, str], dict[str, str]]:
-        """Say where the documents of these rows stand, by id; and the reasons, by id, of those
+        """Return where the documents of these rows stand, by id; and the reasons, by id, of those
         with a value that is none of its kind."""
         values = [
             self._of_many(view, spelled, rows_by_level)

@@ -169,7 +169,7 @@ class Plan:
         return frozenset({(self.table_name(node.parent, default_schema), pairs)})
 
     def all_nodes(self) -> list[Node]:
-        """Give every table in every role, parents first."""
+        """Return every table in every role, parents first."""
         return all_nodes(self.root)
 
     def queries(self, ids: Sequence[str]) -> list[str]:
@@ -183,7 +183,7 @@ class Plan:
         return self._asked
 
     def places(self, rows: Sequence[Rows]) -> tuple[dict[str, str], dict[str, str]]:
-        """Say of the same rows in which lists each document stands; and the reasons by id where
+        """Return in which lists each document of the same rows stands; and the reasons by id where
         nobody can say."""
         return self.placer.places(rows, self.codec.to_id) if self.views.planned else ({}, {})
 
@@ -226,7 +226,7 @@ class Plan:
         return f"SELECT COUNT(*) FROM ({ids}) AS counted"
 
     def to_id(self, row: Sequence[Any]) -> str:
-        """Give the id of a row that begins with the root's key."""
+        """Return the id of a row that begins with the root's key."""
         return self.codec.to_id(row)
 
     def _check_document(self) -> None:

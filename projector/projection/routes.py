@@ -140,8 +140,8 @@ def _look_up(
 
 
 def _named(look_up: LookUp, named: dict[str, LookUp]) -> LookUp:
-    """Number look-ups of one name apart: a table may hang on another in several ways, and tables of
-    several databases may have the same name."""
+    """Number look-ups of one name apart: a table may belong to another in several ways, and tables
+    of several databases may have the same name."""
     candidate, number = look_up, 1
     while True:
         known = named.setdefault(candidate.name, candidate)

@@ -132,7 +132,7 @@ def _trail(
 
 
 def names_within(place: Node, fields: Sequence[Field]) -> list[str]:
-    """Give the names of the fields of an object, in order."""
+    """Return the names of the fields of an object, in order."""
     hanging = [c for node in place.many_parent.scope for c in node.children if c.place is place]
     names = [name_of(f) for f in fields] + [n for c in hanging for n in _names(c)]
     return names + [inset.declared.name for inset in place.insets]
@@ -206,7 +206,7 @@ def _level(node: Node, width: int, manner: Manner) -> Level:
     for above, condition in conditions:
         read |= nodes_read(above, [condition])
     descent = from_root(node, read | set(node.to_one), picks=True)
-    # All keys on the way, not the nearest: a row may hang on several rows of one document.
+    # All keys on the way, not the nearest: a row may belong to several rows of one document.
     enclosing = [above for above in node.parent.path() if above.declared is not None]
     keys = [*descent.keys, *(column for above in reversed(enclosing) for column in above.row_key)]
     own_key = list(node.row_key) if any(other.children for other in node.scope) else []

@@ -43,7 +43,7 @@ class _Compiler(_DIALECT.statement_compiler):  # type: ignore[name-defined, misc
 
 
 def keys_mark() -> sa.TextClause:
-    """Give the predicate that `among` or another takes the place of."""
+    """Return the predicate that `among` or another takes the place of."""
     return sa.text(_KEYS)
 
 

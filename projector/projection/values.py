@@ -32,7 +32,7 @@ class Fixed:
     text: str = "***"
 
     def mask(self, value: str) -> str:
-        """Give the text, whatever the value."""
+        """Return the text, whatever the value."""
         return self.text
 
 
@@ -47,7 +47,7 @@ class Hashed:
     key_variable: str
 
     def mask(self, value: str) -> str:
-        """Give the keyed hash. Raises ConfigurationError when the key is not set."""
+        """Return the keyed hash. Raises ConfigurationError when the key is not set."""
         key = os.environ.get(self.key_variable)
         if not key:
             raise ConfigurationError(
@@ -198,7 +198,7 @@ def binary(column: Expression) -> Cast[bytes]:
 
 
 def expression_of(declared: Field) -> Expression:
-    """Give what is selected for a field: the column that is wrapped, or the expression itself."""
+    """Return what is selected for a field: the column that is wrapped, or the expression itself."""
     if isinstance(declared, Encoded):
         return _bytes_of(declared.column)
     if isinstance(declared, WRAPPERS):

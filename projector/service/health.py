@@ -240,13 +240,13 @@ class Health:
         self._write_log()
 
     def snapshot(self) -> HealthState:
-        """Give health as it is now."""
+        """Return health as it is now."""
         with self._lock:
             age = max(0.0, self._clock() - self._progressed)
             return replace(self._state, lag_s=self.lag_s(), progress_age_s=age)
 
     def lag_s(self) -> float | None:
-        """Give the lag by the rule of this module's docstring."""
+        """Return the lag by the rule of this module's docstring."""
         with self._lock:
             lag = self.tail_lag_s()
             if lag is not None and self._state.owed_since is not None:
@@ -254,7 +254,7 @@ class Health:
             return lag
 
     def tail_lag_s(self) -> float | None:
-        """Give the lag without work put off: how far the tail itself is behind."""
+        """Return the lag without work put off: how far the tail itself is behind."""
         with self._lock:
             if not self._state.state.leads or self._applied_until is None:
                 return None
@@ -284,17 +284,17 @@ class Health:
         self._write_log()
 
     def samples(self, after: int = 0) -> list[Sample]:
-        """Give the samples of the last ten minutes with a number above `after`."""
+        """Return the samples of the last ten minutes with a number above `after`."""
         with self._lock:
             return [sample for sample in self._samples if sample.number > after]
 
     def events(self) -> list[Event]:
-        """Give the last events, the newest first."""
+        """Return the last events, the newest first."""
         with self._lock:
             return list(reversed(self._events))
 
     def latency(self) -> Latency | None:
-        """Give commit-to-Redis times of the last minute; None when there was no commit."""
+        """Return commit-to-Redis times of the last minute; None when there was no commit."""
         with self._lock:
             return self._rates.latency()
 

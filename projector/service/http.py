@@ -49,7 +49,7 @@ _HEADERS = {
 
 
 def status(health: Health, settings: Http, after: int = 0) -> dict[str, Any]:
-    """Give what the status page shows; samples only with a number above `after`."""
+    """Return what the status page shows; samples only with a number above `after`."""
     state = health.snapshot()
     latency = health.latency()
     return {
@@ -84,7 +84,7 @@ def _numbers(state: HealthState) -> dict[str, Any]:
 
 
 def _views() -> list[dict[str, Any]]:
-    """Give how much each view holds, as last asked of Redis."""
+    """Return how much each view holds, as last asked of Redis."""
     found: dict[tuple[str, str], dict[str, Any]] = {}
     gauges = {
         "members": metrics.view_members, "lists": metrics.view_lists, "bytes": metrics.view_bytes

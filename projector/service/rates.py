@@ -51,7 +51,7 @@ class Rates:
         return first, second, third
 
     def latency(self) -> Latency | None:
-        """Give the percentiles of the last minute; None when there was no commit."""
+        """Return the percentiles of the last minute; None when there was no commit."""
         first, last = self._buckets[0], self._buckets[-1]
         counts = [(bound, new - old) for (bound, new), (_, old) in zip(last, first, strict=True)]
         if not counts or counts[-1][1] <= 0:
@@ -84,7 +84,7 @@ def total(metric: MetricWrapperBase) -> float:
 
 
 def latest(metric: MetricWrapperBase) -> float:
-    """Give the largest number of `metrics` over its labels; 0 where there is none."""
+    """Return the largest number of `metrics` over its labels; 0 where there is none."""
     return max((float(s.value) for family in metric.collect() for s in family.samples), default=0.0)
 
 

@@ -122,12 +122,12 @@ class RedisSink:
         return Lease(held, damage if held else Damage.NONE, held and are_lists_lost)
 
     def release(self) -> None:
-        """Give the lease up, if held. Where Redis is away, the next `acquire` has it still."""
+        """Release the lease, if held. Where Redis is away, the next `acquire` has it still."""
         self._stamps, self._write = _Stamps(), None
         self._claim.release()
 
     def holder(self) -> str | None:
-        """Say who holds the lease (host, process, a random part), or None."""
+        """Return who holds the lease (host, process, a random part), or None."""
         value = self._server.call("GET", self._keys.lease)
         return text_of(value) if value else None
 
@@ -135,7 +135,7 @@ class RedisSink:
 
     def load(self) -> Checkpoint | None:
         """Read the checkpoint with its debts; the next write continues from it. None where there
-        is none, or one that nobody can read: then everything is made anew."""
+        is none, or one that nobody can read: then everything is rebuilt."""
         self._max_value_bytes = self._server.max_value_bytes()
         keys = [self._keys.checkpoint, self._keys.debts, self._keys.hash]
         fields, debts, size = self._server.script(LOAD, keys, [])
@@ -230,7 +230,7 @@ class RedisSink:
     # -- reading
 
     def read(self, ids: Sequence[str]) -> dict[str, bytes]:
-        """Give the stored documents among `ids`."""
+        """Return the stored documents among `ids`."""
         sizes = {k: size for k, size in self._sizes(ids).items() if size >= 0}
         found: dict[str, bytes] = {}
         for some in bounded(sizes):
@@ -263,7 +263,7 @@ class RedisSink:
         return {k: v for k, v in zip(ids, values, strict=True) if v is not None}
 
     def scan(self, cursor: int, count: int) -> tuple[int, list[str]]:
-        """Give some ids and the cursor to go on with; 0 when all were given."""
+        """Return some ids and the cursor to go on with; 0 when all were given."""
         if not self._lists.in_use:
             following, found = self._names.after(cursor, count)
             return following, [text_of(key) for key in found]
@@ -290,15 +290,16 @@ class RedisSink:
         return self._lists.strays(cursor, count)
 
     def views(self) -> dict[str, ViewFigures]:
-        """Say how much each view holds."""
+        """Return how much each view holds."""
         return self._lists.figures()
 
     def count(self) -> int:
-        """Give the number of documents."""
+        """Return the number of documents."""
         return int(self._server.call("HLEN", self._keys.hash))
 
     def quarantined(self, ids: Sequence[str] | None = None) -> dict[str, str]:
-        """Give the reasons by id of documents, of all or among `ids`, that could not be written."""
+        """Return the reasons by id of documents, of all or among `ids`, that could not be
+        written."""
         if ids is None:
             return self._server.hash(self._keys.quarantine)
         if not ids:
@@ -307,19 +308,19 @@ class RedisSink:
         return {k: text_of(v) for k, v in zip(ids, found, strict=True) if v is not None}
 
     def debts(self) -> dict[str, str]:
-        """Give what is owed, as JSON by key."""
+        """Return what is owed, as JSON by key."""
         return self._server.hash(self._keys.debts)
 
     def resync_state(self) -> dict[str, str]:
-        """Give the progress of the walk over everything, last or under way."""
+        """Return the progress of the walk over everything, last or under way."""
         return self._server.hash(self._keys.resync)
 
     def checkpoint_fields(self) -> dict[str, str]:
-        """Give the checkpoint as it is stored, for people."""
+        """Return the checkpoint as it is stored, for people."""
         return self._server.hash(self._keys.checkpoint)
 
     def report(self) -> dict[str, Any]:
-        """Give what the holder of the lease, now or last, said of itself."""
+        """Return what the holder of the lease, now or last, said of itself."""
         value = self._server.call("GET", self._keys.daemon)
         try:
             return read_object(text_of(value)) if value else {}
@@ -333,11 +334,11 @@ class RedisSink:
         return key
 
     def requests(self) -> dict[str, str]:
-        """Give what was asked, as JSON by key."""
+        """Return what was asked, as JSON by key."""
         return self._server.hash(self._keys.requests)
 
     def memory(self) -> tuple[int, int]:
-        """Give Redis's memory in use and its limit (0: none), in bytes."""
+        """Return Redis's memory in use and its limit (0: none), in bytes."""
         info = self.info()
         return info.memory, info.memory_limit
 
@@ -346,7 +347,7 @@ class RedisSink:
         return self._server.unusable_key()
 
     def info(self) -> RedisInfo:
-        """Give what the server that keeps the hash says of itself."""
+        """Return what the server that keeps the hash says of itself."""
         return self._server.info(self._keys.hash)
 
     def close(self) -> None:
@@ -355,7 +356,7 @@ class RedisSink:
 
 
 def _fields(batch: Batch) -> dict[str, str]:
-    """Give what the checkpoint records; the script adds what only it knows."""
+    """Return what the checkpoint records; the script adds what only it knows."""
     fields = {"updated_at": f"{time.time():.6f}"}
     if batch.position is not None:
         fields["position"] = str(batch.position)
@@ -367,7 +368,7 @@ def _fields(batch: Batch) -> dict[str, str]:
 
 
 def _following(before: Checkpoint | None, batch: Batch, stamp: str, size: int) -> Checkpoint:
-    """Give the checkpoint after a write, without asking for it."""
+    """Return the checkpoint after a write, without asking for it."""
     if before is None:
         assert batch.position is not None
         before = Checkpoint(batch.position, stamp, batch.fingerprint or "", 0.0, size)

@@ -42,15 +42,15 @@ class Keys:
         return cls(name, *(f"{{{name}}}:{rest}" for rest in cls.__slots__[1:]))
 
     def all(self) -> list[str]:
-        """Give every key."""
+        """Return every key."""
         return [getattr(self, name) for name in self.__slots__]
 
     def with_lists(self) -> list[str]:
-        """Give every key, and those that scripts with lists want last."""
+        """Return every key, and those that scripts with lists want last."""
         return [*self.all(), *(f"{{{self.hash}}}:{rest}" for rest in ("listed", "views", "none"))]
 
     def looks(self) -> dict[str, Sequence[str]]:
-        """Give for each key a command that fails where it holds another type, and writes nothing.
+        """Return for each key a command that fails where it holds another type, and writes nothing.
 
         An entry 0-1 comes before any that stands in a feed, so that none is written there.
         """

@@ -113,7 +113,7 @@ def _types(settings: Settings, plan: Plan) -> Check:
 
 
 def _commands(name: str, *, feeds: bool) -> list[list[str]]:
-    """Give each command that the sink sends, in a form that fails or does nothing.
+    """Return each command that the sink sends, in a form that fails or does nothing.
 
     The server asks the ACL before it looks at the values. DEL and HDEL have no such form, hence a
     key of our own that never exists.
@@ -136,7 +136,7 @@ def _commands(name: str, *, feeds: bool) -> list[list[str]]:
 
 
 def _list_commands(name: str) -> list[list[str]]:
-    """Give those that lists are kept with, of keys that nobody has."""
+    """Return those that lists are kept with, of keys that nobody has."""
     listed, sizes = f"{{{name}}}:by:none:none", f"{{{name}}}:lists:none"
     commands = [
         ["ZADD", listed, "x", "x"], ["ZREM", listed, "x"], ["ZCARD", listed],
@@ -223,7 +223,7 @@ def _persistence(info: RedisInfo, snapshots: str | None) -> Check:
         return ok(name, "snapshots (RDB)")
     return warning(
         name,
-        "neither AOF nor snapshots: after a restart of Redis all documents are built anew",
+        "neither AOF nor snapshots: after a restart of Redis all documents are rebuilt",
         "CONFIG SET appendonly yes; and the same in redis.conf (deploy/redis.conf).",
     )
 
@@ -298,7 +298,7 @@ def needs(info: RedisInfo, plan: Plan, stored: int, rows: int, mean_bytes: float
 
 
 def views(plan: Plan, found: Mapping[str, ViewFigures]) -> list[Check]:
-    """Say how much each view holds."""
+    """Return how much each view holds."""
     checks = []
     for view in plan.views.planned:
         figures = found.get(view.name, ViewFigures(0, 0))

@@ -113,7 +113,7 @@ class Server:
         return self._run(lambda client: _sent(client.execute_command, command))
 
     def hash(self, key: str) -> dict[str, str]:
-        """Give a small hash as text."""
+        """Return a small hash as text."""
         found = self._run(lambda client: client.hgetall(key))
         return {text_of(k): text_of(v) for k, v in found.items()}
 

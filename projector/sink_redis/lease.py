@@ -80,7 +80,7 @@ class Claim:
         return bool(held), Damage(damage), text_of(stamp), bool(are_lists_lost)
 
     def release(self) -> None:
-        """Give the lease up, if held. The token is kept where Redis may not have been told."""
+        """Release the lease, if held. The token is kept where Redis may not have been told."""
         with self._lock:
             self._held_until = 0.0
             if self.token:

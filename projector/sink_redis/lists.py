@@ -64,7 +64,7 @@ end
 """
 
 # After the entries of the feed: ids with their places, ids to be struck off with their list, views
-# with what they keep; then the numbers of these; 1 where every entry is written anew; the mark of
+# with what they keep; then the numbers of these; 1 where every entry is rewritten; the mark of
 # the views ('': as before); the key of a debt that covers lost lists ('' if none).
 #
 # First all is read, so that a key of another type is met before anything is written.

@@ -107,7 +107,7 @@ class Lists:
         return json.dumps([view, place, lists, entry])
 
     def listed(self, cursor: int, count: int) -> tuple[int, list[str]]:
-        """Give some ids that stand in lists, and the cursor to go on with."""
+        """Return some ids that stand in lists, and the cursor to go on with."""
         following, found = self._listed_names.after(cursor, count)
         return following, [text_of(each) for each in found]
 
@@ -120,7 +120,7 @@ class Lists:
         return found
 
     def figures(self) -> dict[str, ViewFigures]:
-        """Say how much each view holds; its bytes by a sample, where the ACL allows to ask."""
+        """Return how much each view holds; its bytes by a sample, where the ACL allows to ask."""
         found: dict[str, ViewFigures] = {}
         names = [f"view:{view}" for view in self.views]
         values = self._server.call("HMGET", self._looked_at[1], *names) if names else []

@@ -151,7 +151,7 @@ def test_what_goes_with_a_row_by_a_column_that_no_document_reads_is_found(hiding
 
 @on_hiding_servers
 def test_what_was_put_off_since_is_put_off_again(hiding: World) -> None:
-    """A fan-out beyond the limit is not among the documents noted: what came to hang on a row by
+    """A fan-out beyond the limit is not among the documents noted: what came to belong to a row by
     it may have been read before the row went."""
     assert hiding.daemon.stop() == 0
     hiding.daemon.environment["PROJECTOR_FANOUT_MAX_DOCUMENTS"] = "5"

@@ -83,7 +83,7 @@ class Game:
         self.daemons[which].start()
 
     def command(self, *words: str) -> None:
-        """Give a command with the first daemon's settings, as an operator does."""
+        """Return a command with the first daemon's settings, as an operator does."""
         config = self.folder / "daemon-0" / "projector.toml"
         subprocess.run(
             [sys.executable, "-m", "projector", *words, "--config", config],

@@ -9,7 +9,7 @@ _CHUNK = 500
 
 
 def floor_s(plan: Plan, connection: Any, redis: Any, ids: list[str]) -> tuple[float, float]:
-    """Give the seconds for reading all documents' rows, and for writing as many documents."""
+    """Return the seconds for reading all documents' rows, and for writing as many documents."""
     values = dict(zip(ids, redis.hmget("tickets", ids), strict=True))
     began = time.perf_counter()
     with connection.cursor() as cursor:

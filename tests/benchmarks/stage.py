@@ -29,7 +29,7 @@ class Cpu(NamedTuple):
     redis: float
 
     def since(self, before: "Cpu", count: float) -> Figures:
-        """Give what was used meanwhile a thousand of `count`."""
+        """Return what was used meanwhile a thousand of `count`."""
         return {
             f"{name} CPU s a thousand": (now - then) / count * 1000
             for name, now, then in zip(("daemon", "database", "Redis"), self, before, strict=True)

@@ -1,4 +1,4 @@
-"""Orders with parcels; what the parcels hang on, in chains of foreign keys, no document reads."""
+"""Orders with parcels; what the parcels belong to, in chains of foreign keys, no document reads."""
 
 from typing import Any
 

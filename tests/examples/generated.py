@@ -202,7 +202,7 @@ class _Author:
         chance = self._chance
         taken = {other.role for other in [*outer, *base.taken, *spec.taken]}
         above, kind = chance.choice(spec.roles), chance.choice(_KINDS)
-        if kind not in _INSETS:  # hangs on the row that is listed, not on the way to it
+        if kind not in _INSETS:  # belongs to the row that is listed, not on the way to it
             hanging = [role for role in spec.roles if _hangs_on(role, base)]
             if not hanging:
                 return
@@ -279,7 +279,8 @@ def _hangs_on(spec: Spec, base: Spec) -> bool:
 
 
 def _around(spec: Spec, outer: list[Spec]) -> list[Spec]:
-    """The role that a collection hangs on: its conditions may read it, and what is joined to it."""
+    """The role that a collection belongs to: its conditions may read it, and what is joined to
+    it."""
     above = spec.pairs[0][1]
     return [other for other in outer if other.role == above]
 
@@ -431,7 +432,7 @@ def _declared(child: Spec, name: str, sources: dict[str, sa.FromClause]) -> Any:
 
 
 def documents(spec: Spec, rows: Rows) -> dict[str, Any]:
-    """Say what the hash should hold."""
+    """Return what the hash should hold."""
     found = {}
     for row in rows[spec.table]:
         for environment in _admitted(spec, row, {}, rows):

@@ -51,13 +51,13 @@ class Stage:
         return ["tickets"]
 
     def another(self) -> Projector:
-        """Give a further daemon with the same settings, not started."""
+        """Return a further daemon with the same settings, not started."""
         through = make_url(self.url).set(host=self.to_mysql.host, port=self.to_mysql.port)
         redis_url = f"redis://127.0.0.1:{self.to_redis.port}/1"
         return Projector(through.render_as_string(hide_password=False), redis_url, **_QUICK)
 
     def connect(self) -> Any:
-        """Give a direct connection to the helpdesk."""
+        """Return a direct connection to the helpdesk."""
         return self.database.connect("helpdesk")
 
     def check(self) -> None:

@@ -51,7 +51,7 @@ def globally(server: DatabaseServer, **variables: object) -> Iterator[None]:
 def run(
     server: DatabaseServer, table: Table, statements: Sequence[str], *prepare: str
 ) -> tuple[Position, Position]:
-    """Make the table anew and run the statements; the places in the log before and after."""
+    """Make the table again and run the statements; the places in the log before and after."""
     server.drop_database(SCHEMA)
     server.create_database(SCHEMA)
     server.execute("FLUSH BINARY LOGS")

@@ -59,7 +59,7 @@ def account(database: DatabaseServer) -> Iterator[str]:
 
 
 def settings(mysql_url: str, redis_url: str = NO_REDIS, **sections: Any) -> Settings:
-    """Give settings; `sections` are fields of sections, and further settings."""
+    """Return settings; `sections` are fields of sections, and further settings."""
     of_mysql = {"url": SecretStr(mysql_url), **sections.pop("mysql", {})}
     of_redis = {"url": SecretStr(redis_url), **sections.pop("redis", {})}
     return Settings(mysql=Mysql(**of_mysql), redis=Redis(**of_redis), _env_file=None, **sections)  # type: ignore[call-arg]
@@ -681,7 +681,7 @@ def test_what_the_stored_checkpoint_means_is_said(
             "fingerprint": "another"})  # fmt: skip
     checks = run_checks(settings(url, redis_url), [Plan(tickets)])
     assert found(checks, "tickets.position").status == "warning"
-    assert "made anew" in found(checks, "tickets.fingerprint").detail
+    assert "rebuilt" in found(checks, "tickets.fingerprint").detail
     stopping = settings(url, redis_url, mysql={"on_position_lost": "stop"},
                         reconcile=Reconcile(on_projection_change="stop"))  # fmt: skip
     checks = run_checks(stopping, [Plan(tickets)])

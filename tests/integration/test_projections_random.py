@@ -1,4 +1,4 @@
-"""Made-up projections over random histories: what is followed equals what is made anew."""
+"""Made-up projections over random histories: what is followed equals what is rebuilt."""
 
 import contextlib
 import random

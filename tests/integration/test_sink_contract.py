@@ -227,7 +227,7 @@ def test_going_back_in_time_is_noticed(store: Store) -> None:
 
 
 def test_a_store_wiped_under_a_leader_is_noticed(store: Store) -> None:
-    """FLUSHALL takes the lease too: refused, then begun anew, in a later epoch."""
+    """FLUSHALL takes the lease too: refused, then begun again, in a later epoch."""
     sink = started(store, {"1": "a"})
     before = sink.epoch
     store.wipe()
@@ -243,7 +243,7 @@ def test_a_store_wiped_under_a_leader_is_noticed(store: Store) -> None:
 
 
 def test_a_hash_changed_by_others_is_noticed(store: Store) -> None:
-    """By load, renew and writes, until everything is owed anew: also after another took over."""
+    """By load, renew and writes, until everything is owed again: also after another took over."""
     sink = started(store, {"1": "a", "2": "b"})
     assert sink.renew().damage is Damage.NONE
     store.lose("2")
@@ -293,7 +293,7 @@ def test_a_loss_during_a_full_walk_outlives_it(store: Store) -> None:
 
 
 def test_a_hash_that_grew_is_noticed(store: Store) -> None:
-    """Until a look for orphans is owed anew; a loss besides weighs more, and needs everything."""
+    """Until a look for orphans is owed again; a loss besides weighs more, and needs everything."""
     sink = started(store, {"1": "a"})
     store.add("stranger")
     assert sink.renew().damage is Damage.GREW

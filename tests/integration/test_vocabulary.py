@@ -302,7 +302,7 @@ def test_a_path_leads_to_the_root(stage: Stage) -> None:
 
 
 def test_one_of_several_partners_is_picked(stage: Stage) -> None:
-    """By its order, then by key; what hangs on it hangs on that one alone."""
+    """By its order, then by key; what belongs to it belongs to it alone."""
 
     def name(*order: Any) -> Any:
         return stage.documents(Projection(

@@ -74,7 +74,7 @@ def current() -> Any:
 
 
 def sanitized_environment() -> dict[str, str]:
-    """Give what a Python needs in its environment to load a build under sanitizers."""
+    """Return what a Python needs in its environment to load a build under sanitizers."""
     said = subprocess.run(
         [str(_compiler()), "-print-file-name=libasan.so"], capture_output=True, text=True,
         check=True,

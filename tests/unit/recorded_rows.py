@@ -1,5 +1,5 @@
 """Events recorded from real servers, for tests without one; `python -m tests.unit.recorded_rows`
-records them anew.
+records them again.
 
 Of each server a table of many types and rows of it, also compressed and with partial JSON, as the
 log holds them. `rows` is what they were read as when the differential test agreed.

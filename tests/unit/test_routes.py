@@ -184,7 +184,7 @@ def test_the_root_is_left_out_only_where_nothing_needs_it() -> None:
 
 
 def test_a_list_reads_no_more_than_it_shows() -> None:
-    """Its own key only where another list hangs on it."""
+    """Its own key only where another list belongs to it."""
     alone = plan(children(value=CHILD.c.v, order_by=[CHILD.c.v]))
     assert alone.levels[1].sql.count(" AS c") == 2  # the root's key, the value
     detail = Many("ds", DETAIL, on=DETAIL.c.c_id == CHILD.c.id, value=DETAIL.c.v)

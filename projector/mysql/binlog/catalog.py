@@ -78,7 +78,7 @@ class Catalog:
         return known
 
     def was_early(self, table: TableName, file: str, offset: int) -> bool:
-        """Say whether what is known of a table, here or to a reader before, may be younger than
+        """Return whether what is known of a table, here or to a reader before, may be younger than
         this place in the log."""
         return self._known_at.get(table, self._begun_at) >= (file_number(file), offset)
 
@@ -95,7 +95,7 @@ class Catalog:
             self._indirect |= names
 
     def may_act_unnamed(self, names: Collection[str], place: tuple[int, int]) -> bool:
-        """Tell whether a statement with these names, in lower case, which ends at a place of the
+        """Return whether a statement with these names, in lower case, which ends at a place of the
         log (the file's number, the offset), may have changed a table that it does not name.
 
         It may, unless the account is shown all triggers, views, routines and keys, and those of
@@ -148,7 +148,7 @@ class Catalog:
 
 
 def _sees_all(grants: Sequence[str]) -> bool:
-    """Tell whether SHOW GRANTS says that nothing is kept from the account, in any schema."""
+    """Return whether SHOW GRANTS says that nothing is kept from the account, in any schema."""
     held: set[str] = set()
     for grant in grants:
         if grant.startswith("REVOKE"):

@@ -126,7 +126,7 @@ class Wire:
         return b"".join(parts)
 
     def is_idle(self) -> bool:
-        """Say whether nothing more can be received at this moment."""
+        """Return whether nothing more can be received at this moment."""
         if self._pending is not None and self._pending():
             return False
         return not self._poll.poll(0)
@@ -190,7 +190,7 @@ class Wire:
 
 
 def refusal(packet: bytes) -> Exception:
-    """Say what a packet means that is no event: the end of the log, or an error."""
+    """Return what a packet means that is no event: the end of the log, or an error."""
     if packet[:1] == b"\xfe":
         return TransientError("mysql", "the server ended the log: it is shutting down")
     if packet[:1] != b"\xff":

@@ -132,7 +132,7 @@ DUMMY_TABLE: Final = b"\xff\xff\xff\x00\x00\x00"  # ends a statement without row
 
 
 def shown(*, is_mariadb: bool) -> int:
-    """Give the flags of rows whose consequences are in the log, or are none."""
+    """Return the flags of rows whose consequences are in the log, or are none."""
     return _WITHOUT_KEYS if is_mariadb else _WITHOUT_KEYS | _BY_SQL
 
 
@@ -254,7 +254,7 @@ def _session(status: bytes) -> tuple[int | None, int | None]:
 
 
 def decompress(data: bytes) -> bytes:
-    """Give the text of a MariaDB compressed query (`query_event_uncompress`, log_event.cc)."""
+    """Return the text of a MariaDB compressed query (`query_event_uncompress`, log_event.cc)."""
     size_length = data[0] & 0x07 if data else 0
     if size_length not in (1, 2, 3, 4) or len(data) <= 1 + size_length or data[0] & 0x70:
         raise DamagedEventError("a compressed query has a header of an unknown kind")

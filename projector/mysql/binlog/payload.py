@@ -26,7 +26,7 @@ class Readable(Protocol):
     """Bytes to come."""
 
     def read(self, size: int) -> bytes:
-        """Give at most so many bytes, none at the end."""
+        """Return at most so many bytes, none at the end."""
         ...
 
 
@@ -55,7 +55,7 @@ def fields(head: bytes) -> Fields:
 
 
 def whole(head: Fields, source: bytes, decompressor: zstandard.ZstdDecompressor) -> bytes | None:
-    """Give the events inside if they are few; the decompressor can be used again and again."""
+    """Return the events inside if they are few; the decompressor can be used again and again."""
     if head.compression != _ZSTD or head.size > _SLICE_BYTES:
         return None
     try:
@@ -66,7 +66,7 @@ def whole(head: Fields, source: bytes, decompressor: zstandard.ZstdDecompressor)
 
 
 def slices(head: Fields, source: bytes | Readable) -> Iterator[bytes]:
-    """Give the events inside, decompressed, a slice at a time."""
+    """Yield the events inside, decompressed, a slice at a time."""
     if head.compression not in (_ZSTD, _NONE):
         raise UndecodableLogError(
             f"a transaction is compressed in an unknown way ({head.compression})",

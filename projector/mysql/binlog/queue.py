@@ -87,7 +87,7 @@ class Queue:
             self._changed.notify_all()
 
     def is_empty(self) -> bool:
-        """Say whether whoever takes is waiting, or would be."""
+        """Return whether whoever takes is waiting, or would be."""
         return not self._entries
 
     def _note_pace(self, rows: int) -> None:

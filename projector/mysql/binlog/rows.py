@@ -75,7 +75,7 @@ class RowsDecoder:
     def decode(
         self, kind: int, buf: bytes, offset: int, end: int
     ) -> tuple[list[Row], list[Row], int]:
-        """Give wanted columns of the images before and after, and the number of rows changed.
+        """Return wanted columns of the images before and after, and the number of rows changed.
 
         `offset` is the place of the event's table id, `end` the end of its rows (no checksum).
         """
@@ -324,7 +324,7 @@ def _run(lines: list[str], raws: list[str], fixed: int, *, begins: bool) -> int:
 
 
 def _length(code: int, metadata: int) -> tuple[int, str]:
-    """Give the size of a value's length, and write the expression for that length at `p`."""
+    """Return the size of a value's length, and write the expression for that length at `p`."""
     match code:
         case Type.VARCHAR | Type.VAR_STRING | Type.VARCHAR_COMPRESSED | Type.STRING:
             size = 1 if metadata < 256 else 2

@@ -47,7 +47,7 @@ class BinlogSource:
         return self._clock_offset_s
 
     def current(self) -> Position:
-        """Give the end of the server's log. Raises TransientError or OperatorError."""
+        """Return the end of the server's log. Raises TransientError or OperatorError."""
         with connect(self._settings) as connection:
             server = identify(connection)
             end = _current(connection, server)
@@ -64,7 +64,7 @@ class BinlogSource:
             check(connection, self._settings, identify(connection), position)
 
     def visible_end(self) -> Position:
-        """Give a place that all that can be seen by now lies at or before; see `ports.Source`.
+        """Return a place that all that can be seen by now lies at or before; see `ports.Source`.
 
         MySQL shows a transaction before it adds it to gtid_executed (MYSQL_BIN_LOG::
         process_commit_stage_queue, sql/binlog.cc); until then it is in gtid_owned.
@@ -95,7 +95,7 @@ class BinlogSource:
             raise
 
     def read(self, timeout_s: float) -> Transactions | None:
-        """Give what has come since the last call; see `ports.Source`.
+        """Return what has come since the last call; see `ports.Source`.
 
         Raises TransientError, PositionLostError or OperatorError once all that came is given out.
         """

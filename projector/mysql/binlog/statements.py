@@ -110,7 +110,8 @@ def defined(text: bytes, session: Session = _UNKNOWN_SESSION) -> frozenset[str] 
 
 
 def opens_transaction(text: bytes) -> bool:
-    """Tell MySQL's atomic CREATE TABLE ... SELECT: its rows and its commit follow."""
+    """Return whether this is MySQL's atomic CREATE TABLE ... SELECT: its rows and its commit
+    follow."""
     return text[-64:].rstrip().upper().endswith(b"START TRANSACTION")
 
 

@@ -182,7 +182,7 @@ class _Body:
         self._raw(1)  # the status
 
     def read(self, size: int) -> bytes:
-        """Give some bytes, at most `size` and not beyond `limit`; none there."""
+        """Return some bytes, at most `size` and not beyond `limit`; none there."""
         if self._again:
             data, self._again = self._again[:size], self._again[size:]
             return data
@@ -192,7 +192,7 @@ class _Body:
         return data
 
     def read_exactly(self, size: int) -> bytes:
-        """Give so many bytes."""
+        """Return exactly `size` bytes."""
         parts, missing = [], size
         while missing:
             data = self.read(missing)
@@ -203,7 +203,7 @@ class _Body:
         return b"".join(parts)
 
     def unread(self, data: bytes) -> None:
-        """Give these bytes again first."""
+        """Let these bytes be read again first."""
         self._again = data
 
     def end(self) -> bytes:

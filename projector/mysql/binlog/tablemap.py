@@ -238,7 +238,7 @@ _REST = _BLOBS | {Type.STRING, Type.VARCHAR, Type.GEOMETRY, Type.VECTOR}
 
 
 def agrees(info: ColumnInfo, code: int, metadata: int) -> bool:
-    """Say whether a column of the catalog may be this column of the log."""
+    """Return whether a column of the catalog may be this column of the log."""
     if info.type_name.endswith(("text", "blob")):
         return code in _BLOBS
     return code in _CODES.get(info.type_name, _REST)

@@ -46,7 +46,7 @@ class Tables:
         self.lookup = self._known.get
 
     def add(self, body: bytes) -> WatchedTable | None:
-        """Give what a table map that `lookup` does not know leads to; None: not watched."""
+        """Return what a table map that `lookup` does not know leads to; None: not watched."""
         if len(self._known) >= _CACHE_LIMIT:
             self._known.clear()
         table_map = TableMap.parse(body)
@@ -57,7 +57,7 @@ class Tables:
         return known
 
     def knows(self, body: bytes) -> bool:
-        """Say whether this very map has been seen."""
+        """Return whether this very map has been seen."""
         return body in self._known
 
     def forget(self, table: TableName) -> None:

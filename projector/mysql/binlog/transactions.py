@@ -80,7 +80,7 @@ class Assembler:
     # `handlers` are called with the buffer, the place of the event's header, its end but checksum.
 
     def _make_handlers(self) -> list[Handler | None]:
-        """Give what to do by event type; None: nothing."""
+        """Return what to do by event type; None: nothing."""
         handlers: list[Handler | None] = [self._unknown] * 256
         for event in Event:
             handlers[event] = None
@@ -210,7 +210,7 @@ class Assembler:
             self._acted_on.clear()
 
     def _acts(self, buf: bytes, at: int, end: int) -> bool:
-        """Tell whether a foreign key may have acted on these rows without a word in the log."""
+        """Return whether a foreign key may have acted on these rows without a word in the log."""
         if end - at < HEADER_SIZE + 8:
             raise DamagedEventError("a row event that is too short")
         is_insert = events.KIND_BY_TYPE[buf[at + 4]] is Kind.INSERT

@@ -46,7 +46,7 @@ def readable(asker: Asker, facts: Facts, tables: Sequence[TableName]) -> Check:
 
 
 def unreadable(asker: Asker, facts: Facts, tables: Sequence[TableName]) -> list[str]:
-    """Give the GRANTs of tables that may not be read. A table that is not there is not one."""
+    """Return the GRANTs of tables that may not be read. A table that is not there is not one."""
     grants = []
     for table in tables:
         spelled = f"{quoted(table.schema)}.{quoted(table.name)}"

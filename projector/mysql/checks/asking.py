@@ -34,15 +34,15 @@ class Facts:
     account: str
 
     def value(self, name: str, default: str = "") -> str:
-        """Give a variable in upper case; `default` where this server does not have it."""
+        """Return a variable in upper case; `default` where this server does not have it."""
         return self.variables.get(name, default).upper()
 
     def number_of(self, name: str, default: float = 0) -> float:
-        """Give a variable that is a number."""
+        """Return a variable that is a number."""
         return float(self.variables.get(name) or default)
 
     def is_on(self, name: str, default: str = "ON") -> bool:
-        """Say whether a switch is on."""
+        """Return whether a switch is on."""
         return self.value(name, default) in {"ON", "1", "YES"}
 
     @property
@@ -57,7 +57,7 @@ class Facts:
 
 
 class Asker:
-    """One connection for questions; made anew after each refusal."""
+    """One connection for questions; rebuilt after each refusal."""
 
     def __init__(
         self, url: URL, settings: Mysql, on_answer: Callable[[], None] = lambda: None
@@ -99,7 +99,7 @@ class Asker:
 
 
 def refused(error: Exception) -> Refusal | None:
-    """Give the server's own words behind an error; None where it said nothing."""
+    """Return the server's own words behind an error; None where it said nothing."""
     origin = error if isinstance(error, ServerError) else error.__cause__
     if not isinstance(origin, ServerError):
         return None
@@ -109,7 +109,7 @@ def refused(error: Exception) -> Refusal | None:
 
 
 def text_of(value: Any) -> str:
-    """Give a value of the catalog as text: some columns come as bytes."""
+    """Return a value of the catalog as text: some columns come as bytes."""
     if isinstance(value, bytes | bytearray):
         return value.decode("utf-8", "replace")
     return "" if value is None else str(value)

@@ -58,7 +58,7 @@ class TableFacts:
     cascades: Sequence[str]
 
     def is_unique_by(self, names: Sequence[str]) -> bool:
-        """Say whether values of these columns belong to at most one row."""
+        """Return whether values of these columns belong to at most one row."""
         wanted = {name.lower() for name in names}
         return any(index.is_unique and wanted.issuperset(index.columns) for index in self.indexes)
 
@@ -69,7 +69,7 @@ class TableFacts:
 
 
 def look(asker: Asker, table: TableName) -> TableFacts | None:
-    """Give a table; None where there is none, or none that may be read."""
+    """Return a table; None where there is none, or none that may be read."""
     where = f"TABLE_SCHEMA={literal(table.schema)} AND TABLE_NAME={literal(table.name)}"
     tables, columns, indexed = asker.each(
         "SELECT t.TABLE_TYPE, t.ENGINE, e.TRANSACTIONS, t.TABLE_ROWS"

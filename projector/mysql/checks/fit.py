@@ -216,7 +216,7 @@ def _engines(plan: Plan, found: Found) -> Check:
 
 
 def hides_cascades(facts: Facts) -> bool:
-    """Say whether rows changed by foreign keys are missing from the log.
+    """Return whether rows changed by foreign keys are missing from the log.
 
     MySQL logs them from 9.6 on, unless InnoDB does the cascades (innodb_native_foreign_keys).
     """

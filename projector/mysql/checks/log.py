@@ -149,7 +149,7 @@ def _retention(facts: Facts) -> Check:
         return warning(
             name,
             f"log files are purged after {kept_s / 3600:g} h: a daemon that was away for longer"
-            " must build all documents anew",
+            " must rebuild all documents",
             "SET GLOBAL binlog_expire_logs_seconds=604800; and the same in the server's"
             " configuration; mind the disk.",
         )

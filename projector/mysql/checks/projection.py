@@ -122,7 +122,7 @@ def mean_bytes(plan: Plan, asker: Asker) -> float:
 
 
 def checkpoint(settings: Settings, plan: Plan, fields: dict[str, str]) -> list[Check]:
-    """Say what the daemon will do with what is stored: go on, or build anew."""
+    """Return what the daemon will do with what is stored: go on, or rebuild."""
     if "position" not in fields:
         return [ok(f"{plan.name}.checkpoint", "none: the first run builds all documents")]
     return [_fingerprint(settings, plan, fields), _position(settings, plan, fields["position"])]
@@ -139,7 +139,7 @@ def _fingerprint(settings: Settings, plan: Plan, fields: dict[str, str]) -> Chec
             " PROJECTOR_RECONCILE__ON_PROJECTION_CHANGE is stop",
             "Set it to resync for one run, or go back to the other projection.",
         )
-    return ok(name, "the stored documents were made with another projection: all are made anew")
+    return ok(name, "the stored documents were made with another projection: all are rebuilt")
 
 
 def _position(settings: Settings, plan: Plan, text: str) -> Check:
@@ -151,7 +151,7 @@ def _position(settings: Settings, plan: Plan, text: str) -> Check:
             name,
             "the checkpoint in Redis cannot be read by this version",
             f"Go back to the version that wrote it, or DEL {{{plan.name}}}:checkpoint to build"
-            " all documents anew.",
+            " all documents again.",
         )
     try:
         with connect(settings.mysql) as connection:

@@ -65,6 +65,6 @@ def _judged(*, is_reached: bool, own: str) -> Check:
         return warning(
             _NAME,
             f"it has transactions that the primary does not have: {own}",
-            "Make the replica anew, and set super_read_only=ON there: documents show its rows.",
+            "Rebuild the replica, and set super_read_only=ON there: documents show its rows.",
         )
     return ok(_NAME, "a replica that keeps up with the primary")

@@ -92,7 +92,7 @@ class Catalog:
         return table
 
     def has(self, name: str) -> bool:
-        """Tell whether there is such a table in the database at hand."""
+        """Return whether there is such a table in the database at hand."""
         return self._kinds(None).get(name) in _TABLES
 
     def table(self, schema: str | None, name: str) -> Table:
@@ -111,7 +111,7 @@ class Catalog:
         return self._tables[schema, name]
 
     def is_unique(self, table: Table, columns: Sequence[str]) -> bool:
-        """Tell whether values of these columns belong to at most one row."""
+        """Return whether values of these columns belong to at most one row."""
         if table.place not in self._unique:
             indexes = self._inspector.get_indexes(table.name, table.schema)
             found = [{str(c) for c in i["column_names"]} for i in indexes if i["unique"]]
@@ -119,7 +119,7 @@ class Catalog:
         return any(key <= set(columns) for key in self._unique[table.place])
 
     def referring(self, schema: str | None) -> list[tuple[str, list[Reference]]]:
-        """Give the foreign keys of a database's tables, by the table that has them."""
+        """Return the foreign keys of a database's tables, by the table that has them."""
         if schema not in self._referring:
             found = self._inspector.get_multi_foreign_keys(schema)
             self._referring[schema] = sorted(
@@ -128,7 +128,7 @@ class Catalog:
         return self._referring[schema]
 
     def columns(self) -> list[Column]:
-        """Give all columns of the database's tables; none of views."""
+        """Return all columns of the database's tables; none of views."""
         rows = self._connection.exec_driver_sql(
             "SELECT c.TABLE_NAME, c.COLUMN_NAME, c.DATA_TYPE, EXISTS (SELECT 1 FROM"
             " information_schema.STATISTICS s WHERE s.TABLE_SCHEMA = c.TABLE_SCHEMA"
@@ -164,7 +164,7 @@ class Catalog:
 
 
 def all_tables(columns: Sequence[Column]) -> Iterator[str]:
-    """Give the tables that have columns, each once."""
+    """Yield the tables that have columns, each once."""
     yield from dict.fromkeys(column.table for column in columns)
 
 

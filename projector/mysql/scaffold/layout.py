@@ -39,14 +39,14 @@ class Shape:
     lists: tuple[Shape, ...]
 
     def all(self) -> Iterator[Shape]:
-        """Give the objects within and then this one."""
+        """Yield the objects within and then this one."""
         for below in self.lists:
             yield from below.all()
         yield self
 
 
 def shape(role: Role, name: str) -> Shape:
-    """Lay out a role and what hangs on it, each with a name that no other has."""
+    """Lay out a role and what belongs to it, each with a name that no other has."""
     taken: set[str] = set()
     fields = tuple(_fields(role, taken))
     lists = []

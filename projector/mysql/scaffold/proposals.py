@@ -15,7 +15,7 @@ _END = re.compile(r"_?(?:id|uuid|code|key)$", re.IGNORECASE)
 
 
 def proposals(catalog: Catalog, roots: Sequence[Table], follow: Sequence[Follow]) -> list[str]:
-    """Give what may be followed from or to the documents' tables, as `table.column=table.column`.
+    """Return what may be followed from or to the documents' tables, as `table.column=table.column`.
     Nothing of what is followed already."""
     if any(root.schema is not None for root in roots):
         return []

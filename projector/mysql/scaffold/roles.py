@@ -67,7 +67,7 @@ class Roles:
         self._followed = self._read(follow)
 
     def root(self, table: Table) -> Role:
-        """Return the role of a document's table with all that hangs on it."""
+        """Return the role of a document's table with all that belongs to it."""
         self._root = self._role(table, table.name)
         self._follow(self._root, self._root, _DEPTH)
         self._nest(self._root, [table], _NESTED)

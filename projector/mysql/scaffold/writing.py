@@ -27,7 +27,7 @@ class Writer:
         ]
 
     def text(self, *, with_models: bool = False) -> str:
-        """Give the module."""
+        """Return the module."""
         names = " and ".join(found.name for found in self._shapes)
         head = [
             f'"""Documents of {names}: one for each row. Strike out what is not wanted."""',

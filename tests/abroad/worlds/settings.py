@@ -111,7 +111,7 @@ def _written(value: Any) -> str:
 def grants(
     random: Random, schema: Schema, name: str, text: str, specs: Sequence[Level]
 ) -> tuple[list[str], list[str]]:
-    """Give the tables granted whole, and further grants: a few columns of a table at times."""
+    """Return the tables granted whole, and further grants: a few columns of a table at times."""
     if random.random() > 0.15:
         return [table.name for table in schema.watched], []
     whole, further = [], []

@@ -15,7 +15,7 @@ Attempt = Callable[[Plan], tuple[World, Verdict]]
 def shrink(
     world: World, verdict: Verdict, attempt: Attempt, seconds: float
 ) -> tuple[World, Verdict]:
-    """Give the smallest world found in the time, with its verdict."""
+    """Return the smallest world found in the time, with its verdict."""
     end = time.monotonic() + seconds
     best = world, verdict
     for ingredient in INGREDIENTS:

@@ -263,7 +263,7 @@ class Operations(Generic[T]):
                 return dict(itertools.islice(found.items(), count))
 
     def _parts(self, view: str) -> Operation[list[dict[str, Any]]]:
-        """Read what a view's keys are made of; now and then, for it may be declared anew."""
+        """Read what a view's keys are made of; now and then, for it may be redeclared."""
         known = self._views.get(view)
         if known is not None and time.monotonic() < known[0]:
             return known[1]
@@ -274,7 +274,7 @@ class Operations(Generic[T]):
         parts: list[dict[str, Any]] = json.loads(replies.text(said))["parts"]
         for name in {part["fold"] for part in parts if "fold" in part} - self._foldings.keys():
             packed = yield Call(("HGET", key, f"fold:{name}"))
-            if packed is None:  # views are being declared anew at this moment
+            if packed is None:  # views are being redeclared at this moment
                 raise ViewError(f"{self.name!r} has no folding {name!r}")
             self._foldings[name] = lists.Folding.parse(replies.content(packed))
         self._views[view] = time.monotonic() + _VIEWS_S, parts
