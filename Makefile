@@ -15,7 +15,7 @@ BY_BOTH := tests/unit/test_documents.py tests/unit/test_rows.py tests/acceptance
 GAMES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check format test test-python fuzz test-faults test-abroad test-mutants gameday demo dev bench bench-short bench-reader constraints audit clean
+.PHONY: help setup check docs pictures format test test-python test-pythons test-lowest fuzz test-faults test-abroad test-mutants gameday demo dev bench bench-short bench-reader constraints release audit clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,15 +27,24 @@ $(READY): pyproject.toml readers/python/pyproject.toml constraints.txt $(wildcar
 	  { echo "projector needs Python 3.11 or newer: make PYTHON=python3.x" >&2; exit 1; }
 	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || tests/install-venv $(PYTHON)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,examples]' --editable readers/python
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test,examples,docs]' --editable readers/python
 	@touch $@
 
-check: setup  ## format, lint, types, layers, unit and property tests; no server, under a minute
+check: setup  ## format, lint, types, layers, documents, unit and property tests; no server, under a minute
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/sphinx-build -q -W --keep-going -n docs build/docs
 	$(PYTEST) $(TWO) tests/unit tests/readers -m "not server"
+
+docs: setup  ## the documents as a site, in build/docs, strictly; SERVE=1 shows it on port 8000
+	$(BIN)/python -m tests.docs_pages
+	$(BIN)/sphinx-build -q -W --keep-going -n docs build/docs
+	$(if $(SERVE),$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory build/docs)
+
+pictures: setup  ## take the documents' picture of the status page anew
+	PROJECTOR_TEST_PICTURES=1 $(PYTEST) tests/acceptance/test_status_page.py -k picture
 
 format: setup  ## format, and mend what the linter can mend
 	$(BIN)/ruff format .
@@ -52,6 +61,12 @@ test-python: setup  ## what the compiled core does, once more by the Python that
 
 fuzz: setup  ## the compiled core under sanitizers, on made-up bytes; SECONDS_FUZZ=600
 	$(BIN)/python -m tests.native --seconds $(SECONDS_FUZZ)
+
+test-pythons: setup  ## the unit tests on every other supported CPython of this machine
+	$(BIN)/python -m tests.pythons
+
+test-lowest: setup  ## the unit tests on the oldest versions that pyproject.toml allows
+	$(BIN)/python -m tests.pythons --lowest
 
 test-faults: setup  ## a random workload under random faults; takes minutes; SEEDS=30 many times
 	$(BIN)/python -m tests.servers ensure
@@ -71,8 +86,8 @@ gameday: setup  ## each alert's fault and remedy, with a real Prometheus; takes 
 demo: setup  ## 5,000 tickets, private servers, the daemon, and what it does; KEEP=1 stays up
 	$(BIN)/python -m tests.demo
 
-dev: setup  ## private MySQL and Redis with an empty helpdesk, until Ctrl-C
-	$(BIN)/python -m tests.servers up mysql redis
+dev: setup  ## private MySQL and Redis with the helpdesk and 200 tickets, and the lines to export, until Ctrl-C
+	@$(BIN)/python -m tests.dev
 
 bench: setup  ## benchmarks, beside a plain baseline and the floor, in one run
 	$(BIN)/python -m tests.benchmarks
@@ -86,10 +101,13 @@ bench-reader: setup  ## the binlog reader alone, beside mysql-replication and my
 constraints:  ## resolve the newest versions into constraints.txt
 	rm -rf build/resolve
 	$(PYTHON) -m venv build/resolve
-	build/resolve/bin/python -m pip install --quiet '.[test,examples,bench]' ./readers/python
+	build/resolve/bin/python -m pip install --quiet '.[test,examples,bench,docs,release]' ./readers/python
 	{ sed -n '/^#/p' constraints.txt; \
-	  build/resolve/bin/python -m pip freeze --exclude projector --exclude binlog-projector-reader --exclude setuptools; } > build/constraints.txt
+	  build/resolve/bin/python -m pip freeze --exclude binlog-projector --exclude binlog-projector-reader; } > build/constraints.txt
 	mv build/constraints.txt constraints.txt
+
+release: setup  ## wheels, source archives, SBOM and sums into dist/, checked; ANY=1: of a tree without a tag
+	$(BIN)/python -m tests.release $(if $(ANY),--any-tree)
 
 audit:  ## security advisories for the versions in constraints.txt; status 69: the service was not reached
 	$(PYTHON) -m venv --clear build/audit

@@ -26,6 +26,6 @@ errors.
 from importlib.metadata import PackageNotFoundError, version
 
 try:
-    __version__ = version("projector")
+    __version__ = version("binlog-projector")
 except PackageNotFoundError:  # run from a source tree that was never installed
     __version__ = "0.0.0"

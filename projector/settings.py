@@ -12,6 +12,7 @@ import socket
 import sys
 import tomllib
 import zlib
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -30,8 +31,10 @@ from pydantic import (
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
+    EnvSettingsSource,
     NestedSecretsSettingsSource,
     PydanticBaseSettingsSource,
+    SecretsSettingsSource,
     SettingsConfigDict,
     SettingsError,
 )
@@ -39,9 +42,11 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from projector.errors import ConfigurationError
+from projector.variables import nearest, paths, unknown, variable
 
 Seconds = Annotated[float, Field(gt=0, le=86400)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
+REFERENCE = "schema.projection:tickets"  # the repository's helpdesk; the package lacks it
 
 
 class _Section(BaseModel):
@@ -261,8 +266,9 @@ class Settings(BaseSettings):
     mysql: Mysql
     redis: Redis = Redis()
     projection: str = Field(
-        "schema.projection:tickets",
-        description="module:attribute of the projection; several are separated by commas",
+        REFERENCE,
+        description="module:attribute or path/to/file.py:attribute of the projection; several are"
+        " separated by commas, a path in a TOML file begins at that file",
     )
     http: Http = Http()
     log: Log = Field(default_factory=Log)
@@ -289,9 +295,7 @@ class Settings(BaseSettings):
 
         A secret's file is named like the variable, in any case, with or without the prefix.
         """
-        secrets = NestedSecretsSettingsSource(file_secret_settings)
-        bare = NestedSecretsSettingsSource(file_secret_settings, secrets_prefix="")
-        return env_settings, secrets, bare, dotenv_settings, init_settings
+        return env_settings, *_secrets(file_secret_settings), dotenv_settings, init_settings
 
     @model_validator(mode="after")
     def _probe_waits_for_servers(self) -> Settings:
@@ -304,17 +308,17 @@ class Settings(BaseSettings):
         return self
 
 
+def _secrets(files: PydanticBaseSettingsSource) -> tuple[NestedSecretsSettingsSource, ...]:
+    bare = NestedSecretsSettingsSource(files, secrets_prefix="")
+    return NestedSecretsSettingsSource(files), bare
+
+
 def load(config: Path | None = None) -> Settings:
     """Read the settings; `config` is a TOML file. Raises ConfigurationError without any value."""
-    config = config or (Path(p) if (p := os.environ.get("PROJECTOR_CONFIG")) else None)
-    secrets = os.environ.get("PROJECTOR_SECRETS_DIR")
-    from_file = _read_toml(config) if config else {}
-    if secrets and not Path(secrets).is_dir():
-        raise ConfigurationError(
-            f"PROJECTOR_SECRETS_DIR: {secrets} is not a folder", "Mount it or unset the variable."
-        )
+    from_file = _from_file(config)
+    secrets = _secrets_folder()
     try:
-        return Settings(_secrets_dir=secrets or None, **from_file)
+        return Settings(_secrets_dir=secrets, **from_file)
     except ValidationError as error:
         raise ConfigurationError(
             _explain(error), "See the README, section Configuration."
@@ -331,6 +335,43 @@ def load(config: Path | None = None) -> Settings:
         ) from None
 
 
+def by_source(config: Path | None = None) -> list[tuple[str, Mapping[str, Any]]]:
+    """Give what each source says, the one that wins first, unchecked: secrets in clear.
+
+    Raises ConfigurationError for a source that cannot be read.
+    """
+    folder = _secrets_folder()
+    file = _from_file(config)
+    try:
+        secrets = _secrets(SecretsSettingsSource(Settings, secrets_dir=folder or None))
+        return [
+            ("environment", EnvSettingsSource(Settings)()),
+            *((f"secret in {folder}", source()) for source in secrets),
+            (".env", DotEnvSettingsSource(Settings)()),
+            (str(_config(config)), file),
+        ]
+    except (SettingsError, OSError, UnicodeDecodeError) as error:
+        raise ConfigurationError(str(error), "Let this user read it, as UTF-8.") from None
+
+
+def _config(config: Path | None) -> Path | None:
+    return config or (Path(p) if (p := os.environ.get("PROJECTOR_CONFIG")) else None)
+
+
+def _from_file(config: Path | None) -> dict[str, Any]:
+    path = _config(config)
+    return _read_toml(path) if path else {}
+
+
+def _secrets_folder() -> str | None:
+    folder = os.environ.get("PROJECTOR_SECRETS_DIR") or None
+    if folder and not Path(folder).is_dir():
+        raise ConfigurationError(
+            f"PROJECTOR_SECRETS_DIR: {folder} is not a folder", "Mount it or unset the variable."
+        )
+    return folder
+
+
 def _read_toml(path: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(path.read_text("utf-8"))
@@ -345,7 +386,22 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigurationError(
             f"{path}: no such setting: {', '.join(unknown)}", "Correct or remove it."
         )
+    if isinstance(projection := values.get("projection"), str):
+        values["projection"] = _beside(path, projection)
     return values
+
+
+def names_file(projection: str) -> bool:
+    """Tell whether `file:attribute` is meant, not `module:attribute`."""
+    place = projection.rpartition(":")[0]
+    return place.endswith(".py") or "/" in place
+
+
+def _beside(config: Path, projection: str) -> str:
+    """Let paths of files begin at the folder of the TOML file."""
+    names = (name.strip() for name in projection.split(","))
+    folder = os.path.abspath(config.parent)
+    return ",".join(os.path.join(folder, name) if names_file(name) else name for name in names)
 
 
 def _explain(error: ValidationError) -> str:
@@ -354,18 +410,25 @@ def _explain(error: ValidationError) -> str:
     for problem in error.errors(include_input=False, include_url=False, include_context=False):
         nothing_set = problem["loc"] == ("mysql",) and problem["type"] == "missing"
         place = ("mysql", "url") if nothing_set else problem["loc"]
-        name = "PROJECTOR_" + "__".join(str(part).upper() for part in place)
+        name = variable([str(part) for part in place])
         wrong = {"missing": "is not set", "extra_forbidden": "no such setting"}.get(
             problem["type"], problem["msg"].removeprefix("Value error, ")
         )
+        if problem["type"] == "extra_forbidden":
+            meant = nearest(name, map(variable, paths(Settings)))
+            wrong += f"; did you mean {meant}?" if meant else ""
         lines.append(f"{name}: {wrong}" if place else wrong)
     return "; ".join(lines)
 
 
+def unknown_variables() -> dict[str, str | None]:
+    """Find variables of the environment that set nothing, each with the setting probably meant."""
+    return unknown(os.environ, Settings)
+
+
 def projection_setting(config: Path | None = None) -> str:
     """Return the projection's setting alone, for commands that need no server."""
-    config = config or (Path(p) if (p := os.environ.get("PROJECTOR_CONFIG")) else None)
-    from_file = _read_toml(config).get("projection") if config else None
+    from_file = _from_file(config).get("projection")
     default: str = Settings.model_fields["projection"].default
     from_env_file = DotEnvSettingsSource(Settings)().get("projection")
     return os.environ.get("PROJECTOR_PROJECTION") or from_env_file or from_file or default
