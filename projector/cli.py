@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import dataclasses
 import errno
-import json
 import os
 import signal
 import sys
@@ -23,8 +22,10 @@ from rich.console import Console
 
 from projector import __version__, compiled, logs, settings
 from projector import verify as verification
+from projector.commands import configured
 from projector.commands import show as reports
 from projector.commands.check import require, run_checks
+from projector.commands.chosen import choose_plan, one_or_all, parse_ids, print_json
 from projector.commands.remote import Inquiry, compared
 from projector.daemon import Daemon, Parts
 from projector.errors import ConfigurationError, ExitCode, OperatorError, ProjectorError
@@ -44,7 +45,6 @@ app = typer.Typer(
     name="projector",
     help="Keeps complete, joined documents of MySQL or MariaDB rows live in Redis.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
 )
 _LOOK_AGAIN_FOR_S = 1.5  # before a start is refused
@@ -63,6 +63,10 @@ IdsOption = Annotated[
 ProjectionOption = Annotated[
     str | None,
     typer.Option("--projection", help="Name of the projection, where several are set."),
+]
+OneOrAllOption = Annotated[
+    str | None,
+    typer.Option("--projection", help="Only this projection; without it, all that are set."),
 ]
 
 
@@ -126,6 +130,7 @@ def run(
         )
         notifier = Notifier(lambda: live(health.snapshot(), chosen.http).ok)
         notifier.start()
+        configured.warn_of_unknown([mask.key_variable for p in parts.plans for mask in p.hashed])
         try:
             require(chosen, list(parts.plans), _LOOK_AGAIN_FOR_S, health.progress)
             code = daemon.run(until_current=until_current, resync=resync)
@@ -133,6 +138,8 @@ def run(
             notifier.stop()
             server.stop()
             ending.done()
+        if until_current:
+            reports.show_run(out, [make_inquiry(chosen, plan) for plan in parts.plans])
         raise typer.Exit(code)
 
 
@@ -152,22 +159,20 @@ def resync(
         bool, typer.Option("--wait/--no-wait", help="Stay and show progress until it is done.")
     ] = True,
     cancel: Annotated[bool, typer.Option("--cancel", help="Give up a resync asked for.")] = False,
-    projection: ProjectionOption = None,
+    projection: OneOrAllOption = None,
 ) -> None:
     """Ask the running daemon to rebuild documents, and show how far it is."""
     with failures_explained():
-        inquiry = _inquire(config, projection)
-        if cancel:
-            inquiry.ask({"kind": "cancel"}, wait=False)
-            out.print("cancelled")
-            return
-        request: dict[str, Any] = {"kind": "resync"}
-        if ids is not None:
+        inquiries = _inquiries(config, projection, ids)
+        request: dict[str, Any] = {"kind": "cancel" if cancel else "resync"}
+        if ids is not None and not cancel:
             request["ids"] = parse_ids(ids)
-        inquiry.ask(request, wait=wait)
-        if wait and ids is None:
-            reports.show_progress(out, inquiry)
-        out.print("done" if wait else "asked for")
+        for inquiry in inquiries:
+            inquiry.ask(request, wait=wait and not cancel)
+        if wait and not cancel and ids is None:
+            for inquiry in inquiries:
+                reports.show_progress(out, inquiry)
+        out.print("cancelled" if cancel else "done" if wait else "asked for")
 
 
 @app.command()
@@ -176,42 +181,48 @@ def verify(
     ids: IdsOption = None,
     repair: Annotated[bool, typer.Option("--repair", help="Write what differs.")] = False,
     as_json: JsonOption = False,
-    projection: ProjectionOption = None,
+    projection: OneOrAllOption = None,
 ) -> None:
     """Compare every document with the database, under live traffic; exit 1 if any differ."""
     with failures_explained():
-        chosen, inquiry = _inquire_with_settings(config, projection)
-        source = BinlogSource(chosen.mysql)
-        with inquiry.sides(source.current) as sides, reports.counting(err, sides) as progress:
-            report = verification.verify(
-                sides,
-                parse_ids(ids) if ids is not None else None,
-                inquiry.repair if repair else None,
-                progress,
-                inquiry.repair_lists if repair else None,
-            )
+        inquiries = _inquiries(config, projection, ids)
+        source = BinlogSource(inquiries[0].settings.mysql)
+        wanted = parse_ids(ids) if ids is not None else None
+        found = {}
+        for inquiry in inquiries:
+            mend = inquiry.repair if repair else None
+            mend_lists = inquiry.repair_lists if repair else None
+            with inquiry.sides(source.current) as sides, reports.counting(err, sides) as progress:
+                report = verification.verify(sides, wanted, mend, progress, mend_lists)
+            found[inquiry.plan.name] = report
         source.close()
         if as_json:
-            print_json(reports.verification(report))
+            print_json(one_or_all([reports.verification(*each) for each in found.items()]))
         else:
-            reports.show_verification(out, report)
-        raise typer.Exit(ExitCode.DIFFERENT if report.left else ExitCode.OK)
+            for name, report in found.items():
+                reports.show_verification(out, name if len(found) > 1 else "", report)
+        is_different = any(report.left for report in found.values())
+        raise typer.Exit(ExitCode.DIFFERENT if is_different else ExitCode.OK)
 
 
 @app.command()
 def status(
-    config: ConfigOption = None, as_json: JsonOption = False, projection: ProjectionOption = None
+    config: ConfigOption = None, as_json: JsonOption = False, projection: OneOrAllOption = None
 ) -> None:
-    """Show checkpoint, lease, documents and progress; exit 3 when no checkpoint exists."""
+    """Show how things stand: a verdict, checkpoint, lease, documents and progress; exit 3 when no
+    checkpoint exists."""
     with failures_explained():
-        inquiry = _inquire(config, projection)
-        found = inquiry.status(time.time())
-        if found is None:
-            raise OperatorError("no checkpoint exists: nothing was built yet", "Run a daemon.")
+        found = [inquiry.status(time.time()) for inquiry in _inquiries(config, projection)]
         if as_json:
-            print_json(found)
+            print_json(one_or_all(found))
         else:
-            reports.show_status(out, found)
+            reports.show_statuses(out, found)
+        unbuilt = [str(each["projection"]) for each in found if each["verdict"] == "not_built"]
+        if unbuilt:
+            raise OperatorError(
+                f"no checkpoint of {', '.join(unbuilt)} exists: nothing was built yet",
+                "Run a daemon.",
+            )
 
 
 @app.command()
@@ -223,7 +234,10 @@ def document(
 ) -> None:
     """Show a stored document, what the database gives now, and how they differ (exit 1)."""
     with failures_explained():
-        stored, fetched = _inquire(config, projection).document(document_id)
+        chosen = _settings(config)
+        logs.configure(chosen.log)
+        plan = choose_plan(load_projections(chosen.projection), projection)
+        stored, fetched = make_inquiry(chosen, plan).document(document_id)
         database = fetched.documents.get(document_id)
         report = {
             "id": document_id,
@@ -326,15 +340,30 @@ def schema(config: ConfigOption = None, projection: ProjectionOption = None) -> 
                 f"the projection {plan.name} names no Pydantic model",
                 "Give it one: Projection(document=...).",
             )
-        sys.stdout.write(json.dumps(model.model_json_schema(mode="serialization"), indent=2) + "\n")
+        print_json(model.model_json_schema(mode="serialization"))
 
 
-def parse_ids(text: str) -> list[str]:
-    """Read `1,2,3`. Raises ConfigurationError."""
-    ids = [part.strip() for part in text.split(",") if part.strip()]
-    if not ids:
-        raise ConfigurationError("--ids names no document", "Write --ids 1,2,3.")
-    return ids
+@app.command("settings")
+def settings_(
+    config: ConfigOption = None,
+    sample: Annotated[
+        bool, typer.Option("--sample", help="Print a TOML file with every setting, commented.")
+    ] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Show every setting: its value, who has set it, and names that set nothing."""
+    with failures_explained():
+        if sample:
+            sys.stdout.write(configured.sample())
+            return
+        every = configured.every_setting(config)
+        if as_json:
+            print_json([setting.report() for setting in every])
+        else:
+            configured.show(out, every)
+        for name, meant in settings.unknown_variables().items():
+            err.print(configured.unknown(name, meant), markup=False, soft_wrap=True)
+        settings.load(config)
 
 
 def _settings(config: Path | None) -> settings.Settings:
@@ -344,17 +373,21 @@ def _settings(config: Path | None) -> settings.Settings:
     return chosen
 
 
-def _inquire_with_settings(
-    config: Path | None, projection: str | None
-) -> tuple[settings.Settings, Inquiry]:
+def _inquiries(
+    config: Path | None, projection: str | None, ids: str | None = None
+) -> list[Inquiry]:
+    """Look into the projection named; into all of them where none is. Ids belong to one."""
     chosen = _settings(config)
     logs.configure(chosen.log)
-    plan = choose_plan(load_projections(chosen.projection), projection)
-    return chosen, Inquiry(chosen, plan, make_sink(chosen, plan))
+    plans = load_projections(chosen.projection)
+    if projection is not None or ids is not None:
+        plans = [choose_plan(plans, projection)]
+    return [make_inquiry(chosen, plan) for plan in plans]
 
 
-def _inquire(config: Path | None, projection: str | None) -> Inquiry:
-    return _inquire_with_settings(config, projection)[1]
+def make_inquiry(chosen: settings.Settings, plan: Plan) -> Inquiry:
+    """Make what looks into one projection; connects to nothing yet."""
+    return Inquiry(chosen, plan, make_sink(chosen, plan))
 
 
 def make_parts(chosen: settings.Settings, on_answer: Callable[[], None] = lambda: None) -> Parts:
@@ -380,22 +413,6 @@ def make_sink(chosen: settings.Settings, plan: Plan) -> RedisSink:
         change_feed_max_length=chosen.change_feed_max_length,
         views=plan.views.keep,
     )
-
-
-def choose_plan(plans: list[Plan], name: str | None) -> Plan:
-    """Return the projection of that name; the only one where none is named."""
-    if name is None and len(plans) == 1:
-        return plans[0]
-    for plan in plans:
-        if plan.name == name:
-            return plan
-    names = ", ".join(plan.name for plan in plans)
-    raise ConfigurationError(f"which projection? There are: {names}", "Name it with --projection.")
-
-
-def print_json(report: Any) -> None:
-    """Write a report for machines."""
-    sys.stdout.write(json.dumps(report, indent=2, default=str) + "\n")
 
 
 def main() -> None:

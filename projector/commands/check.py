@@ -237,7 +237,7 @@ def _unchosen(settings: Settings, plans: Sequence[Plan], asker: Asker) -> Check 
         f"PROJECTOR_PROJECTION is not set, and there is no table {roots[0]} for the example that"
         " comes along",
         "Have one written: projector scaffold TABLE > mine.py; then set"
-        " PROJECTOR_PROJECTION=mine:documents (schema/WRITING.md).",
+        " PROJECTOR_PROJECTION=mine.py:documents (docs/projection.md).",
     )
 
 

@@ -11,10 +11,12 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy.engine import Engine
 
+from projector.commands.verdict import judge, not_built
 from projector.debt import LISTS, REPAIR, Debt, full, ids_debt
 from projector.errors import OperatorError
 from projector.fetch import Fetched, Fetcher
@@ -32,6 +34,7 @@ from projector.settings import Settings
 from projector.sink_redis import RedisSink
 from projector.verify import Sides, differing_fields
 
+_COUNTS = ("done", "total", "written", "removed")
 _POLL_S = 0.2
 _TAKEN_UP_S = 15.0  # a leader looks for requests several times a second
 
@@ -40,42 +43,45 @@ class Inquiry:
     """One projection, seen from outside the daemon."""
 
     def __init__(self, settings: Settings, plan: Plan, sink: RedisSink) -> None:
-        self._settings = settings
+        self.settings = settings
         self.plan = plan
         self.sink = sink
 
-    def status(self, now: float) -> dict[str, Any] | None:
-        """Return checkpoint, lag, lease, progress, last error; None when no checkpoint exists."""
+    def status(self, now: float) -> dict[str, Any]:
+        """Give verdict, checkpoint, lag, lease, progress, last error; `not_built` and no more when
+        no checkpoint exists. Numbers are numbers, times RFC 3339."""
         fields = self.sink.checkpoint_fields()
+        name = self.plan.name
         if "position" not in fields:
-            return None
-        resync = self.sink.resync_state()
+            none = not_built(name)
+            return {"projection": name, "verdict": none.word, "summary": none.sentence}
         quarantine = self.sink.quarantined()
         leader, told = self.sink.holder(), self.sink.report()
+        updated_at = read_number(fields.get("updated_at"), now)
         found = {f"by_{view}": dataclasses.asdict(x) for view, x in self.sink.views().items()}
         views = {"views": found} if found else {}
-        return {
-            "projection": self.plan.name,
+        facts = {
             "checkpoint": fields["position"],
-            "committed_at": read_number(fields.get("committed_at")),
-            "checkpoint_age_s": round(
-                max(0.0, now - read_number(fields.get("updated_at"), now)), 3
-            ),
+            "committed_at": rfc3339(fields.get("committed_at")),
+            "checkpoint_age_s": round(max(0.0, now - updated_at), 3),
             "lag_s": told.get("lag_s") if leader is not None else None,
             "epoch": int(read_number(fields.get("epoch"))),
             "leader": leader,
             "documents": self.sink.count(),
             "fingerprint": fields.get("fingerprint"),
             "fingerprint_now": self.plan.fingerprint,
-            "resync": resync or None,
+            "resync": progress(self.sink.resync_state()),
             "owed": sorted(self.sink.debts().keys() - BACKGROUND),
             "quarantined": len(quarantine),
             "quarantine": dict(sorted(quarantine.items())[:20]),
             "waiting_for": told.get("waiting_for") if leader is not None else None,
             "last_error": told.get("last_error"),
-            "last_error_at": told.get("last_error_at"),
+            "last_error_at": rfc3339(told.get("last_error_at")),
             **views,
         }
+        verdict = judge({"projection": name, **facts}, self.settings.http.ready_max_lag_s)
+        said = {"projection": name, "verdict": verdict.word, "summary": verdict.sentence}
+        return {**said, **facts}
 
     def document(self, document_id: str) -> tuple[bytes | None, Fetched]:
         """Return the stored document and what the database gives now."""
@@ -90,7 +96,7 @@ class Inquiry:
             yield Sides(
                 self.sink, fetcher, self._position, self._passed, current,
                 self.sink.holder() is not None,
-                self._settings.reconcile.chunk_documents,
+                self.settings.reconcile.chunk_documents,
             )  # fmt: skip
 
     def repair(self, ids: Sequence[str]) -> None:
@@ -144,7 +150,7 @@ class Inquiry:
             time.sleep(_POLL_S)
 
     def _require_leader(self) -> None:
-        deadline = time.monotonic() + 3 * self._settings.redis.lease_ttl_s
+        deadline = time.monotonic() + 3 * self.settings.redis.lease_ttl_s
         while self.sink.holder() is None:
             if time.monotonic() > deadline:
                 raise OperatorError(
@@ -157,7 +163,7 @@ class Inquiry:
     def _fetchers(self) -> Iterator[tuple[Callable[[], Fetcher], Need]]:
         """Return what gives each thread a fetcher of its own."""
         position = self._position()
-        barrier = choose(position, {}, is_replica=self._settings.mysql.reads_elsewhere)
+        barrier = choose(position, {}, is_replica=self.settings.mysql.reads_elsewhere)
         source = self._engine()
         plan = self._fitted(source)
         local = threading.local()
@@ -167,7 +173,7 @@ class Inquiry:
             if not hasattr(local, "fetcher"):
                 local.fetcher = Fetcher(
                     plan, Connection(source), barrier, lambda: False,
-                    patience_s=self._settings.mysql.read_timeout_s,
+                    patience_s=self.settings.mysql.read_timeout_s,
                 )  # fmt: skip
                 made.append(local.fetcher)
             fetcher: Fetcher = local.fetcher
@@ -200,7 +206,7 @@ class Inquiry:
         return passed if passed.surely_reaches(position) else position
 
     def _engine(self) -> Engine:
-        return engine(self._settings.mysql.parsed_read_url, self._settings.mysql)
+        return engine(self.settings.mysql.parsed_read_url, self.settings.mysql)
 
     def _fitted(self, source: Engine) -> Plan:
         connection = Connection(source)
@@ -222,9 +228,9 @@ class Inquiry:
         checkpoint = self.sink.load()
         if checkpoint is None:
             raise OperatorError("there is no checkpoint that can be read", "Run a daemon.")
-        watches: list[Watch] = self.plan.watches(self._settings.mysql.parsed_url.database or "")
+        watches: list[Watch] = self.plan.watches(self.settings.mysql.parsed_url.database or "")
         lane = Lane(
-            plan, self.sink, source, self._settings, Knowledge(watches),
+            plan, self.sink, source, self.settings, Knowledge(watches),
             lambda: False, lambda: checkpoint.position, lambda: None,
         )  # fmt: skip
         try:
@@ -237,6 +243,24 @@ class Inquiry:
         finally:
             lane.close()
             self.sink.release()
+
+
+def progress(state: Mapping[str, str]) -> dict[str, Any] | None:
+    """Give the last walk over everything, or the one under way; None where there was none."""
+    if not state:
+        return None
+    counts = {key: int(read_number(state.get(key))) for key in _COUNTS}
+    times = {key: rfc3339(state.get(key)) for key in ("started_at", "updated_at")}
+    texts = {key: state.get(key) or None for key in ("state", "scope", "reason", "phase", "cursor")}
+    return {**texts, **counts, **times}
+
+
+def rfc3339(seconds: object) -> str | None:
+    """Write seconds since the epoch as a time in UTC; None for none."""
+    number = read_number(seconds)
+    if not number:
+        return None
+    return datetime.fromtimestamp(number, UTC).isoformat(timespec="milliseconds")[:-6] + "Z"
 
 
 def compared(stored: bytes | None, database: bytes | None) -> list[str]:

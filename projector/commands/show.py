@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
 from typing import Any
 
 from rich.console import Console
@@ -18,9 +18,12 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 
 from projector.checks import Check
 from projector.commands.remote import Inquiry
+from projector.commands.verdict import WELL
+from projector.metrics import documents_removed, documents_written
 from projector.record import printable, read_number, read_object
 from projector.verify import KINDS, Report, Sides
 
@@ -56,10 +59,11 @@ def counting(console: Console, sides: Sides) -> Iterator[Callable[[int], None]]:
         yield lambda done: bar.update(task, completed=done)
 
 
-def verification(report: Report) -> dict[str, Any]:
-    """Return a report for machines."""
+def verification(name: str, report: Report) -> dict[str, Any]:
+    """Give a report for machines."""
     counts = {kind: getattr(report, kind) for kind in KINDS}
     return {
+        "projection": name,
         "checked": report.checked,
         **counts,
         "quarantined": report.quarantined,
@@ -69,10 +73,12 @@ def verification(report: Report) -> dict[str, Any]:
     }
 
 
-def show_verification(console: Console, report: Report) -> None:
-    """Show a report to people."""
+def show_verification(console: Console, name: str, report: Report) -> None:
+    """Show a report to people. `name`: of the projection, where there are several."""
     counts = ", ".join(f"{getattr(report, kind)} {kind}" for kind in KINDS)
-    console.print(f"{report.checked} documents compared: {counts}; {report.repaired} repaired")
+    place = f"{name}: " if name else ""
+    said = f"{place}{report.checked} documents compared: {counts}; {report.repaired} repaired"
+    console.print(said, soft_wrap=True)
     if report.quarantined:
         console.print(
             f"{report.quarantined} rows have no document: `projector status` lists ids and reasons"
@@ -89,12 +95,44 @@ def _shortened(document_id: str) -> str:
     return text if len(text) <= _ID_CHARACTERS else f"{text[:_ID_CHARACTERS]}…"
 
 
-def show_status(console: Console, status: Mapping[str, Any]) -> None:
-    """Show where things stand."""
-    for name, value in status.items():
-        lines = [_said(name, value)]
+def show_statuses(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
+    """Show where things stand: first the verdicts, then the facts of each projection."""
+    for status in found:
+        colour = "green" if status["verdict"] in WELL else "yellow"
+        console.print(
+            f"[{colour}]{status['verdict']}[/{colour}]: {escape(printable(status['summary']))}",
+            soft_wrap=True, highlight=False,
+        )  # fmt: skip
+    for status in found:
+        facts = {k: v for k, v in status.items() if k not in {"verdict", "summary"}}
+        if len(facts) > 1:
+            console.print()
+            _show_facts(console, facts)
+
+
+def show_run(console: Console, inquiries: Sequence[Inquiry]) -> None:
+    """Say what `run --until-current` has done, and up to which commit the documents are whole."""
+    written, removed = (
+        int(sum(s.value for family in counter.collect() for s in family.samples
+                if s.name.endswith("_total")))
+        for counter in (documents_written, documents_removed)
+    )  # fmt: skip
+    console.print(f"{written:,} documents written, {removed:,} removed", highlight=False)
+    for inquiry in inquiries:
+        status = inquiry.status(time.time())
+        if "checkpoint" in status:
+            console.print(
+                f"{status['projection']}: {status['documents']:,} documents, whole up to"
+                f" {status['checkpoint']}",
+                markup=False, soft_wrap=True, highlight=False,
+            )  # fmt: skip
+
+
+def _show_facts(console: Console, facts: Mapping[str, Any]) -> None:
+    for name, value in facts.items():
+        lines = [_said(value)]
         if isinstance(value, dict) and value:
-            lines = [f"{printable(inner)} {_said(inner, of)}" for inner, of in value.items()]
+            lines = [f"{printable(inner)} {_said(of)}" for inner, of in value.items()]
         for number, line in enumerate(lines):
             label = name if number == 0 else ""
             console.print(
@@ -102,12 +140,10 @@ def show_status(console: Console, status: Mapping[str, Any]) -> None:
             )
 
 
-def _said(name: str, value: Any) -> str:
-    """Write a value on one line: never cut, for it may be copied; times as people read them."""
+def _said(value: Any) -> str:
+    """Write a value on one line: never cut, for it may be copied."""
     if value in (None, "", [], {}):
         return "-"
-    if name.endswith("_at"):
-        return datetime.fromtimestamp(read_number(value), UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
     return printable(", ".join(map(str, value)) if isinstance(value, list) else str(value))
 
 
@@ -141,22 +177,30 @@ def show_document(console: Console, report: Mapping[str, Any]) -> None:
 
 
 def show_checks(console: Console, checks: Sequence[Check]) -> None:
-    """Show one line a check, with the fix; of many alike the first ones, and a sum at the end."""
+    """Show each check with its fix, on a terminal wrapped at words; of many alike the first ones.
+    The sum comes last."""
+    table = Table.grid(padding=(0, 1))
     shown: Counter[tuple[str, str]] = Counter()
     for check in checks:
         shown[check.name, str(check.status)] += 1
         if shown[check.name, str(check.status)] > _ALIKE:
             continue
         colour = _COLOUR.get(str(check.status), "white")
-        line = (
-            f"[{colour}]{check.status:<8}[/{colour}] {escape(check.name)}: {escape(check.detail)}"
+        table.add_row(
+            f"[{colour}]{check.status:<8}[/{colour}]",
+            f"{escape(check.name)}: {escape(check.detail)}",
         )
-        fix = f"\n         [bold]fix:[/bold] {escape(check.fix)}" if check.fix else ""
-        console.print(line + fix, soft_wrap=True, highlight=False)
+        if check.fix:
+            table.add_row("", f"[bold]fix:[/bold] {escape(check.fix)}")
     for (name, status), count in shown.items():
         if count > _ALIKE:
-            more = f"{status:<8} {name}: {count - _ALIKE} more like these (--json shows all)"
-            console.print(more, soft_wrap=True, highlight=False)
+            more = f"{escape(name)}: {count - _ALIKE} more like these (--json shows all)"
+            table.add_row(f"{status:<8}", more)
+    if console.is_terminal:
+        console.print(table, highlight=False)
+    else:  # one line each, for grep
+        for state, said in zip(*(column.cells for column in table.columns), strict=True):
+            console.print(f"{state or ' ' * 8} {said}", soft_wrap=True, highlight=False)
     sums = Counter(str(check.status) for check in checks)
     total = ", ".join(f"{count} {status}" for status, count in sums.items())
     console.print(f"{len(checks)} checks: {total}", highlight=False)

@@ -10,7 +10,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from projector.errors import OperatorError
+from projector.errors import ConfigurationError, OperatorError
 from projector.model import folded
 from projector.mysql.advice import quoted
 from projector.mysql.columns import fitted
@@ -98,7 +98,8 @@ def touched(plan: Plan, table: str, key: str, connection: Connection) -> list[di
     """Return which documents a change of one row touches, in each role of its table.
 
     `key` is written like a document's id: the parts of a composite one are joined with `:`.
-    Raises OperatorError for a table that the projection does not read, and a row that is not there.
+    Raises ConfigurationError for a table that the projection does not read, OperatorError for a row
+    that is not there.
     """
     names = {r: {r.node.table.name, r.node.table.fullname} for r in plan.routes}
     chosen = [r for r in plan.routes if table in names[r]] or [
@@ -106,7 +107,7 @@ def touched(plan: Plan, table: str, key: str, connection: Connection) -> list[di
     ]
     if not chosen:
         read = ", ".join(sorted({r.node.table.fullname for r in plan.routes}))
-        raise OperatorError(
+        raise ConfigurationError(
             f"the projection {plan.name} reads no table {table}", f"It reads {read}."
         )
     plan = fitted(plan, connection)

@@ -19,7 +19,7 @@ from projector.sink_redis.scripts import Script
 
 _LEAST = {"redis": (6, 2), "valkey": (7, 2)}
 _ALERT_RATIO = 0.85  # alert ProjectorRedisMemoryHigh
-_OVERHEAD_BYTES = 200  # of a field of the hash (RUNBOOK.md, Capacity)
+_OVERHEAD_BYTES = 200  # of a field of the hash (the runbook, Capacity)
 _VIEW_BYTES = 135  # of a document in a list, with the record of it
 _SCANS = 1000  # of a thousand keys
 _LOCAL = {"localhost", "127.0.0.1", "::1"}
@@ -234,7 +234,7 @@ def _memory(info: RedisInfo) -> Iterator[Check]:
         yield warning(
             "redis.memory",
             f"{used}, no limit: Redis may take the whole machine's memory, and be killed for it",
-            "Set maxmemory in redis.conf; RUNBOOK.md, Capacity, says how much.",
+            "Set maxmemory in redis.conf; the runbook, Capacity, says how much.",
         )
     elif info.memory > _ALERT_RATIO * info.memory_limit:
         yield warning(
@@ -261,7 +261,7 @@ def left_behind(settings: Redis, plans: Sequence[Plan], server: Server) -> Check
     return warning(
         name,
         f"no projector keeps the hash of {', '.join(map(printable, unled))}: its documents get old",
-        "RUNBOOK.md, Changing the projection, says which keys to delete.",
+        "The runbook, Changing the projection, says which keys to delete.",
     )
 
 

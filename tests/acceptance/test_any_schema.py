@@ -1,6 +1,7 @@
 """Other people's tables: two databases unlike the helpdesk, followed without a line changed."""
 
 import contextlib
+import json
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from projector.projection import load_projections
 from tests.examples import company_oracle, history, shop_oracle
 from tests.examples.history import Tables
 from tests.oracle import Documents, compare
@@ -203,6 +205,30 @@ def test_a_resync_of_one_projection_leaves_the_others_alone(shop: World) -> None
     assert shop.daemon.run("verify", "--projection", "stock", "--repair").returncode == 0
     wait_for(lambda: b"{}" not in shop.redis.hvals("stock"), shop.daemon)
     shop.check()
+
+
+def test_commands_cover_all_projections_at_once(shop: World) -> None:
+    """Without a name: the verdict of each, a comparison of each, a resync of each; ids need one."""
+    shop.run(5, 60)
+    shop.daemon.start()
+    shop.check()
+    names = [
+        plan.name for plan in load_projections(shop.daemon.environment["PROJECTOR_PROJECTION"])
+    ]
+    said = json.loads(shop.daemon.run("status", "--json").stdout)
+    assert [each["projection"] for each in said] == names
+    assert {each["verdict"] for each in said} <= {"current", "owing"}
+    shown = shop.daemon.run("status").stdout.splitlines()
+    assert [line.split()[1] for line in shown[: len(names)]] == names
+    shop.redis.hset("stock", shop.redis.hkeys("stock")[0], b"{}")
+    found = shop.daemon.run("verify", "--json")
+    left = {each["projection"]: each["stale"] for each in json.loads(found.stdout)}
+    assert (found.returncode, left) == (1, {name: int(name == "stock") for name in names})
+    assert shop.daemon.run("verify", "--ids", "1").returncode == 2
+    assert shop.daemon.run("resync").returncode == 0
+    assert shop.daemon.run("verify").returncode == 0
+    again = json.loads(shop.daemon.run("status", "--json").stdout)
+    assert {each["resync"]["reason"] for each in again} == {"requested"}
 
 
 def test_documents_leave_the_hash_when_time_alone_passes(shop: World) -> None:

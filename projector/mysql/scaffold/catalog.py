@@ -11,7 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
-from projector.errors import OperatorError
+from projector.errors import ConfigurationError, OperatorError
 
 _TABLES = {"BASE TABLE", "SYSTEM VERSIONED"}
 _NEAR = 3  # names that a wrong one may have meant
@@ -77,7 +77,7 @@ class Catalog:
             meant = " or ".join(dict.fromkeys(near))
             meant = f"; did you mean {meant}?" if meant else ""
             database = schema or self._connection.exec_driver_sql("SELECT DATABASE()").scalar()
-            raise OperatorError(
+            raise ConfigurationError(
                 f"there is no table {bare} in {database}{meant}",
                 "Write its name as SHOW TABLES does.",
             )
