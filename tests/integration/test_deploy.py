@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 DEPLOY = ROOT / "deploy"
 RULES = DEPLOY / "prometheus" / "rules.yaml"
 UNIT = DEPLOY / "projector.service"
-RUNBOOK = DEPLOY / "RUNBOOK.md"
+RUNBOOK = ROOT / "docs" / "runbook.md"
 
 
 # Prometheus
@@ -132,6 +132,76 @@ def test_systemd_restarts_only_where_that_helps() -> None:
     assert f"RestartPreventExitStatus={ExitCode.USAGE:d} {ExitCode.REFUSED:d}" in lines
 
 
+@pytest.fixture
+def machine(tmp_path: Path) -> Path:
+    """A root folder on which the manual's lines were run, with stand-ins for what is systemd's."""
+    root, programs = tmp_path / "root", tmp_path / "programs"
+    programs.mkdir()
+    (root / "opt/projector/bin").mkdir(parents=True)
+    text = (ROOT / "docs" / "deploying.md").read_text("utf-8").split("## systemd")[1]
+    lines = re.findall(r"(?m)^\$ (.+)$", text.split("## Docker")[0])
+    assert lines[0].endswith("pip install binlog-projector")  # by tests/acceptance/test_release.py
+    header = re.findall(r"(?m)^#   (\w.*?)(?:    .*)?$", UNIT.read_text())
+    assert header == lines
+    _stand_in(
+        programs / "systemctl", f'[ "$1" = cat ] && cat {root}/etc/systemd/system/"$2" || true'
+    )
+    _stand_in(programs / "systemd-run", _SYSTEMD_RUN)
+    script = "\n".join(["set -e", f"PATH={programs}:$PATH", *lines[1:]])
+    script = re.sub(r" /(etc|usr)/", rf" {root}/\1/", script)
+    folder = tmp_path / "files"
+    folder.mkdir()
+    for name in ("projector.service", "projectorctl"):
+        shutil.copy(DEPLOY / name, folder)
+    for name in ("shop.py", "projector.toml"):
+        shutil.copy(DEPLOY / "examples/kubernetes" / name, folder)
+    subprocess.run(["sh", "-c", script], cwd=folder, check=True)
+    for name in ("PROJECTOR_MYSQL__URL", "PROJECTOR_REDIS__URL"):
+        (root / "etc/projector/secrets" / name).write_text(f"secret of {name}")
+    unit = root / "etc/systemd/system/projector.service"
+    unit.write_text(re.sub(r"(/opt/|/etc/projector)", rf"{root}\1", unit.read_text()))
+    _stand_in(
+        root / "opt/projector/bin/projector",
+        'echo "$@"; env | grep ^PROJECTOR_ | sort; cat "$PROJECTOR_SECRETS_DIR"/*',
+    )
+    return root
+
+
+# Hands credentials over as systemd does; refuses a property that a transient unit does not take.
+_SYSTEMD_RUN = """
+CREDENTIALS_DIRECTORY=$(mktemp -d); export CREDENTIALS_DIRECTORY
+while [ "$1" != -- ]; do
+  case $1 in
+    --property=LoadCredential=*) c=${1#*=*=}; cp "${c#*:}" "$CREDENTIALS_DIRECTORY/${c%%:*}" ;;
+    --property=Environment=*) export "${1#*=*=}" ;;
+    --property=*%*) echo "not expanded: $1" >&2; exit 1 ;;
+  esac
+  shift
+done
+shift
+exec "$@"
+"""
+
+
+def _stand_in(file: Path, script: str) -> None:
+    file.write_text(f"#!/bin/bash\n{script}\n")
+    file.chmod(0o755)
+
+
+def test_the_unit_installs_as_written_and_projectorctl_has_its_settings(machine: Path) -> None:
+    """The manual's lines make the files; a command gets the unit's variables and secrets."""
+    assert (machine / "etc/projector/shop.py").stat().st_mode & 0o777 == 0o644
+    assert (machine / "etc/projector/secrets").stat().st_mode & 0o777 == 0o700
+    control = machine / "usr/local/bin/projectorctl"
+    programs = machine.parent / "programs"
+    said = _must("env", f"PATH={programs}:/usr/bin:/bin", control, "verify", "--repair", "a b")
+    lines = said.splitlines()
+    assert lines[0] == "verify --repair a b"
+    assert f"PROJECTOR_CONFIG={machine}/etc/projector/projector.toml" in lines
+    assert "secret of PROJECTOR_MYSQL__URLsecret of PROJECTOR_REDIS__URL" in said
+    assert not [line for line in lines if "SECRETS_DIR" in line and str(machine) in line]
+
+
 # Docker
 
 
@@ -176,7 +246,10 @@ def test_the_dockerfiles_steps_make_a_program_that_runs(tmp_path: Path) -> None:
         assert _must(target / "bin" / "python", "-c", asked).strip() == "in use"
     service = yaml.safe_load((DEPLOY / "compose.yaml").read_text())["services"]["tables"]
     command = service["command"][0].replace("$$(cat /run/secrets/admin_url)", "").replace("$$", "$")
-    made = _must("sh", "-c", f"PATH={target / 'bin'}:$PATH; {command} --sql")
+    variables = (
+        f"PATH={target / 'bin'}:$PATH; export PYTHONPATH={context}"  # the image's has schema/
+    )
+    made = _must("sh", "-c", f"{variables}; {command} --sql")
     assert "CREATE TABLE tickets" in made
 
 
@@ -308,17 +381,10 @@ def test_two_replicas_and_a_disruption_leaves_one(manifests: Path) -> None:
     assert resources["PodDisruptionBudget"]["spec"]["minAvailable"] == 1
 
 
-def test_the_image_tag_is_this_version() -> None:
-    """The base deploys the version that it was written for."""
-    base = yaml.safe_load((DEPLOY / "kubernetes" / "kustomization.yaml").read_text())
-    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    assert base["images"][0]["newTag"] == project["version"]
-
-
 def test_settings_of_the_deployments_exist() -> None:
     """Every PROJECTOR_ variable and TOML key that deploy/ names is a setting."""
     known = {*_setting_names(Settings), "PROJECTOR_CONFIG", "PROJECTOR_SECRETS_DIR"}
-    files = ["Dockerfile", "compose.yaml", "projector.service", "make-secrets", "RUNBOOK.md"]
+    files = ["Dockerfile", "compose.yaml", "projector.service", "make-secrets", "projectorctl"]
     files += ["kubernetes/deployment.yaml", "kubernetes/kustomization.yaml"]
     for name in files:
         named = set(re.findall(r"PROJECTOR_[A-Z_]*[A-Z]", (DEPLOY / name).read_text()))
@@ -334,8 +400,8 @@ def test_the_runbook_explains_every_alert() -> None:
     """Each alert's link leads to a heading of the runbook."""
     headings = set(re.findall(r"(?m)^#+ (\w+)$", RUNBOOK.read_text()))
     for alert in _alerts():
-        file, anchor = alert["annotations"]["runbook"].split("#")
-        assert file == "deploy/RUNBOOK.md"
+        file, anchor = alert["annotations"]["runbook_url"].split("#")
+        assert file == "https://projector.example/runbook"
         assert anchor in {heading.lower() for heading in headings}
         severities = set(alert["labels"].values())
         assert severities <= {"critical", "warning", "info"}

@@ -18,6 +18,7 @@ import sqlalchemy as sa
 from projector_reader import AsyncReader, Change, Reader, async_commit_token, commit_token
 from projector_reader.sqlalchemy import after_commit, last_token
 from pydantic import BaseModel
+from sqlalchemy.ext.asyncio import async_sessionmaker, create_async_engine
 from sqlalchemy.orm import Session, sessionmaker
 
 from tests.abroad.world import World
@@ -203,6 +204,46 @@ def test_sessions_of_sqlalchemy_know_their_commits(world: World, reader: Reader[
     with sessions() as session, pytest.raises(TypeError, match="after_commit"):
         commit_token(session)
     engine.dispose()
+
+
+def test_asynchronous_sessions_of_sqlalchemy_know_their_commits(
+    world: World, reader: Reader[Note]
+) -> None:
+    """The same of an AsyncSession, over a driver that is awaited: the token is asked for on the
+    connection that committed, and belongs to that commit."""
+
+    class Own(Session):
+        """So that no other test's sessions are listened to."""
+
+    told: list[str] = []
+
+    async def commits() -> list[str]:
+        url = world.database.url(world.schema).replace("+pymysql", "+aiomysql")
+        engine = create_async_engine(url, pool_size=1)
+        sessions = async_sessionmaker(engine, sync_session_class=Own)
+        after_commit(sessions, lambda session, token: told.append(token))
+        tokens = []
+        for number in range(5):
+            async with sessions.begin() as session:
+                await session.execute(_UPDATE, {"text": f"awaited {number}"})
+                async with session.begin_nested():
+                    await session.execute(_UPDATE, {"text": f"awaited {number}!"})
+            tokens.append(last_token(session))
+            found = await asyncio.to_thread(reader.get, 2, after=tokens[-1])
+            assert found is not None
+            assert found.text == f"awaited {number}!"
+        async with sessions() as session:
+            await session.execute(_UPDATE, {"text": "taken back"})
+            await session.rollback()
+            assert last_token(session) == ""
+        await engine.dispose()
+        return tokens
+
+    assert asyncio.run(commits()) == told
+    assert len(set(told)) == 5
+
+
+_UPDATE = sa.text("UPDATE notes SET text = :text WHERE id = 2")
 
 
 def _write(session: Session, number: int) -> None:
