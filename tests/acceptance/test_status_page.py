@@ -181,6 +181,29 @@ def test_the_page_fits_and_can_be_read(
         assert page.ask(_CONTRAST % selector) >= 4.5, selector
 
 
+def test_the_readmes_picture_is_of_this_page(browser: Browser, daemon: Daemon) -> None:
+    """A leader with a million documents; `make pictures` takes it anew. The picture has the width
+    that the page has today."""
+    metrics.documents.labels("tickets").set(1_000_000)
+    daemon.lead()
+    daemon.health.update(checkpoint="3e11fa47-71ca-11e1-9e33-c80aa9429562:1-48213")
+    page = browser.page(daemon.url, width=1100)
+    page.wait_until("document.getElementById('documents').textContent === '1,000,000'")
+    for second in range(12 if os.environ.get("PROJECTOR_TEST_PICTURES") else 1):
+        for _ in range(300 + 60 * (second % 4)):
+            metrics.commit_to_redis.observe(0.0011)
+        metrics.documents_written.labels("change").inc(300 + 60 * (second % 4))
+        metrics.row_changes.labels("tickets", "update").inc(480 + 90 * (second % 3))
+        daemon.health.applied(time.time(), True, time.time())
+        page.wait_until(f"samples.length > {second + 3}")
+    if os.environ.get("PROJECTOR_TEST_PICTURES"):
+        page.screenshot(PICTURE)
+    shown = PICTURE.read_bytes()
+    assert shown[:8] == b"\x89PNG\r\n\x1a\n"
+    assert int.from_bytes(shown[16:20], "big") in (1100, 2200)
+
+
+PICTURE = Path(__file__).parents[2] / "docs" / "images" / "status.png"
 _CONTRAST = """(() => {
   const rgb = text => text.match(/[\\d.]+/g).slice(0, 3).map(v => v / 255);
   const linear = v => v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4;

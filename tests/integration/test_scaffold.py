@@ -204,8 +204,8 @@ def test_mariadbs_own_types_are_scaffolded(
 
 
 def test_the_example_of_the_manual_is_a_projection() -> None:
-    """What schema/WRITING.md shows can be copied."""
-    text = (TESTS.parent / "schema" / "WRITING.md").read_text("utf-8")
+    """What docs/projection.md shows can be copied."""
+    text = (TESTS.parent / "docs" / "projection.md").read_text("utf-8")
     [code] = re.findall(r"```python\n(import .*?)```", text, re.DOTALL)
     scope: dict[str, Any] = {}
     exec(code, scope)

@@ -16,7 +16,13 @@ from projector.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
 README = (ROOT / "README.md").read_text("utf-8")
-RUNBOOK = (ROOT / "deploy/RUNBOOK.md").read_text("utf-8")
+RUNBOOK = (ROOT / "docs/runbook.md").read_text("utf-8")
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text("utf-8")
+    for path in sorted(
+        [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("readers/*/*.md")]
+    )
+}
 
 
 def _settings(model: type[BaseModel], prefix: str) -> set[str]:
@@ -36,11 +42,11 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("text", [README, RUNBOOK], ids=["README", "RUNBOOK"])
+@pytest.mark.parametrize("text", PAGES.values(), ids=PAGES)
 def test_every_setting_named_exists(text: str) -> None:
     """A setting in a document is one that the program reads."""
     named = set(re.findall(r"\bPROJECTOR_[A-Z0-9_]*[A-Z0-9]\b", text))
-    known = SETTINGS | {"PROJECTOR_MYSQL__TLS"}
+    known = SETTINGS | {"PROJECTOR_MYSQL__TLS", "PROJECTOR_SERVERS_DIR"}
     assert {name for name in named if not name.startswith("PROJECTOR_TEST_")} <= known
 
 
@@ -49,7 +55,7 @@ def test_every_setting_is_in_the_readme() -> None:
     assert {name for name in SETTINGS if name not in README} == set()
 
 
-@pytest.mark.parametrize("text", [README, RUNBOOK], ids=["README", "RUNBOOK"])
+@pytest.mark.parametrize("text", PAGES.values(), ids=PAGES)
 def test_every_command_named_exists(text: str) -> None:
     """`projector x` in a document is a command."""
     named = set(re.findall(r"`projector ([a-z]+)", text))
@@ -69,11 +75,11 @@ def test_every_command_has_help(command: str) -> None:
     assert "Usage" in result.output
 
 
-@pytest.mark.parametrize("text", [README, RUNBOOK], ids=["README", "RUNBOOK"])
+@pytest.mark.parametrize("text", PAGES.values(), ids=PAGES)
 def test_every_metric_named_exists(text: str) -> None:
     """A metric in a document is exported."""
     known = {sample for family in REGISTRY.collect() for sample in _names(family)}
-    named = set(re.findall(r"\bprojector_[a-z_]+[a-z]\b", text))
+    named = set(re.findall(r"\bprojector_[a-z_]+[a-z]\b", text)) - {"projector_reader"}
     assert named <= known, named - known
 
 
@@ -93,8 +99,72 @@ def _names(family: Any) -> set[str]:
     return {family.name + kind for kind in kinds}
 
 
-def test_files_named_in_the_readme_exist() -> None:
-    """Paths in backquotes lead somewhere."""
-    named = re.findall(r"`((?:deploy|schema|projector|tests)/[A-Za-z0-9_./-]+)`", README)
-    assert named
-    assert [path for path in named if not (ROOT / path).exists()] == []
+@pytest.mark.parametrize("text", PAGES.values(), ids=PAGES)
+def test_files_named_in_the_documents_exist(text: str) -> None:
+    """Paths in backquotes lead somewhere; deploy/secrets is made by deploy/make-secrets."""
+    folders = "deploy|schema|projector|tests|readers|docs"
+    named = re.findall(rf"`((?:{folders})/[A-Za-z0-9_./-]+)`", text)
+    missing = [path for path in named if not (ROOT / path).exists()]
+    assert [path for path in missing if not path.startswith("deploy/secrets")] == []
+
+
+def test_the_readme_names_files() -> None:
+    """The pattern above finds some."""
+    assert re.findall(r"`deploy/[a-z.-]+`", README)
+
+
+def _anchors(text: str) -> set[str]:
+    """Headings as GitHub and the site make links of them."""
+    titles = re.findall(r"(?m)^#+ (.+)$", re.sub(r"(?ms)^```.*?^```", "", text))
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_every_link_within_the_repository_leads_somewhere(name: str) -> None:
+    """Files and headings; other links are to pages on https."""
+    page = ROOT / name
+    for target in re.findall(r"\]\(([^)\s]+)\)", re.sub(r"(?ms)^```.*?^```", "", PAGES[name])):
+        if "://" in target:
+            assert target.startswith("https://"), target
+            continue
+        file, _, anchor = target.partition("#")
+        there = (page.parent / file).resolve() if file else page
+        assert there.exists(), f"{name}: {target}"
+        if anchor:
+            assert anchor in _anchors(there.read_text("utf-8")), f"{name}: {target}"
+
+
+def _said_commands(text: str) -> list[str]:
+    """`projector …` as it stands in blocks and in backquotes."""
+    blocks = re.findall(r"(?m)^(?:\$ |    )(projector(?:ctl)? [a-z].*?)(?:  +.*)?$", text)
+    return blocks + re.findall(r"`(projector(?:ctl)? [a-z][^`]*)`", text)
+
+
+@pytest.mark.parametrize("text", PAGES.values(), ids=PAGES)
+def test_every_command_and_option_in_the_documents_exists(text: str) -> None:
+    """Options are those of the command's own help."""
+    for said in _said_commands(text):
+        words = re.split(r"\s[>#|&]|…", said)[0].split()[1:]
+        command, options = words[0], [word for word in words[1:] if word.startswith("--")]
+        assert command in COMMANDS, said
+        helped = CliRunner().invoke(app, [command, "--help"], env={"COLUMNS": "200"}).output
+        for option in options:
+            assert option.partition("=")[0] in helped, said
+
+
+@pytest.mark.parametrize("text", PAGES.values(), ids=PAGES)
+def test_every_make_target_in_the_documents_exists(text: str) -> None:
+    """`make x` is in the Makefile."""
+    makefile = (ROOT / "Makefile").read_text("utf-8")
+    targets = set(re.findall(r"(?m)^([a-z-]+):", makefile))
+    named = set(
+        re.findall(r"(?:`|^    |\$ )(?:[A-Z]+=\S+ )?make ([a-z][a-z-]*)", text, re.MULTILINE)
+    )
+    assert named <= targets, named - targets
+
+
+def test_the_twelve_lines_of_the_readme_are_a_projection() -> None:
+    """They stand in tests/examples/twelve.py, which a test loads, and are twelve."""
+    [lines] = re.findall(r"```python\n(documents = .*?)```", README, re.DOTALL)
+    assert lines in (ROOT / "tests/examples/twelve.py").read_text("utf-8")
+    assert len(lines.splitlines()) == 12
