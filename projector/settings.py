@@ -336,7 +336,7 @@ def load(config: Path | None = None) -> Settings:
 
 
 def by_source(config: Path | None = None) -> list[tuple[str, Mapping[str, Any]]]:
-    """Give what each source says, the one that wins first, unchecked: secrets in clear.
+    """Return what each source says, the one that wins first, unchecked: secrets in clear.
 
     Raises ConfigurationError for a source that cannot be read.
     """
@@ -392,7 +392,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
 
 
 def names_file(projection: str) -> bool:
-    """Tell whether `file:attribute` is meant, not `module:attribute`."""
+    """Return whether `file:attribute` is meant, not `module:attribute`."""
     place = projection.rpartition(":")[0]
     return place.endswith(".py") or "/" in place
 

@@ -21,7 +21,7 @@ def variable(path: Sequence[str]) -> str:
 
 
 def paths(model: type[BaseModel], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
-    """Give the path of every setting of a model, those of its sections included."""
+    """Yield the path of every setting of a model, those of its sections included."""
     for name, field in model.model_fields.items():
         kind = field.annotation
         if isinstance(kind, type) and issubclass(kind, BaseModel):

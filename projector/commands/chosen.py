@@ -19,7 +19,7 @@ def parse_ids(text: str) -> list[str]:
 
 
 def choose_plan(plans: list[Plan], name: str | None) -> Plan:
-    """Give the projection of that name; the only one where none is named."""
+    """Return the projection of that name; the only one where none is named."""
     if name is None and len(plans) == 1:
         return plans[0]
     for plan in plans:
@@ -30,7 +30,7 @@ def choose_plan(plans: list[Plan], name: str | None) -> Plan:
 
 
 def one_or_all(reports: list[dict[str, Any]]) -> Any:
-    """Give the report of the only projection, or a list where there are several."""
+    """Return the report of the only projection, or a list where there are several."""
     return reports[0] if len(reports) == 1 else reports
 
 

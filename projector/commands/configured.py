@@ -56,7 +56,7 @@ class Setting:
         return variable(self.path)
 
     def report(self) -> dict[str, Any]:
-        """Give it for machines."""
+        """Return it for machines."""
         return {
             "name": self.name,
             "value": self.value,
@@ -68,8 +68,8 @@ class Setting:
 
 
 def every_setting(config: Path | None) -> list[Setting]:
-    """Give all settings as they are now, wrong ones too. Raises ConfigurationError for a file that
-    cannot be read."""
+    """Return all settings as they are now, wrong ones too. Raises ConfigurationError for a file
+    that cannot be read."""
     sources = by_source(config)
     return [_setting(path, field, sources) for path, field in _fields()]
 

@@ -48,8 +48,8 @@ class Inquiry:
         self.sink = sink
 
     def status(self, now: float) -> dict[str, Any]:
-        """Give verdict, checkpoint, lag, lease, progress, last error; `not_built` and no more when
-        no checkpoint exists. Numbers are numbers, times RFC 3339."""
+        """Return verdict, checkpoint, lag, lease, progress, last error; `not_built` and no more
+        when no checkpoint exists. Numbers are numbers, times RFC 3339."""
         fields = self.sink.checkpoint_fields()
         name = self.plan.name
         if "position" not in fields:
@@ -246,7 +246,7 @@ class Inquiry:
 
 
 def progress(state: Mapping[str, str]) -> dict[str, Any] | None:
-    """Give the last walk over everything, or the one under way; None where there was none."""
+    """Return the last walk over everything, or the one under way; None where there was none."""
     if not state:
         return None
     counts = {key: int(read_number(state.get(key))) for key in _COUNTS}

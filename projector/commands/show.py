@@ -60,7 +60,7 @@ def counting(console: Console, sides: Sides) -> Iterator[Callable[[int], None]]:
 
 
 def verification(name: str, report: Report) -> dict[str, Any]:
-    """Give a report for machines."""
+    """Return a report for machines."""
     counts = {kind: getattr(report, kind) for kind in KINDS}
     return {
         "projection": name,

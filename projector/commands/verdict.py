@@ -37,7 +37,7 @@ def _complaints(name: str, status: Mapping[str, Any], max_lag_s: float) -> Itera
         yield Verdict("waiting", f"The daemon of {name} waits: {waiting}")
     if resync.get("state") == "running" and resync.get("scope") == "all":
         done, total = (int(read_number(resync.get(key))) for key in ("done", "total"))
-        yield Verdict("making", f"All documents of {name} are made anew: {done:,} of {total:,}.")
+        yield Verdict("making", f"All documents of {name} are rebuilt: {done:,} of {total:,}.")
     if lag_s is not None and read_number(lag_s) > max_lag_s:
         yield Verdict("behind", f"{name} is {duration(read_number(lag_s))} behind the database.")
     if status["fingerprint"] != status["fingerprint_now"]:
