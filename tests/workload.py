@@ -81,10 +81,14 @@ class Workload:
             raise self._failures[0]
         assert not any(thread.is_alive() for thread in self._threads), "a transaction hangs"
 
-    def run(self, seconds: float) -> None:
-        """Work for so long; ends early, raising, when a connection fails."""
+    def run(self, seconds: float, until: Callable[[], bool] = lambda: True) -> None:
+        """Work for so long and, on a slow machine for up to a minute more, until `until` is true;
+        ends early, raising, when a connection fails."""
         self.start()
         self._stopping.wait(seconds)
+        latest = time.monotonic() + 60
+        while not until() and time.monotonic() < latest and not self._stopping.wait(0.5):
+            pass
         self.stop()
 
     def _work(self, random: Random) -> None:

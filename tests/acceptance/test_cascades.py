@@ -247,7 +247,7 @@ def test_random_cascades_under_load_are_followed_without_a_walk(hiding: World) -
     workload = Workload(
         lambda: hiding.database.connect(hiding.name), seed=17, cascades=True, rate=200
     )
-    workload.run(8)
+    workload.run(8, until=lambda: _found(hiding, "snapshot") > 20)
     hiding.check()
     assert _found(hiding, "snapshot") > 20
     assert _found(hiding, "walk") == walks
