@@ -336,6 +336,18 @@ def test_the_replica_shows_itself(server: DatabaseServer, schema: str) -> None:
         assert 4711 in [row[0] for row in server.execute(show)]
 
 
+def test_a_question_of_the_log_ends_no_stream(server: DatabaseServer, schema: str) -> None:
+    """`check` asks for the log too, by the daemon's own settings, while the daemon reads."""
+    with reading(server, watch(schema), server_id=4711) as log:
+        asking = BinlogSource(settings(server, server_id=4711))
+        position = asking.current()
+        assert position.born
+        asking.check(position)
+        for number in range(3):
+            run(server, schema, f"INSERT INTO t (a) VALUES ({number})")
+            log.read_until(lambda log: len(inserted(log.changes)) > number)  # noqa: B023
+
+
 def test_a_killed_stream_is_a_transient_failure(server: DatabaseServer, schema: str) -> None:
     """Killing the dump thread ends the source with what had come first; a restart goes on."""
     with reading(server, watch(schema)) as log:

@@ -6,6 +6,8 @@ waits without a limit: an idle server sends heartbeats, so silence means that th
 
 from __future__ import annotations
 
+import functools
+import random
 import select
 import socket
 import ssl
@@ -26,11 +28,9 @@ from projector.settings import Mysql
 
 RECEIVE_BYTES = 1 << 18
 HEARTBEATS_MISSED = 3  # so many without a byte: the line is dead
-# A server drops the older of two replicas with one UUID: a stream of ours whose end it has not
-# seen yet, never another process's.
-_REPLICA_UUID = str(uuid.uuid4())
 _ER_MASTER_FATAL_ERROR_READING_BINLOG = 1236
-_NOT_LOST = ("same server", "not open", "memory", "misconfigured")
+_NOT_LOST = ("not open", "memory", "misconfigured")
+_SAME_REPLICA = "same server"  # in the text of either server, under different numbers
 
 Rows = list[tuple[Any, ...]]
 
@@ -44,6 +44,30 @@ class Server:
     gtids_on: bool
     folds_names: bool  # lower_case_table_names is not 0: names of tables ignore case
     checksum: str
+
+
+@dataclass(frozen=True, slots=True)
+class Replica:
+    """Who asks for the log. A server drops the older of two streams that are of one replica: of one
+    UUID (MySQL) or of one server id (MariaDB)."""
+
+    server_id: int
+    uuid: str
+
+    @staticmethod
+    def daemon(settings: Mysql) -> Replica:
+        """Return this process: a stream of it whose end the server has not seen yet is dropped."""
+        return Replica(settings.replica_server_id, _process_uuid())
+
+    @staticmethod
+    def visitor() -> Replica:
+        """Return one that nobody else is, for a question: a stream under way goes on."""
+        return Replica(random.randrange(1 << 31, 1 << 32), str(uuid.uuid4()))
+
+
+@functools.cache
+def _process_uuid() -> str:
+    return str(uuid.uuid4())
 
 
 def connect(settings: Mysql) -> pymysql.Connection[Any]:
@@ -87,12 +111,14 @@ def log_end(connection: pymysql.Connection[Any]) -> tuple[str, int, str]:
 class Wire:
     """A connection that the server sends its log down."""
 
-    def __init__(self, settings: Mysql, server: Server, position: Position) -> None:
+    def __init__(
+        self, settings: Mysql, server: Server, position: Position, replica: Replica
+    ) -> None:
         self._connection = connect(settings)
         try:
-            self._prepare(settings, server, position)
-            self._register(settings)
-            self._request(settings, position)
+            self._prepare(settings, server, position, replica)
+            self._register(replica)
+            self._request(position, replica)
         except BaseException:
             self._connection.close()
             raise
@@ -139,7 +165,9 @@ class Wire:
             pass  # the other side was faster
         self._connection._force_close()  # type: ignore[attr-defined]
 
-    def _prepare(self, settings: Mysql, server: Server, position: Position) -> None:
+    def _prepare(
+        self, settings: Mysql, server: Server, position: Position, replica: Replica
+    ) -> None:
         period_ns = round(settings.heartbeat_s * 1e9)
         variables: dict[str, object] = {
             "master_heartbeat_period": period_ns,
@@ -149,8 +177,8 @@ class Wire:
             variables |= {
                 "source_heartbeat_period": period_ns,
                 "source_binlog_checksum": server.checksum,
-                "slave_uuid": _REPLICA_UUID,
-                "replica_uuid": _REPLICA_UUID,
+                "slave_uuid": replica.uuid,
+                "replica_uuid": replica.uuid,
             }
         else:
             variables["mariadb_slave_capability"] = 4  # MARIA_SLAVE_CAPABILITY_GTID
@@ -163,17 +191,17 @@ class Wire:
         assignments = ", ".join(f"@{name} = %s" for name in variables)
         ask(self._connection, f"SET {assignments}", *variables.values())
 
-    def _register(self, settings: Mysql) -> None:
+    def _register(self, replica: Replica) -> None:
         """Appear in SHOW REPLICAS (COM_REGISTER_SLAVE)."""
         host = socket.gethostname().encode()[:60]
-        body = struct.pack("<IB", settings.replica_server_id, len(host)) + host
+        body = struct.pack("<IB", replica.server_id, len(host)) + host
         self._send(COMMAND.COM_REGISTER_SLAVE, body + struct.pack("<BBHII", 0, 0, 0, 0, 0))
         with translated():
             self._connection._read_ok_packet()  # type: ignore[attr-defined]
 
-    def _request(self, settings: Mysql, position: Position) -> None:
+    def _request(self, position: Position, replica: Replica) -> None:
         """Ask for the log from the position on (COM_BINLOG_DUMP, COM_BINLOG_DUMP_GTID)."""
-        gtids, server_id = position.gtids, settings.replica_server_id
+        gtids, server_id = position.gtids, replica.server_id
         if isinstance(gtids, GtidSet):
             known = gtids.encode()
             body = struct.pack("<HIIQI", 0, server_id, 0, 4, len(known)) + known
@@ -200,6 +228,12 @@ def refusal(packet: bytes) -> Exception:
 
 
 def _meaning(code: int, text: str) -> Exception:
+    if _SAME_REPLICA in text:
+        return TransientError(
+            "mysql",
+            "the server dropped the log's line for another replica with our server id: each needs a"
+            " PROJECTOR_MYSQL__SERVER_ID of its own, or none",
+        )
     if code == _ER_MASTER_FATAL_ERROR_READING_BINLOG:
         if "not open" in text or "misconfigured" in text:
             return RefusedError(f"the server gives no log: {text}", "Run `projector check`.")

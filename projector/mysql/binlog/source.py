@@ -17,7 +17,7 @@ import pymysql
 from projector.errors import PositionLostError, TransientError, UndecodableLogError
 from projector.model import Transactions, Watch
 from projector.mysql.binlog.catalog import Catalog
-from projector.mysql.binlog.connection import Server, Wire, ask, connect, identify, log_end
+from projector.mysql.binlog.connection import Replica, Server, Wire, ask, connect, identify, log_end
 from projector.mysql.binlog.damage import DamagedEventError
 from projector.mysql.binlog.progress import Progress
 from projector.mysql.binlog.queue import Queue
@@ -140,7 +140,7 @@ class _Run:
         try:
             self.catalog.read_clock(now=True)
             self.catalog.begin()
-            self._wire = Wire(settings, server, position)
+            self._wire = Wire(settings, server, position, Replica.daemon(settings))
         except BaseException:
             self.catalog.close()
             raise

@@ -12,7 +12,7 @@ from typing import Any, Final
 import pymysql
 
 from projector.errors import PositionLostError
-from projector.mysql.binlog.connection import Server, Wire, ask, refusal
+from projector.mysql.binlog.connection import Replica, Server, Wire, ask, refusal
 from projector.mysql.binlog.events import HEADER_SIZE, Event, header
 from projector.mysql.position import GtidSet, MariadbGtids, Position, file_number
 from projector.settings import Mysql
@@ -45,7 +45,7 @@ def born(settings: Mysql, server: Server, file: str) -> int:
     """Return when a file of the log was created: the time of its format description, which the
     server sends whatever place is asked for. Raises TransientError or PositionLostError."""
     place = Position(server.flavour, server.name, file, _FIRST_EVENT, None)
-    wire, buf = Wire(settings, server, place), b""
+    wire, buf = Wire(settings, server, place, Replica.visitor()), b""
     try:
         while True:
             buf += wire.receive()
