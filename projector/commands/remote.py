@@ -101,15 +101,13 @@ class Inquiry:
 
     def repair(self, ids: Sequence[str]) -> None:
         """Have documents rebuilt: by the daemon where one runs, else here under the lease."""
-        if self.sink.holder() is not None:
+        key, debt = ids_debt(ids, REPAIR)
+        if not self._is_done_here({key: debt}):
             self.ask({"kind": "resync", "ids": list(ids), "reason": "repair"}, wait=True)
-            return
-        self._repair_here(ids)
 
     def repair_lists(self) -> None:
         """Have every document put into its lists, and what else stands there taken out."""
-        if self.sink.holder() is None:
-            self._here({LISTS: full(REPAIR)})
+        if self._is_done_here({LISTS: full(REPAIR)}):
             return
         self.ask({"kind": "lists"}, wait=False)
         while LISTS in self.sink.debts():
@@ -215,16 +213,15 @@ class Inquiry:
         finally:
             connection.close()
 
-    def _repair_here(self, ids: Sequence[str]) -> None:
-        key, debt = ids_debt(ids, REPAIR)
-        self._here({key: debt})
-
-    def _here(self, owed: Mapping[str, Debt]) -> None:
-        """Owe something and work it off, under the lease."""
+    def _is_done_here(self, owed: Mapping[str, Debt]) -> bool:
+        """Owe something and work it off, under the lease; False where a daemon holds it, perhaps
+        since a moment ago."""
+        if self.sink.holder() is not None:
+            return False
         source = self._engine()
         plan = self._fitted(source)  # before: it may take longer than the lease lasts
         if not self.sink.acquire():
-            raise OperatorError("a daemon has just started", "Run the command again.")
+            return False
         checkpoint = self.sink.load()
         if checkpoint is None:
             raise OperatorError("there is no checkpoint that can be read", "Run a daemon.")
@@ -243,6 +240,7 @@ class Inquiry:
         finally:
             lane.close()
             self.sink.release()
+        return True
 
 
 def progress(state: Mapping[str, str]) -> dict[str, Any] | None:
