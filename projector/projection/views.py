@@ -19,7 +19,7 @@ from projector.projection.declaration import Aggregate, First, Key, Pairs, Proje
 from projector.projection.expressions import require_plain
 from projector.projection.levels import Level
 from projector.projection.sql import compile_sql
-from projector.projection.values import Expression, Hashed, expression_of
+from projector.projection.values import WRAPPERS, Expression, Hashed, expression_of
 
 _NAME = re.compile(r"by_[a-z0-9_]{1,60}")
 _BY_TIME = re.compile(
@@ -126,9 +126,7 @@ class _Seeker:
                 f"{owner}: the key is made of two collections", "Declare a view for each."
             )
         newest = self._place(owner, view.newest)
-        if self._levels[newest.level].node.declared is not None and not isinstance(
-            self._levels[newest.level].node.declared, Aggregate | First
-        ):
+        if newest.level and not _is_one_a_document(self._levels[newest.level]):
             raise ConfigurationError(
                 f"{owner}: newest is of a collection, which has many",
                 "Name a column of the document's own, or a figure of an Aggregate.",
@@ -140,6 +138,11 @@ class _Seeker:
 
     def _part(self, owner: str, key: Key) -> Part:
         mask = key if isinstance(key, Hashed) else None
+        if mask is None and isinstance(key, WRAPPERS):  # the bare value would name the list
+            raise ConfigurationError(
+                f"{owner}: a {type(key).__name__} is no key: lists are named by values as they are",
+                "Name the column itself, or hide its values with Hashed(column, …).",
+            )
         expression = expression_of(key)
         if not isinstance(expression, sa.ColumnElement):
             raise ConfigurationError(
@@ -209,6 +212,13 @@ class _Seeker:
                     " a field of a collection",
                     "Join its table, or show the column in the collection.",
                 )
+
+
+def _is_one_a_document(level: Level) -> bool:
+    """Whether a query has at most one row for each document: of a First or an Aggregate, unless
+    that is nested in another collection."""
+    is_single = isinstance(level.node.declared, Aggregate | First)
+    return is_single and level.parent_width == level.key_width
 
 
 def _selected(projection: Projection, level: Level) -> list[Expression]:

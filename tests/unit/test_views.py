@@ -13,7 +13,21 @@ from projector_reader.lists import Folding as ReadersFolding
 from projector_reader.lists import list_name
 
 from projector.errors import ConfigurationError
-from projector.projection import Hashed, Plan, View, binary
+from projector.projection import (
+    Aggregate,
+    Choice,
+    Encoded,
+    First,
+    Fixed,
+    Hashed,
+    Many,
+    One,
+    Partial,
+    Plan,
+    Projection,
+    View,
+    binary,
+)
 from projector.projection.columns import ColumnType
 from projector.projection.folding import Folding, folding
 from projector.projection.places import canonical
@@ -46,6 +60,10 @@ def plan(*views: View) -> Plan:
         (View("by_x", T.id, tables.ticket_watchers.c.user_id), "has many"),
         (View("by_x", [tables.tags.c.name, tables.ticket_watchers.c.user_id], T.id), "two coll"),
         (View("by_x", T.id, T.id, keep=0), "below 1"),
+        (View("by_x", Partial(T.title), T.id), "Partial is no key"),  # type: ignore[arg-type]
+        (View("by_x", [T.id, Fixed(T.title)], T.id), "Fixed is no key"),  # type: ignore[list-item]
+        (View("by_x", Encoded(T.title, "cp1252"), T.id), "Encoded is no key"),  # type: ignore[arg-type]
+        (View("by_x", Choice(T.title, {"a": "b"}), T.id), "Choice is no key"),  # type: ignore[arg-type]
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -54,6 +72,29 @@ def test_what_cannot_be_kept_right_is_refused(view: View, reason: str) -> None:
     with pytest.raises(ConfigurationError, match=reason) as refused:
         plan(view)
     assert refused.value.remedy
+
+
+def test_newest_is_one_value_of_each_document() -> None:
+    """Of a First or an Aggregate, unless it stands in a list, where each row has one."""
+    root, comments, files = (
+        sa.Table(name, sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True),
+                 sa.Column("of", sa.Integer)) for name in ("root", "comments", "files")
+    )  # fmt: skip
+    newest = sa.func.max(files.c.id).label("newest")
+    words: tuple[tuple[Any, Any], ...] = (
+        (files.c.id, lambda above: First("f", files, files.c.of == above, [files.c.id])),
+        (newest, lambda above: Aggregate(files, files.c.of == above, [newest])),
+    )
+    for expression, word in words:
+        view = View("by_of", root.c.of, expression)
+        many = Many("c", comments, comments.c.of == root.c.id, [comments.c.id],
+                    collections=[word(comments.c.id)])  # fmt: skip
+        one = One("o", comments, comments.c.id == root.c.of, [comments.c.id],
+                  collections=[word(comments.c.id)])  # fmt: skip
+        for fits in (word(root.c.id), one):
+            assert Plan(Projection("r", root, [root.c.id], collections=[fits], views=[view]))
+        with pytest.raises(ConfigurationError, match="newest is of a collection"):
+            Plan(Projection("r", root, [root.c.id], collections=[many], views=[view]))
 
 
 def test_views_change_no_document() -> None:
@@ -69,8 +110,6 @@ def test_what_a_view_reads_is_watched() -> None:
     """Also where no document shows it: a change of it moves documents between lists."""
     unshown = sa.Table("things", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True),
                        sa.Column("kind", sa.Integer), sa.Column("at", sa.Integer))  # fmt: skip
-    from projector.projection import Projection
-
     made = Plan(
         Projection(name="things", root=unshown, fields=[unshown.c.id],
                    views=[View("by_kind", unshown.c.kind, unshown.c.at)])
