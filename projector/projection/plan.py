@@ -23,12 +23,12 @@ from projector.projection.graph import build
 from projector.projection.keys import KeyCodec
 from projector.projection.levels import Level, Rows
 from projector.projection.likeness import Likeness
-from projector.projection.nodes import Node, all_nodes
+from projector.projection.nodes import Node, all_nodes, columns_in
 from projector.projection.places import Placer
 from projector.projection.routes import LookUp, Route, routes
 from projector.projection.selects import levels, names_within
 from projector.projection.sql import compile_sql, keys_mark, with_keys
-from projector.projection.values import Hashed
+from projector.projection.values import Hashed, Manner, Moment
 from projector.projection.views import Views, plan_views
 
 _UNKNOWN = Likeness(ColumnType("", ""), ColumnType("", ""))
@@ -124,9 +124,22 @@ class Plan:
         said += [mask.key_mark() for mask in self.hashed]
         return hashlib.sha256("\0".join(said).encode()).hexdigest()[:16]
 
-    @cached_property
+    @property
     def hashed(self) -> list[Hashed]:
         """The fields that are masked by a keyed hash, at any depth."""
+        return [field for field in self._declared if isinstance(field, Hashed)]
+
+    def is_local(self, column: sa.Column[Any]) -> bool:
+        """Whether a DATETIME in this column of a table is taken for the time of a zone, and so
+        differs from a TIMESTAMP."""
+        if self.projection.zone != Manner().zone:
+            return True
+        moments = [f.column for f in self._declared if isinstance(f, Moment) and f.zone is not None]
+        return any(read.base_columns & {column} for read in columns_in(moments))
+
+    @cached_property
+    def _declared(self) -> list[object]:
+        """All declared fields, at any depth."""
         fields: list[object] = [*self.projection.fields]
         for node in self.all_nodes():
             declared: list[Any] = [node.declared] if node.declared is not None else []
@@ -136,7 +149,7 @@ class Plan:
             for each in declared:
                 fields += getattr(each, "fields", ())
                 fields += [getattr(each, "value", None), getattr(each, "key", None)]
-        return [field for field in fields if isinstance(field, Hashed)]
+        return fields
 
     @cached_property
     def field_names(self) -> list[str]:

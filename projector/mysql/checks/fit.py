@@ -71,7 +71,7 @@ def tables(plan: Plan, schema: str, found: Found) -> list[Check]:
                 else "Name a table, or leave it out.",
             ))  # fmt: skip
         else:
-            problems += _columns(name, table, node, facts, read[table])
+            problems += _columns(plan, table, node, facts, read[table])
     problems += _ids(plan, schema, found)
     count = sum(map(len, read.values()))
     if any(problem.status == "failed" for problem in problems):
@@ -95,8 +95,9 @@ def _by_table(plan: Plan, schema: str) -> dict[TableName, Node]:
 
 
 def _columns(
-    name: str, table: TableName, node: Node, facts: TableFacts, read: frozenset[str]
+    plan: Plan, table: TableName, node: Node, facts: TableFacts, read: frozenset[str]
 ) -> Iterator[Check]:
+    name = f"{plan.name}.columns"
     for column in node.table.columns:
         if column.name not in read:
             continue
@@ -110,6 +111,13 @@ def _columns(
             )
             continue
         yield from _type(name, table, column, actual)
+        if plan.is_local(column) and actual.kind == _other_clock(column.type):
+            yield failed(
+                name,
+                f"{table}.{column.name} is {actual.full}, declared as {column.type}: of the two, a"
+                " zone converts one alone",
+                "Declare the type that the column has.",
+            )
 
 
 def _type(
@@ -140,6 +148,15 @@ def _type(
             f"{where} may be NULL, and is declared NOT NULL: readers may not expect null",
             "Declare it nullable, in the document's model too.",
         )
+
+
+def _other_clock(kind: TypeEngine[object]) -> str:
+    """Return which type is taken for this one unless there is a zone; "" for what is no time."""
+    if isinstance(kind, TypeDecorator):
+        return _other_clock(kind.impl_instance)
+    if isinstance(kind, sa.TIMESTAMP):
+        return "datetime"
+    return "timestamp" if isinstance(kind, sa.DateTime) else ""
 
 
 def _family(kind: TypeEngine[object]) -> str:
