@@ -62,7 +62,7 @@ def from_root(node: Node, read: Collection[Node] = (), *, picks: bool = False) -
         and determines_id(top.pairs, root)
         and root not in read
         and not any(other.parent is root for other in joined if other is not top)
-        and root not in nodes_read(top, top.conditions)
+        and not any(root in nodes_read(other, other.conditions) for other in joined)
     )
     first, *following = joined[1:] if bare else joined
     source = first.source

@@ -149,6 +149,14 @@ def _collect(base: Node, place: Node, declared: Listed) -> None:
             )
     node = _attach(declared.table, declared.on, [*base.scope, *through])
     node.declared, node.place, node.around, node.through = declared, place, base, through
+    _require_order(declared, node)
+    for hop_node in through:
+        if hop_node not in node.path():
+            raise ConfigurationError(
+                f"{hop_node.source.description} is not on the way to {node.source.description}",
+                "Name in through=[…] the tables by which the list is reached, and no others; what"
+                " has one row for each stands in joins=[…].",
+            )
     for hop_node in through:
         hop_node.base = node
         _note_reads(node, [hop_node.on], base.scope)
@@ -170,6 +178,19 @@ def _collect(base: Node, place: Node, declared: Listed) -> None:
     _note_reads(node, [declared.on], base.scope)  # before its own joins, which `on` cannot read
     _grow(node, node, declared.joins, nested)
     _note_reads(node, [declared.where, *node.key, *_shown(declared, node)], base.scope)
+
+
+def _require_order(declared: Listed, node: Node) -> None:
+    """Refuse to choose one of several rows that nothing tells apart: chance would."""
+    is_chosen = isinstance(declared, First) or getattr(declared, "limit", None) is not None
+    if isinstance(declared, Pairs) and not is_figure(expression_of(declared.value)):
+        is_chosen = declared.repeated == "last"
+    if is_chosen and not node.key:
+        raise ConfigurationError(
+            f"{node.table.name} has no primary key to tell apart the rows that"
+            f" {getattr(declared, 'name', '')} chooses of",
+            "Declare primary_key=True on the columns that identify its rows.",
+        )
 
 
 def _inset_one(base: Node, place: Node, declared: One) -> None:
@@ -217,10 +238,17 @@ def _inset_path(base: Node, place: Node, declared: Path) -> None:
     only = Node(first.source, first.table)
     _note_reads(only, [value, declared.parent, own])
     first.read |= only.read
+    parent = declared.parent
+    if not isinstance(parent, Column) or parent.table is not first.source or parent is own:
+        raise ConfigurationError(
+            f"{declared.name}: parent is not the column that refers to the row above",
+            f"Name one of {first.source.description}, such as"
+            f" {first.source.description}.c.parent_id.",
+        )
     for number in range(1, declared.depth):
         alias = first.table.alias(f"{first.source.description} {declared.name} {number}")
-        parent = on_alias(declared.parent, first.source, steps[-1].source)
-        node = _join(base, alias, alias.c[own.key] == parent)
+        above = on_alias(parent, first.source, steps[-1].source)
+        node = _join(base, alias, alias.c[own.key] == above)
         node.read |= first.read
         steps.append(node)
     place.insets.append(Inset(declared, tuple(steps)))
