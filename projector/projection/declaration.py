@@ -10,7 +10,16 @@ from pydantic import BaseModel
 from sqlalchemy import FromClause
 
 from projector.errors import ConfigurationError
-from projector.projection.values import Expression, Field, Hashed, Manner, ZeroDates
+from projector.projection.values import (
+    Expression,
+    Field,
+    Hashed,
+    Manner,
+    ZeroDates,
+    require_option,
+)
+
+Repeated = Literal["last", "list", "refuse"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,9 +97,12 @@ class Pairs:
     joins: Sequence[Join] = ()
     where: Expression | None = None
     order_by: Sequence[Expression] = ()
-    repeated: Literal["last", "list", "refuse"] = "last"
+    repeated: Repeated = "last"
     types: Mapping[str, Any] = field(default_factory=dict)
     through: Sequence[Join] = ()
+
+    def __post_init__(self) -> None:
+        require_option(f"{self.name}: repeated", self.repeated, Repeated)
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +161,13 @@ class OneOf:
     kind: Expression
     key: Expression
     of: Mapping[Any, Kind]
+
+    def __post_init__(self) -> None:
+        if not self.of:
+            raise ConfigurationError(
+                f"{self.name}: a OneOf of nothing",
+                'Write OneOf(…, of={"User": Kind(users, fields=[users.c.name])}).',
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from projector.errors import ConfigurationError
@@ -36,11 +37,17 @@ from projector.projection.values import (
     Moment,
     Partial,
     Scalar,
+    require_names,
+    text_of,
 )
 
 _PLAIN = Manner()
 _ZERO = b"0000-00-00"
 _BITS_MAX = 64
+_DATED = (sa.DateTime, sa.Date, sa.Time)
+_NO_BITS = (mysql.SET, sa.Enum, sa.JSON, *_DATED)  # a text may hold a number
+_NO_MEMBERS = (sa.Integer, sa.Numeric, sa.Boolean, mysql.BIT, mysql.YEAR, sa.JSON, *_DATED)
+_DIGITS_MAX = 65  # of a DECIMAL
 
 
 def form_for(declared: Field, manner: Manner = _PLAIN) -> Form:
@@ -51,7 +58,7 @@ def form_for(declared: Field, manner: Manner = _PLAIN) -> Form:
         case Choice():
             form = _chosen(declared.names, declared.other)
         case Flags():
-            form = _flags(declared.names)
+            form = _flags(declared)
         case Moment():
             form = _moment(declared, manner)
         case Encoded():
@@ -75,14 +82,25 @@ def typed(kind: TypeEngine[Any], manner: Manner = _PLAIN) -> Form:
 def form_by_key(said: Any, manner: Manner) -> Form:
     """Choose the form of a text that was kept under a key: by a type or by names of values."""
     if isinstance(said, Mapping):
+        require_names(said)
         return _chosen(said, None)
     kind = said() if isinstance(said, type) and issubclass(said, TypeEngine) else said
     if isinstance(kind, TypeEngine):
-        return typed(kind, manner)
+        return _of_a_text(typed(kind, manner))
     raise ConfigurationError(
         f"{said!r} is neither a type nor a mapping",
         'Write types={"due": sa.Date, "level": {"1": "low", "2": "high"}}.',
     )
+
+
+def _of_a_text(form: Form) -> Form:
+    """Have what was left blank as null, unless the type has an empty value (a text has)."""
+    encode = form.checked
+    try:
+        encode(b"")
+    except ValueError:
+        return Form(lambda v: encode(v) if v and not v.isspace() else b"null", form.trusted)
+    return form
 
 
 def _masked(declared: Fixed | Hashed | Partial) -> Encoder:
@@ -98,6 +116,10 @@ def _masked(declared: Fixed | Hashed | Partial) -> Encoder:
     return encode
 
 
+def _undecorated(kind: TypeEngine[Any]) -> TypeEngine[Any]:
+    return kind.impl_instance if isinstance(kind, TypeDecorator) else kind
+
+
 def _scalar(value: Scalar) -> bytes:
     try:
         return json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
@@ -108,10 +130,7 @@ def _scalar(value: Scalar) -> bytes:
 
 
 def _chosen(names: Mapping[Any, Scalar], other: Scalar) -> Form:
-    known = {
-        str(int(key) if isinstance(key, int) else key).encode(): _scalar(name)
-        for key, name in names.items()
-    }
+    known = {text_of(key).encode(): _scalar(name) for key, name in names.items()}
     rest, has_numbers = _scalar(other), any(isinstance(key, int) for key in names)
 
     def encode(value: bytes) -> bytes:
@@ -127,15 +146,24 @@ def _chosen(names: Mapping[Any, Scalar], other: Scalar) -> Form:
 
 
 def _as_whole(value: bytes) -> bytes:
-    """Spell a whole number as Python does: ZEROFILL and DECIMAL have zeros around it."""
+    """Spell a whole number as Python does: ZEROFILL and DECIMAL have zeros around it. A text may
+    say 1e999999999, of which the digits are never written down."""
     try:
         number = Decimal(value.decode())
-        return b"%d" % int(number) if number == int(number) else b""
+        if number.adjusted() >= _DIGITS_MAX or number != number.to_integral_value():
+            return b""
+        return b"%d" % int(number)
     except (InvalidOperation, ValueError, OverflowError):
         return b""
 
 
-def _flags(names: Mapping[int, str] | None) -> Form:
+def _flags(declared: Flags) -> Form:
+    names, kind = declared.names, _undecorated(declared.column.type)
+    if isinstance(kind, _NO_BITS if names is not None else _NO_MEMBERS):
+        raise ConfigurationError(
+            f"Flags {'with' if names is not None else 'without'} names of a {kind}",
+            'Write Flags(column, {1: "read", 2: "write"}) of a number, Flags(column) of a SET.',
+        )
     if names is None:
         return Form(_members)
     ordered = [(bit, _scalar(names[bit])) for bit in sorted(names)]
@@ -158,9 +186,7 @@ def _members(value: bytes) -> bytes:
 
 
 def _moment(declared: Moment, manner: Manner) -> Form:
-    kind = declared.column.type
-    if isinstance(kind, TypeDecorator):
-        kind = kind.impl_instance
+    kind = _undecorated(declared.column.type)
     if not isinstance(kind, sa.DateTime | sa.Date):
         raise ConfigurationError(
             f"a Moment of a {kind}, which is neither a DATE nor a DATETIME",

@@ -11,7 +11,7 @@ import hmac
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import sqlalchemy as sa
@@ -24,12 +24,43 @@ Scalar = str | int | float | bool | None
 ZeroDates = Literal["refuse", "null"]
 
 
+def require_option(name: str, given: object, options: Any) -> None:
+    """Refuse a value that is none of a Literal's. `name`: of the option, and where it stands."""
+    known = get_args(options)
+    if given not in known:
+        raise ConfigurationError(
+            f"{name} is {given!r}", f"Write {' or '.join(map(repr, known))}, or leave it out."
+        )
+
+
+def require_names(names: Mapping[Any, Scalar]) -> None:
+    """Refuse names of what is neither a whole number nor a text, and none at all."""
+    if not names or not all(isinstance(value, str | int) for value in names):
+        raise ConfigurationError(
+            f"the values that have names are whole numbers or texts: {list(names)}",
+            'Write {1: "low", 2: "high"}.',
+        )
+
+
+def text_of(value: object) -> str:
+    """Write a whole number or a text as the server does; a member of an Enum is what it equals."""
+    if isinstance(value, int):
+        return str(int(value))
+    return str.__str__(value) if isinstance(value, str) else str(value)
+
+
 @dataclass(frozen=True, slots=True)
 class Fixed:
     """A column masked by a fixed text; null stays null."""
 
     column: Expression
     text: str = "***"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise ConfigurationError(
+                f"the text of a Fixed is {self.text!r}", 'Write Fixed(column, "***").'
+            )
 
     def mask(self, value: str) -> str:
         """Return the text, whatever the value."""
@@ -68,6 +99,13 @@ class Partial:
     first: int = 1
     last: int = 0
 
+    def __post_init__(self) -> None:
+        if any(type(shown) is not int or shown < 0 for shown in (self.first, self.last)):
+            raise ConfigurationError(
+                f"a Partial shows {self.first!r} first and {self.last!r} last characters",
+                "Write whole numbers from 0 on: Partial(column, first=2, last=2).",
+            )
+
     def mask(self, value: str) -> str:
         """Hide the middle; values too short to hide anything are hidden whole."""
         hidden = len(value) - self.first - self.last
@@ -88,11 +126,7 @@ class Choice:
     other: Scalar = None
 
     def __post_init__(self) -> None:
-        if not self.names or not all(isinstance(value, str | int) for value in self.names):
-            raise ConfigurationError(
-                f"the values of a Choice are whole numbers or texts: {list(self.names)}",
-                'Write Choice(column, {1: "low", 2: "high"}).',
-            )
+        require_names(self.names)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,8 +139,10 @@ class Flags:
     names: Mapping[int, str] | None = None
 
     def __post_init__(self) -> None:
-        bits = list(self.names or ())
-        if any(type(b) is not int or b < 1 or b & (b - 1) for b in bits):
+        if self.names is None:
+            return
+        bits = list(self.names)
+        if not bits or any(type(b) is not int or b < 1 or b & (b - 1) for b in bits):
             raise ConfigurationError(
                 f"the flags of a number are its bits, and these are none: {bits}",
                 'Write Flags(column, {1: "read", 2: "write", 4: "delete"}).',
@@ -142,6 +178,7 @@ class Encoded:
     errors: Literal["refuse", "replace"] = "refuse"
 
     def __post_init__(self) -> None:
+        require_option("errors of an Encoded", self.errors, Literal["refuse", "replace"])
         try:
             b"x".decode(self.encoding, "replace")  # of nothing no encoding is asked
         except LookupError:
@@ -159,6 +196,9 @@ class Json:
     column: Expression
     otherwise: Literal["refuse", "null", "text"] = "refuse"
 
+    def __post_init__(self) -> None:
+        require_option("otherwise of a Json", self.otherwise, Literal["refuse", "null", "text"])
+
 
 Mask = Fixed | Hashed | Partial
 Turned = Choice | Flags | Moment | Encoded | Json
@@ -174,10 +214,7 @@ class Manner:
     zero_dates: ZeroDates = "refuse"
 
     def __post_init__(self) -> None:
-        if self.zero_dates not in ("refuse", "null"):
-            raise ConfigurationError(
-                f"zero_dates is {self.zero_dates!r}", 'Write zero_dates="null", or leave it out.'
-            )
+        require_option("zero_dates", self.zero_dates, ZeroDates)
         try:
             ZoneInfo(self.zone)
         except (ZoneInfoNotFoundError, ValueError, OSError, TypeError):
@@ -199,17 +236,14 @@ def binary(column: Expression) -> Cast[bytes]:
 
 def expression_of(declared: Field) -> Expression:
     """Return what is selected for a field: the column that is wrapped, or the expression itself."""
-    if isinstance(declared, Encoded):
-        return _bytes_of(declared.column)
-    if isinstance(declared, WRAPPERS):
-        return declared.column
-    if not isinstance(declared, ColumnElement):
+    wrapped = declared.column if isinstance(declared, WRAPPERS) else declared
+    if not isinstance(wrapped, ColumnElement):
         raise ConfigurationError(
-            f"a {type(declared).__name__} stands where a column or an expression should",
+            f"a {type(wrapped).__name__} stands where a column or an expression should",
             "Write table.c.name or an expression with a label; what is an object or a list belongs"
             " into collections=[…].",
         )
-    return declared
+    return _bytes_of(wrapped) if isinstance(declared, Encoded) else wrapped
 
 
 def _bytes_of(column: Expression) -> Expression:
