@@ -7,6 +7,7 @@ and why.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from projector import compiled
@@ -21,12 +22,26 @@ from projector.projection.levels import (
     RowKey,
     Rows,
     Trail,
-    key_reader,
 )
 
 _TWICE = "a key that stands twice"
+_TWO_FIGURES = "two groups of rows under one name"
+_RowsOf = Mapping[int, Rows]  # by the level's identity
 Write = Callable[[Sequence[Raw], RowKey], bytes]  # of a row and its own key
-Inside = Callable[[Sequence[Raw]], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class _Groups:
+    """The written rows of a collection by the key of the row that they belong to, what stands where
+    there are none, and why those of some keys cannot be written."""
+
+    written: Mapping[RowKey, bytes]
+    empty: bytes
+    failed: Mapping[RowKey, str]
+
+
+class _UnwritableError(ValueError):
+    """A collection of a row that is shown cannot be written: the column, and why."""
 
 
 def assemble(
@@ -37,19 +52,19 @@ def assemble(
     if (pairs := _compiled(top, rows_by_level)) is not None:
         return {codec.to_id(key): document for key, document in pairs}, {}
     failed: dict[RowKey, str] = {}
-    rows_of = {id(level): rows for level, rows in zip(top.all(), rows_by_level, strict=True)}
+    rows_of: _RowsOf = {
+        id(level): rows for level, rows in zip(top.all(), rows_by_level, strict=True)
+    }
     documents: dict[str, bytes] = {}
     rows = rows_of[id(top)]
     promises = _promises(rows)
-    write = _object(top.body, rows_of, failed, promises)
+    write = _object(top.body, rows_of, promises)
     for row in rows:
         key = top.own(row)
         try:
             fragment = write(row, key)
-        except ValueError:
-            failed[key] = _reason(top.body, row, promises) or "unknown"
-            continue
-        if failed and key in failed:
+        except ValueError as error:
+            failed[key] = _reason(top.body, row, promises, error)
             continue
         parts = (key,) if top.key_width == 1 else key
         documents[codec.to_id(parts)] = b"{%b}" % fragment
@@ -58,16 +73,12 @@ def assemble(
     return documents, reasons
 
 
-def _object(
-    body: Object, rows_of: Mapping[int, Rows], failed: dict[RowKey, str], promises: Promises
-) -> Write:
+def _object(body: Object, rows_of: _RowsOf, promises: Promises) -> Write:
     """Make the function that writes the members of an object, without its braces."""
     encode = body.writer.encoder(promises)
-    below = [_grouped(child, rows_of, failed) for child in body.children]
+    below = [_grouped(child, rows_of) for child in body.children]
     insets = [
-        _nested(inset, rows_of, failed, promises)
-        if isinstance(inset, Nested)
-        else _trail(inset, promises)
+        _nested(inset, rows_of, promises) if isinstance(inset, Nested) else _trail(inset, promises)
         for inset in body.insets
     ]
     if not below and not insets:
@@ -75,8 +86,10 @@ def _object(
 
     def write(row: Sequence[Raw], key: RowKey) -> bytes:
         fragment = encode(row)
-        for groups, empty in below:
-            fragment += groups.get(key, empty)
+        for groups in below:
+            if groups.failed and key in groups.failed:
+                raise _UnwritableError(groups.failed[key])
+            fragment += groups.written.get(key, groups.empty)
         for inset in insets:
             fragment += inset(row, key)
         return fragment
@@ -84,12 +97,10 @@ def _object(
     return write
 
 
-def _nested(
-    inset: Nested, rows_of: Mapping[int, Rows], failed: dict[RowKey, str], promises: Promises
-) -> Write:
+def _nested(inset: Nested, rows_of: _RowsOf, promises: Promises) -> Write:
     label, nothing = inset.label, inset.label + b"null"
     kinds = [
-        (mark, _object(body, rows_of, failed, promises))
+        (mark, _object(body, rows_of, promises))
         for mark, body in zip(inset.marks, inset.objects, strict=True)
     ]
 
@@ -120,7 +131,14 @@ def _trail(inset: Trail, promises: Promises) -> Write:
     return write
 
 
-def _reason(body: Object, row: Sequence[Raw], promises: Promises) -> str:
+def _reason(body: Object, row: Sequence[Raw], promises: Promises, error: ValueError) -> str:
+    """Name the column for which writing a row failed, of the row or of a collection in it."""
+    if isinstance(error, _UnwritableError):
+        return str(error)
+    return _reason_within(body, row, promises) or "unknown"
+
+
+def _reason_within(body: Object, row: Sequence[Raw], promises: Promises) -> str:
     """Name the column of a row that cannot be written, and say why; "" where all can."""
     if found := body.writer.reason(row, promises):
         return found
@@ -128,7 +146,7 @@ def _reason(body: Object, row: Sequence[Raw], promises: Promises) -> str:
         if isinstance(inset, Nested):
             kinds = zip(inset.marks, inset.objects, strict=True)
             inner = next((o for mark, o in kinds if row[mark] is not None), None)
-            found = _reason(inner, row, promises) if inner is not None else ""
+            found = _reason_within(inner, row, promises) if inner is not None else ""
         else:
             found = _first(writer.reason(row, promises) for _, writer in inset.steps)
         if found:
@@ -140,65 +158,61 @@ def _first(found: Iterable[str]) -> str:
     return next(filter(None, found), "")
 
 
-def _grouped(
-    level: Level, rows_of: Mapping[int, Rows], failed: dict[RowKey, str]
-) -> tuple[dict[RowKey, bytes], bytes]:
+def _grouped(level: Level, rows_of: _RowsOf) -> _Groups:
     """Write the rows of a collection, by the key of the row that each belongs to."""
     if level.named is not None:
-        return _pairs(level, level.named, rows_of[id(level)], failed), level.empty
+        return _pairs(level, level.named, rows_of[id(level)])
     lists: dict[RowKey, list[bytes]] = {}
+    failed: dict[RowKey, str] = {}
     rows, parent, own = rows_of[id(level)], level.parent, level.own
     promises = _promises(rows)
-    write = _object(level.body, rows_of, failed, promises)
-    root_key = key_reader(0, level.key_width)
+    write = _object(level.body, rows_of, promises)
     for row in rows:
         try:
             fragment = write(row, own(row))
-        except ValueError:
-            reason = _reason(level.body, row, promises) or "unknown"
-            if parent(row) == level.nothing:
-                column, _, why = reason.partition(": ")
-                raise ConfigurationError(
-                    f"figures over no rows of {level.node.source.description}: {why} ({column})",
-                    "Give them another value over no rows.",
-                ) from None
-            failed[root_key(row)] = reason
+        except ValueError as error:
+            failed[parent(row)] = _reason(level.body, row, promises, error)
             continue
         lists.setdefault(parent(row), []).append(
             b"{%b}" % fragment if level.is_object else fragment
         )
+    if level.nothing in failed:
+        column, _, why = failed[level.nothing].partition(": ")
+        raise ConfigurationError(
+            f"figures over no rows of {level.node.source.description}: {why} ({column})",
+            "Give them another value over no rows.",
+        )
     before, after = level.before, level.after
     groups = {key: before + b",".join(found) + after for key, found in lists.items()}
-    return groups, groups.pop(level.nothing, level.empty)
+    return _Groups(groups, groups.pop(level.nothing, level.empty), failed)
 
 
-def _pairs(
-    level: Level, named: Named, rows: Rows, failed: dict[RowKey, str]
-) -> dict[RowKey, bytes]:
+def _pairs(level: Level, named: Named, rows: Rows) -> _Groups:
     """Write rows of names and values as objects, their members in the order of the names."""
     promises = _promises(rows)
     name_of, plain = _name(named.key, promises), level.body.writer
     writers = {key: writer.encoder(promises) for key, writer in named.by_key.items()}
     encode, place = plain.encoder(promises), named.key.first
-    parent, root_key = level.parent, key_reader(0, level.key_width)
+    failed: dict[RowKey, str] = {}
     objects: dict[RowKey, dict[bytes, list[bytes]]] = {}
     for row in rows:
+        key = level.parent(row)
         try:
             name = name_of(row)
             value = writers.get(row[place] or b"", encode)(row)
         except ValueError:
             writer = named.by_key.get(row[place] or b"", plain)
             reasons = (named.key.reason(row, promises), writer.reason(row, promises))
-            failed[root_key(row)] = _first(reasons)
+            failed[key] = _first(reasons)
             continue
         if name is None:
             continue
-        values = objects.setdefault(parent(row), {}).setdefault(name, [])
-        if values and named.repeated == "refuse":
-            failed[root_key(row)] = f"{plain.path}: {_TWICE}"
+        values = objects.setdefault(key, {}).setdefault(name, [])
+        if values and (named.is_counted or named.repeated == "refuse"):
+            failed[key] = f"{plain.path}: {_TWO_FIGURES if named.is_counted else _TWICE}"
         values.append(value)
     is_list = named.repeated == "list"
-    return {
+    written = {
         key: level.before
         + b",".join(
             b"%b:%b" % (name, b"[%b]" % b",".join(found[name]) if is_list else found[name][-1])
@@ -207,6 +221,7 @@ def _pairs(
         + level.after
         for key, found in objects.items()
     }
+    return _Groups(written, level.empty, failed)
 
 
 def _name(writer: RowWriter, promises: Promises) -> Callable[[Sequence[Raw]], bytes | None]:

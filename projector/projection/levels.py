@@ -53,11 +53,13 @@ class Trail:
 @dataclass(frozen=True, slots=True)
 class Named:
     """How rows of names and values become an object: `key` writes the name of a row, `by_key` what
-    has a form of its own, by the name as the server sends it."""
+    has a form of its own, by the name as the server sends it. `is_counted`: each value is a figure
+    of all rows of a name."""
 
     key: RowWriter
     by_key: Mapping[bytes, RowWriter]
     repeated: str
+    is_counted: bool
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from projector.projection.declaration import (
     Projection,
 )
 from projector.projection.descent import from_root, joined_to_one
-from projector.projection.encoding import Form, RowWriter, name_of, text
+from projector.projection.encoding import Form, Promise, RowWriter, name_of, text
 from projector.projection.expressions import is_figure
 from projector.projection.figures import form_for_figure, settled
 from projector.projection.forms import form_by_key, form_for
@@ -42,6 +42,7 @@ from projector.projection.values import (
     Partial,
     binary,
     expression_of,
+    text_of,
 )
 
 _NULL_OVER_NOTHING = {"sum", "min", "max", "avg", "group_concat"}
@@ -80,7 +81,9 @@ def _object(
     insets = tuple(_inset(inset, columns, width, manner, writer.path) for inset in place.insets)
     base = place.many_parent
     hanging = [c for node in base.scope for c in node.children if c.place is place]
-    return Object(writer, insets, tuple(_level(child, width, manner) for child in hanging))
+    within = writer.path if place is not base else ""
+    levels = tuple(_level(child, width, manner, within) for child in hanging)
+    return Object(writer, insets, levels)
 
 
 def _inset(
@@ -182,17 +185,22 @@ def _spelled_field(declared: Field) -> str:
     return f"{name_of(declared)} {declared.type!r}"
 
 
-def _pairs_signature(declared: Listed) -> str:
-    if not isinstance(declared, Pairs):
-        return ""
-    return f"\n{declared.repeated} {sorted((str(k), repr(v)) for k, v in declared.types.items())}"
+def _listed_signature(declared: Listed, within: str) -> str:
+    """Spell what each row becomes, and in which object of its row the collection stands."""
+    said = f"\nwithin {within}" if within else ""
+    if isinstance(declared, Pairs):
+        types = sorted((str(key), repr(kind)) for key, kind in declared.types.items())
+        said += f"\n{declared.repeated} {types}"
+    elif not isinstance(declared, Aggregate) and declared.value is not None:
+        said += "\nplain values"
+    return said
 
 
 def _labelled(columns: Sequence[Expression]) -> list[Expression]:
     return [column.label(f"c{index}") for index, column in enumerate(columns)]
 
 
-def _level(node: Node, width: int, manner: Manner) -> Level:
+def _level(node: Node, width: int, manner: Manner, within: str) -> Level:
     declared = node.declared
     assert declared is not None
     assert node.parent is not None
@@ -230,7 +238,7 @@ def _level(node: Node, width: int, manner: Manner) -> Level:
         nothing=key_reader(0, len(keys))((None,) * len(keys)),
         is_object=isinstance(declared, Many | First) and declared.value is None,
         parent_width=len(keys),
-        signature=_signature(node, fields, manner) + _pairs_signature(declared),
+        signature=_signature(node, fields, manner) + _listed_signature(declared, within),
         named=_named(declared, first, body.writer.path, manner),
     )  # fmt: skip
 
@@ -253,11 +261,11 @@ def _named(declared: Listed, key: int, path: str, manner: Manner) -> Named | Non
     names = RowWriter(("",), (form_for(declared.key, manner),), key, f"{path} (name)", True)
     forms = {name: form_by_key(said, manner) for name, said in declared.types.items()}
     by_key = {
-        str(name).encode(): RowWriter(("",), (form,), key + 1, f"{path}.{name}", is_plain=True)
+        text_of(name).encode(): RowWriter(("",), (form,), key + 1, f"{path}.{name}", is_plain=True)
         for name, form in forms.items()
     }
-    is_counted = is_figure(expression_of(declared.value))  # one figure a name
-    return Named(names, by_key, "last" if is_counted else declared.repeated)
+    is_counted = is_figure(expression_of(declared.value))
+    return Named(names, by_key, "last" if is_counted else declared.repeated, is_counted)
 
 
 def _asked(declared: Listed, node: Node) -> list[Expression]:
@@ -309,8 +317,12 @@ def _brackets(declared: Listed) -> tuple[bytes, bytes, bytes]:
 
 
 def _is_known_over_nothing(declared: Field) -> bool:
+    """Whether `_brackets` says what a figure over no rows is: NULL, and null in every form; or a
+    count, if its 0 is written as it is."""
     function = _bare(expression_of(declared))
-    return isinstance(function, functions.count) or (
+    if isinstance(function, functions.count):
+        return form_for(declared).encoder(Promise.WHOLE) is None
+    return (
         isinstance(function, functions.FunctionElement)
         and getattr(function, "name", "") in _NULL_OVER_NOTHING
     )

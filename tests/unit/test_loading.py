@@ -96,6 +96,10 @@ def test_a_file_changed_between_two_starts_is_read_anew(shop: Path) -> None:
         ("import nowhere_at_all", "no module 'nowhere_at_all'"),
         ("", "AttributeError"),
         ("documents = 1", "is a int, not a Projection"),
+        (
+            "from projector.projection import Json\nJson(None, 'nul')",
+            "^otherwise of a Json is 'nul'",
+        ),
     ],
 )
 def test_a_wrong_file_is_refused_with_a_remedy(shop: Path, text: str | None, said: str) -> None:
