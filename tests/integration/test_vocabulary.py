@@ -206,6 +206,31 @@ def test_a_list_stays_flat_through_two_tables_of_many(stage: Stage) -> None:
     }  # fmt: skip
 
 
+def test_a_table_on_the_way_compares_with_the_document(stage: Stage) -> None:
+    """Its condition reads the root, also where the topmost table alone would tell the document."""
+    first = Join(threads, sa.and_(threads.c.object_id == ticket.c.id, threads.c.object_type == "T"))
+    on = sa.and_(entries.c.thread_id == threads.c.id, entries.c.user_id <= ticket.c.user_id)
+    mine = Many("mine", entries, on=on, value=entries.c.body, through=[first])
+    theirs = Many("files", files, on=files.c.entry_id == entries.c.id, value=files.c.name,
+                  through=[first, Join(entries, on)])  # fmt: skip
+    assert _document(stage, mine) == {"1": {"mine": ["one"]}, "2": {"mine": []}}
+    assert _document(stage, theirs) == {"1": {"files": ["f1", "f5"]}, "2": {"files": []}}
+
+
+def test_a_count_of_no_rows_has_its_form(stage: Stage) -> None:
+    """A wrapper is asked about the 0 of a document without rows as about any other count."""
+    has = Choice(func.count().label("has"), {0: False}, other=True)
+    bits, hidden = func.count().label("bits"), func.count().label("hidden")
+    assert _document(
+        stage,
+        Aggregate(tasks, on=tasks.c.ticket_id == ticket.c.id,
+                  fields=[has, Flags(bits, {1: "odd"}), Fixed(hidden)]),
+    ) == {
+        "1": {"has": True, "bits": ["odd"], "hidden": "***"},
+        "2": {"has": False, "bits": [], "hidden": "***"},
+    }  # fmt: skip
+
+
 def _custom(**more: Any) -> Pairs:
     return Pairs(
         "custom_fields", values, on=values.c.ticket_id == ticket.c.id,
