@@ -36,7 +36,7 @@ check: setup  ## format, lint, types, layers, documents, unit and property tests
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/sphinx-build -q -W --keep-going -n docs build/docs
-	$(PYTEST) $(TWO) tests/unit tests/readers -m "not server"
+	MODEL_EXAMPLES=50 $(PYTEST) $(TWO) tests/unit tests/readers -m "not server and not slow"
 
 docs: setup  ## the documents as a site, in build/docs, strictly; SERVE=1 shows it on port 8000
 	$(BIN)/python -m tests.docs_pages

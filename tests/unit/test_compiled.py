@@ -192,6 +192,7 @@ def test_without_the_core_python_does_the_work() -> None:
         compiled.core = before
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_sanitizers_find_nothing() -> None:
     """A short `make fuzz`."""
