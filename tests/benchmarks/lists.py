@@ -12,35 +12,15 @@ import statistics
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
 from projector_reader import Reader
 
-from projector.projection import Hashed, View
-from schema import projection
-from schema import tables as t
 from tests.benchmarks.stage import Bench, Figures
 from tests.projector_process import await_checkpoint, wait_for
 from tests.servers import Flavour
 
-tickets = replace(
-    projection.tickets,
-    views=[
-        View("by_status", key=t.ticket_statuses.c.name, newest=t.tickets.c.updated_at),
-        View(
-            "by_department_status",
-            key=[t.tickets.c.department_id, t.ticket_statuses.c.name],
-            newest=t.tickets.c.created_at,
-        ),
-        View(
-            "by_requester_email",
-            key=Hashed(projection.requester.c.email, "TICKETS_LIST_KEY"),
-            newest=t.tickets.c.created_at,
-        ),
-    ],
-)
-_WITH, _WITHOUT = "tests.benchmarks.lists:tickets", "schema.projection:tickets"
+_WITH, _WITHOUT = "tests.benchmarks.views:tickets", "schema.projection:tickets"
 
 
 def cost(bench: Bench, bouts: int) -> Figures:
