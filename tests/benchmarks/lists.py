@@ -109,7 +109,14 @@ def page(bench: Bench, seconds: float) -> Figures:
         "page: changes/s beside": written[0] / seconds,
         "page: p50 ms": statistics.median(took) * 1e3,
         "page: p99 ms": _p99(took) * 1e3,
+        **_in_redis(bench),
     }
+
+
+def _in_redis(bench: Bench) -> Figures:
+    """What the server itself took for a page: no other program's share of the cores."""
+    said = bench.redis.info("latencystats").get("latency_percentiles_usec_evalsha_ro", {})
+    return {f"page: {name} ms in Redis": float(value) / 1e3 for name, value in said.items()}
 
 
 def rename(bench: Bench) -> Figures:
