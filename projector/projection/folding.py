@@ -9,6 +9,7 @@ Right for collations that compare character by character; others are not folded 
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import re
 import unicodedata
@@ -56,13 +57,21 @@ class Folding:
     @cached_property
     def packed(self) -> str:
         """What readers get: JSON, compressed, in base64."""
+        return base64.b64encode(zlib.compress(self._text.encode())).decode()
+
+    @cached_property
+    def mark(self) -> str:
+        """Changes with what is written for any text."""
+        return hashlib.sha256(self._text.encode()).hexdigest()[:8]
+
+    @property
+    def _text(self) -> str:
         said = {
             "pads": self.pads,
             "beyond": self.beyond,
             "table": {chr(code): text for code, text in sorted(self.table.items())},
         }
-        text = json.dumps(said, ensure_ascii=False, separators=(",", ":"))
-        return base64.b64encode(zlib.compress(text.encode())).decode()
+        return json.dumps(said, ensure_ascii=False, separators=(",", ":"))
 
 
 Foldings = Mapping[str, Folding]  # by collation

@@ -12,20 +12,30 @@ from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
-from sqlalchemy.sql import visitors
+from sqlalchemy.sql import functions, visitors
 
 from projector.errors import ConfigurationError
 from projector.projection.declaration import Aggregate, First, Key, Pairs, Projection, View
 from projector.projection.expressions import require_plain
 from projector.projection.levels import Level
 from projector.projection.sql import compile_sql
-from projector.projection.values import WRAPPERS, Expression, Hashed, expression_of
+from projector.projection.values import (
+    WRAPPERS,
+    Expression,
+    Hashed,
+    Manner,
+    Moment,
+    expression_of,
+)
 
 _NAME = re.compile(r"by_[a-z0-9_]{1,60}")
+_QUOTED = re.compile(r"'(?:[^'\\]|\\.|'')*'|\"(?:[^\"\\]|\\.|\"\")*\"|`[^`]*`")
 _BY_TIME = re.compile(
-    r"\b(?:now|sysdate|curdate|curtime|current_(?:date|time|timestamp)|localtime(?:stamp)?"
-    r"|unix_timestamp\(\)|utc_(?:date|time|timestamp)|rand|uuid(?:_short)?|connection_id"
-    r"|(?:current_|session_|system_)?user)\s*\(|\bcurrent_(?:date|time|timestamp|user)\b",
+    r"\b(?:now|sysdate|curdate|curtime|rand|random_bytes|uuid\w*|sys_guid|nextval|lastval|sleep"
+    r"|connection_id|last_insert_id|found_rows|row_count|database|schema|version"
+    r"|(?:session_|system_)?user)\s*\(|\bunix_timestamp\s*\(\s*\)|@"
+    r"|\b(?:current_(?:date|time|timestamp|user|role)|localtime(?:stamp)?"
+    r"|utc_(?:date|time|timestamp))\b",
     re.IGNORECASE,
 )
 
@@ -51,7 +61,8 @@ class Part:
 
 @dataclass(frozen=True, slots=True)
 class PlannedView:
-    """A view whose columns are known. `name`: as it stands in keys, without `by_`."""
+    """A view whose columns are known. `name`: as it stands in keys, without `by_`. `manner`: in
+    which `newest` is kept; `is_count`: it counts, so that it is 0 over no rows."""
 
     name: str
     declared: View
@@ -60,6 +71,8 @@ class PlannedView:
     is_time: bool
     where: Place | None
     keep: int
+    manner: Manner
+    is_count: bool
 
     @property
     def many(self) -> int | None:
@@ -107,6 +120,7 @@ class _Seeker:
         self._projection = projection
         self._levels = levels
         self._columns = columns
+        self._truths: dict[int, Expression] = {}  # by the identity of a `where`
 
     def view(self, view: View) -> PlannedView:
         owner = f"{self._owner}, view {view.name}"
@@ -134,7 +148,19 @@ class _Seeker:
         where = self._where(owner, view.where)
         is_time = _is_time(owner, view.newest)
         name = view.name.removeprefix("by_")
-        return PlannedView(name, view, parts, newest, is_time, where, view.keep or 0)
+        manner = self._manner(newest, view.newest)
+        is_count = isinstance(_bare(view.newest), functions.count)
+        return PlannedView(
+            name, view, parts, newest, is_time, where, view.keep or 0, manner, is_count
+        )
+
+    def _manner(self, place: Place, newest: Expression) -> Manner:
+        """Return by which clock a time was written, as documents are told."""
+        manner = self._projection.manner
+        for each in _declared(self._projection, self._levels[place.level]):
+            if isinstance(each, Moment) and _bare(each.column) is _bare(newest):
+                manner = manner.but(each)
+        return manner
 
     def _part(self, owner: str, key: Key) -> Part:
         mask = key if isinstance(key, Hashed) else None
@@ -161,24 +187,34 @@ class _Seeker:
         return Part(place, kind, column, mask)
 
     def _where(self, owner: str, where: Expression | None) -> Place | None:
+        """Let the server say what is true: what a column shows need not tell."""
         if where is None:
             return None
         require_plain(owner, [where])
-        place = self._place(owner, where)
-        if place.level:
+        if any(place.level for place in self._shown(where)):
             raise ConfigurationError(
                 f"{owner}: where reads a collection", "Give the collection a where of its own."
             )
-        return place
+        known = self._truths.setdefault(id(where), sa.case((_bare(where), 1)))
+        return self._place(owner, known)
 
-    def _place(self, owner: str, wanted: Expression) -> Place:
-        """Find a column among those selected, or select it beside them."""
-        found = {
-            number: Place(number, level.body.writer.first + index)
+    def _shown(self, wanted: Expression) -> list[Place]:
+        """Find a column among those that documents show."""
+        return [
+            Place(number, level.body.writer.first + index)
             for number, level in enumerate(self._levels)
             for index, expression in enumerate(_selected(self._projection, level))
             if _bare(expression) is _bare(wanted)
-        }
+        ]
+
+    def _place(self, owner: str, wanted: Expression) -> Place:
+        """Find a column among those selected, or select it beside them."""
+        if _BY_TIME.search(_QUOTED.sub("''", compile_sql(sa.select(wanted)))):
+            raise ConfigurationError(
+                f"{owner}: time or chance alone would change it without a row that changes",
+                "Compare columns with constants only.",
+            )
+        found = {place.level: place for place in self._shown(wanted)}
         if len(found) > 1:
             raise ConfigurationError(
                 f"{owner}: {_bare(wanted)} is shown in several places",
@@ -186,11 +222,6 @@ class _Seeker:
             )
         if found:
             return next(iter(found.values()))
-        if _BY_TIME.search(compile_sql(sa.select(wanted))):
-            raise ConfigurationError(
-                f"{owner}: time or chance alone would change it without a row that changes",
-                "Compare columns with constants only.",
-            )
         self._require_own(owner, wanted)
         for index, known in enumerate(self._columns):
             if known is wanted:
@@ -223,12 +254,18 @@ def _is_one_a_document(level: Level) -> bool:
 
 def _selected(projection: Projection, level: Level) -> list[Expression]:
     """Return what a query selects for the document; a mask is no column to be read."""
+    return [
+        f if isinstance(f, sa.ColumnElement) else expression_of(f)
+        for f in _declared(projection, level)
+    ]
+
+
+def _declared(projection: Projection, level: Level) -> list[Any]:
     declared = level.node.declared or projection
     if isinstance(declared, Pairs):
         return []
     value = getattr(declared, "value", None)
-    fields: list[Any] = [value] if value is not None else list(getattr(declared, "fields", ()))
-    return [f if isinstance(f, sa.ColumnElement) else expression_of(f) for f in fields]
+    return [value] if value is not None else list(getattr(declared, "fields", ()))
 
 
 def _bare(expression: Any) -> Any:
