@@ -25,6 +25,9 @@ LISTS_CHANGED = "lists_changed"  # the reason where lists are not as they were w
 VIEWS_CHANGED = "views_changed"  # where other views are declared
 GREW = "hash_grew"  # the reason of a look for orphans: others wrote to the hash
 
+# Reasons of debts that no commit waits for.
+NO_LAG = frozenset({REQUESTED, REPAIR, GREW, LISTS_CHANGED, VIEWS_CHANGED})
+
 
 @dataclass(frozen=True, slots=True)
 class Debt:

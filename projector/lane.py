@@ -20,11 +20,10 @@ from projector import metrics
 from projector.debt import (
     ALL,
     GREW,
-    LISTS_CHANGED,
+    NO_LAG,
     ORPHANS,
     REPAIR,
     REQUESTED,
-    VIEWS_CHANGED,
     Debt,
     full,
     ids_debt,
@@ -60,9 +59,6 @@ _READERS = 2  # threads that read chunks, and as many that read for the tail
 
 # Until these walks are done, documents that exist in the database may be missing in the hash.
 BUILDS = frozenset({"initial_build", "position_lost", "hash_changed"})
-
-# Reasons of debts that no commit waits for.
-NO_LAG = frozenset({REQUESTED, REPAIR, GREW, LISTS_CHANGED, VIEWS_CHANGED})
 
 # Others write to the hash, perhaps without end: a look for what they wrote is followed by a rest.
 _GREW_REST_S = 10.0
@@ -262,7 +258,7 @@ class Lane:
         strangers = self.sink.debts().keys() - known.debts.keys()
         if strangers:
             self.pipeline.owe({}, struck=strangers)
-        if ALL not in known.debts:
+        if ALL not in known.debts or known.debts[ALL].reason == REQUESTED:  # it may be cancelled
             self._recover("hash_changed")
             self.owe_all("hash_changed")
 

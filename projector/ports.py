@@ -116,8 +116,9 @@ class Sink(Protocol):
     records a debt that covers it, where none of its key is owed: `all`, or `orphans` for growth.
 
     Lists are written in the same act. It moves ids by what it finds recorded of each, whatever was
-    written before; for any reason but a change of rows it rewrites every entry. Lost lists are
-    told like damage, until `lists` or `all` is owed.
+    written before; documents without a place stand in none from then on; for any reason but a
+    change of rows it rewrites every entry. Lost lists are told like damage, until `lists` or `all`
+    is owed, for cause.
     """
 
     @property
@@ -173,7 +174,8 @@ class Sink(Protocol):
         self, cursor: str | None, count: int
     ) -> tuple[str | None, int, frozenset[tuple[str, str]]]:
         """Look at some entries of lists. Return the cursor to go on with, None at the end; how many
-        were looked at; and those, as list and id, that nothing recorded of the id accounts for."""
+        lists and entries were looked at; and those, as list and id, that nothing recorded of the id
+        accounts for. An empty id: what is recorded of the list is wrong."""
         ...
 
     def views(self) -> Mapping[str, ViewFigures]:

@@ -15,7 +15,7 @@ from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field, replace
 
 from projector import metrics
-from projector.debt import ALL, GREW, LISTS_CHANGED, REPAIR, REQUESTED, Debt
+from projector.debt import ALL, GREW, LISTS_CHANGED, NO_LAG, REPAIR, REQUESTED, Debt
 from projector.errors import TooMuchError, ValueRefusedError
 from projector.fetch import Fetched, Fetcher
 from projector.model import Differences, Reason
@@ -84,9 +84,6 @@ class Reader:
 
     def cut(self, debt: Debt, cursor: str | None, need: Need) -> tuple[list[str], str | None]:
         """Return the next ids of a walk, and the cursor after them."""
-        if debt.phase == "strays":
-            after, _, strays = self._sink.strays(cursor, self._portions.names.size)
-            return ["\n".join(stray) for stray in sorted(strays)], after
         if debt.phase == "orphans":
             following, ids = self._sink.scan(int(cursor or 0), self._portions.names.size)
             if cursor is None:  # what is in quarantine need not stand in the hash
@@ -122,15 +119,13 @@ class Reader:
         end = self._log_end() if compares and len(found) else None
         return Chunk(kept, recovered, found, len(ids), cursor, end)
 
-    def strays(
-        self, entries: list[str], cursor: str | None, need: Need, *, compares: bool
-    ) -> Chunk:
-        """Pass on what `cut` found; the store has judged by itself."""
-        found = frozenset((name, k) for name, _, k in (entry.partition("\n") for entry in entries))
+    def strays(self, cursor: str | None) -> Chunk:
+        """Find entries of lists that nothing accounts for; the store judges by itself."""
+        following, looked, found = self._sink.strays(cursor, self._portions.names.size)
         stale = frozenset(k for _, k in found)
         return Chunk(
-            Fetched({}, frozenset(), {}), frozenset(), Differences(stale=stale), len(entries),
-            cursor, strays=found,
+            Fetched({}, frozenset(), {}), frozenset(), Differences(stale=stale), looked,
+            following, strays=found,
         )  # fmt: skip
 
     def orphans(self, ids: list[str], cursor: str | None, need: Need, *, compares: bool) -> Chunk:
@@ -285,10 +280,13 @@ class Walker:
 
     def _submit(self, debt: Debt, need: Need) -> Future[Chunk]:
         self._phase = debt.phase
+        if debt.phase == "strays":
+            chunk = self._reader.strays(self._cut_cursor)
+            self._cut_cursor, self._is_cut = chunk.cursor, chunk.cursor is None
+            return self._executor.submit(lambda: chunk)
         ids, cursor = self._reader.cut(debt, self._cut_cursor, need)
         self._cut_cursor, self._is_cut = cursor, cursor is None
-        reads = {"orphans": self._reader.orphans, "strays": self._reader.strays}
-        read = reads.get(debt.phase, self._reader.read)
+        read = self._reader.orphans if debt.phase == "orphans" else self._reader.read
         return self._executor.submit(read, ids, cursor, need, compares=debt.reason == SCRUB)
 
     def _next(self) -> str | None:
@@ -335,7 +333,7 @@ class Walker:
         self._count(debt, found, is_done=following is None)
         if following is None:
             self._on_done(flight.key, debt)
-        self._pace(flight.key, chunk, following)
+        self._pace(flight, chunk)
 
     def _count(self, debt: Debt, found: Differences, *, is_done: bool) -> None:
         """A pass of the scrub is a verification: tell its differences when it ends."""
@@ -353,11 +351,15 @@ class Walker:
                 self._found[kind] = 0
             metrics.verified_timestamp.labels(self._pipeline.plan.name).set_to_current_time()
 
-    def _pace(self, key: str, chunk: Chunk, following: Debt | None) -> None:
-        if key != SCRUB:
+    def _pace(self, flight: _Flight, chunk: Chunk) -> None:
+        """Spread the phases of a scrub over its time."""
+        if flight.key != SCRUB:
             return
-        documents = max(1, self._pipeline.known.checkpoint.documents)
-        share = self._scrub_interval_s * chunk.count / documents / 2  # two phases
+        most = max(1, self._pipeline.known.checkpoint.documents)
+        if flight.phase == "strays":  # lists and their entries, both are counted
+            most *= 2 * max(1, len(self._pipeline.plan.views.planned))
+        phases = 3 if self._reader.has_lists else 2
+        share = self._scrub_interval_s * chunk.count / most / phases
         self._rest_until = time.monotonic() + max(share, 0.0)
 
 
@@ -387,7 +389,7 @@ def _following(debt: Debt, *, has_lists: bool) -> Debt | None:
         # Every document is there by now: a further round is no build any more.
         reason = debt.reason
         if debt.scope == "all":
-            reason = REQUESTED if debt.again == REQUESTED else "another_round"
+            reason = debt.again if debt.again in NO_LAG else "another_round"
         return replace(
             debt, phase="write", cursor=None, again="", onto_empty=False, done=0, reason=reason
         )

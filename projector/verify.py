@@ -245,6 +245,7 @@ def _look(sides: Sides, ids: Sequence[str]) -> _Look:
 def _standing(sides: Sides, looked: _Look) -> dict[str, tuple[bytes | None, bytes | None]]:
     """Return what differs on the last look, as (stored, in the database)."""
     found: dict[str, tuple[bytes | None, bytes | None]] = {}
+    places: Mapping[str, str] = {}  # of the look before
     for look in range(_LOOKS):
         before, fetched = looked.stored, looked.fetched
         displaced = _displaced(sides, looked.ids, fetched)
@@ -265,12 +266,14 @@ def _standing(sides: Sides, looked: _Look) -> dict[str, tuple[bytes | None, byte
             database = fetched.documents.get(k)
             if after.get(k) == database and k not in displaced:
                 continue
-            if after.get(k) == before.get(k) and look > 0:
+            is_still = after.get(k) != database or places.get(k) == fetched.places.get(k)
+            if after.get(k) == before.get(k) and is_still and look > 0:
                 found[k] = (after.get(k), database)
             else:
                 suspects.append(k)  # changed meanwhile: look again
         if not suspects or look == _LOOKS - 1:
             break
+        places = fetched.places
         looked = _look(sides, suspects)
     return found
 

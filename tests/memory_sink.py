@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Literal, NamedTuple, TypeVar
 
-from projector.debt import ALL, LISTS, ORPHANS
+from projector.debt import ALL, LISTS, ORPHANS, REQUESTED
 from projector.errors import DocumentRefusedError, FencedError, TransientError
 from projector.model import (
     Applied,
@@ -195,14 +195,18 @@ class MemorySink:
     def strays(
         self, cursor: str | None, count: int
     ) -> tuple[str | None, int, frozenset[tuple[str, str]]]:
-        lists = sorted(self.store.lists)[int(cursor or 0) :][:count]
-        following = int(cursor or 0) + len(lists)
+        every = sorted(self.store.lists.keys() | self.store.sizes.keys())
+        names = every[int(cursor or 0) :][:count]
+        following = int(cursor or 0) + len(names)
+        lists = {name: self.store.lists.get(name, {}) for name in names}
         found = {
-            (name, k) for name in lists for k in self.store.lists[name]
+            (name, k) for name, ids in lists.items() for k in ids
             if name not in entries(self.store.listed.get(k, ""))
         }  # fmt: skip
-        looked = sum(len(self.store.lists[name]) for name in lists)
-        is_over = following >= len(self.store.lists)
+        odd = {n for n, ids in lists.items() if len(ids) != self.store.sizes.get(n, Size(0)).count}
+        found |= {(name, "") for name in odd} | {(f"{n.partition(':')[0]}:", "") for n in odd}
+        looked = sum(map(len, lists.values())) + len(names)
+        is_over = following >= len(every)
         return None if is_over else str(following), looked, frozenset(found)
 
     def views(self) -> Mapping[str, ViewFigures]:
@@ -287,7 +291,10 @@ class MemorySink:
         if store.stamp != stamp:
             grown = max(0, len(store.documents) - store.recorded)
             removed = len(batch.removed & store.documents.keys())
-            owed = {k for k, v in batch.debts.items() if v is not None} - store.debts.keys()
+            owed = {
+                k for k, v in batch.debts.items()
+                if v is not None and f'"reason":"{REQUESTED}"' not in v
+            } - store.debts.keys()  # fmt: skip
             is_covered = ALL in owed or (damage is Damage.GREW and ORPHANS in owed)
             store.damage = Damage.NONE if is_covered else damage
             is_thin = self._write_lists(batch)
@@ -305,7 +312,9 @@ class MemorySink:
         store = self.store
         is_forced = batch.reason is not Reason.CHANGE
         touched: set[str] = set()
-        for document_id, place in {**batch.places, **dict.fromkeys(batch.removed, "")}.items():
+        unplaced = dict.fromkeys(batch.documents if self.has_lists else (), "")
+        gone = dict.fromkeys(batch.removed, "")
+        for document_id, place in {**unplaced, **batch.places, **gone}.items():
             old = store.listed.get(document_id, "")
             if old == place and not (is_forced and place):
                 continue
@@ -321,8 +330,8 @@ class MemorySink:
             if not place:
                 del store.listed[document_id]
         for name, document_id in batch.strays:
+            touched.add(name)
             if name not in entries(store.listed.get(document_id, "")):
-                touched.add(name)
                 store.lists.get(name, {}).pop(document_id, None)
         if batch.views is not None:
             store.definitions = dict(batch.views.definitions)

@@ -163,6 +163,8 @@ class RedisSink:
         if self._write is None or self._write.batch is not batch:
             self._write = _Write(batch)
         write = self._write
+        if self._lists.in_use:
+            batch = replace(batch, places={**dict.fromkeys(batch.documents, ""), **batch.places})
         if self._left:
             batch = replace(batch, debts={**dict.fromkeys(self._left), **batch.debts})
         for part in parts(batch)[len(write.done) :]:
@@ -193,7 +195,8 @@ class RedisSink:
             script, keys = APPLY_LISTS, self._lists.keys
             given += list_arguments(batch, self._lists.keep)
         try:
-            reply = self._server.script(script, keys, given)
+            with self._lists.named(batch.places, (name for name, _ in batch.strays)):
+                reply = self._server.script(script, keys, given)
         except TransientError:
             self._refuse_rejected(batch.documents)
             raise
@@ -344,7 +347,7 @@ class RedisSink:
 
     def unusable_key(self) -> str | None:
         """Find a key of this projection that holds something that is not the projector's."""
-        return self._server.unusable_key()
+        return self._server.unusable_key() or self._lists.unusable_key()
 
     def info(self) -> RedisInfo:
         """Return what the server that keeps the hash says of itself."""

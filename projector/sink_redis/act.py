@@ -12,7 +12,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from projector.debt import ALL, LISTS, ORPHANS
+from projector.debt import ALL, LISTS, ORPHANS, REQUESTED
 from projector.model import Batch, Reason
 
 _PART_BYTES = 8 * 1024 * 1024
@@ -59,7 +59,8 @@ class Keys:
             self.daemon: ("GET", self.daemon),
             self.changes: ("XADD", self.changes, "NOMKSTREAM", "0-1", "written", "[]"),
         }
-        return {key: by_kind.get(key, ("HGET", key, "x")) for key in self.all()}
+        keys = [*self.all(), *self.with_lists()[-3:-1]]
+        return {key: by_kind.get(key, ("HGET", key, "x")) for key in keys}
 
 
 _NUMBER = {name: index + 1 for index, name in enumerate([*Keys.__slots__, "listed", "views"])}
@@ -114,8 +115,7 @@ def arguments(batch: Batch, checkpoint: Mapping[str, str], feed_length: int) -> 
     if batch.views is not None:
         sections.append(("HSET", "views", _flat(batch.views.definitions)))
     used = [section for section in sections if section[2]]
-    covering = next((key for key in (ALL, ORPHANS) if batch.debts.get(key) is not None), "")
-    given: list[Any] = [covering, len(used)]
+    given: list[Any] = [_covering(batch, ALL, ORPHANS), len(used)]
     for command, name, values in used:
         given += (command, _NUMBER[name], len(values))
     for _, _, values in used:
@@ -131,11 +131,21 @@ def list_arguments(batch: Batch, keep: Mapping[str, int]) -> list[Any]:
     places = [*_flat(batch.places), *(part for k in sorted(batch.removed) for part in (k, ""))]
     strays = [part for stray in sorted(batch.strays) for part in stray]
     kept = _flat(keep)
-    covering = next((key for key in (LISTS, ALL) if batch.debts.get(key) is not None), "")
     is_forced = batch.reason is not Reason.CHANGE
     counts = [len(each) // 2 for each in (places, strays, kept)]
     mark = "" if batch.views is None else batch.views.mark or NO_VIEWS
+    covering = _covering(batch, LISTS, ALL)
     return [*places, *strays, *kept, *counts, int(is_forced), mark, covering]
+
+
+def _covering(batch: Batch, *keys: str) -> str:
+    """Return the first of these debts that is recorded; but what somebody asked for may be
+    cancelled, and then nothing would be owed for what was lost."""
+    return next((key for key in keys if _is_for_cause(batch.debts.get(key))), "")
+
+
+def _is_for_cause(debt: str | None) -> bool:
+    return debt is not None and f'"reason":"{REQUESTED}"' not in debt
 
 
 def _feed(batch: Batch) -> Iterator[str]:

@@ -99,7 +99,7 @@ def _mode(server: Server) -> str:
 def _types(settings: Settings, plan: Plan) -> Check:
     """Test that our keys hold what we keep there, or nothing."""
     name = f"redis.keys.{plan.name}"
-    sink = RedisSink(settings.redis, plan.name)
+    sink = RedisSink(settings.redis, plan.name, views=plan.views.keep)
     try:
         if key := sink.unusable_key():
             return failed(

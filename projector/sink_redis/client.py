@@ -80,6 +80,14 @@ def unusable_key_remedy(key: str) -> str:
 class UnusableKeyError(OperatorError):
     """A key of ours holds something that is not ours. The server does not say which."""
 
+    @classmethod
+    def of(cls, key: str) -> UnusableKeyError:
+        """Name the key."""
+        return cls(
+            f"the key {key} in Redis holds something that is not the projector's",
+            unusable_key_remedy(key),
+        )
+
 
 class Server:
     """A Redis that answers within a time limit or raises TransientError or OperatorError.
@@ -131,6 +139,24 @@ class Server:
 
         found = self._run(ask)
         return None if found is None else (int(found[0]), list(found[1]))
+
+    def sorted_sets(
+        self, pattern: str, beside: str, cursor: int, count: int
+    ) -> tuple[int, list[bytes]]:
+        """Return some keys of sorted sets, and the cursor to go on with; 0 at the end. In a cluster
+        of the node that has the key `beside`."""
+
+        def ask(client: Any) -> Any:
+            node: dict[str, Any] = {}
+            if isinstance(client, RedisCluster):
+                found: Any = client.get_node_from_key(beside)  # type: ignore[no-untyped-call]
+                node = {"target_nodes": found}
+            return client.scan(cursor, match=pattern, count=count, _type="zset", **node)
+
+        following, keys = self._run(ask)
+        if isinstance(following, dict):  # by node
+            [following] = following.values()
+        return int(following), list(keys)
 
     def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Any]) -> Any:
         """Run a script by its name; by its text where the server has forgotten it."""
@@ -204,10 +230,7 @@ class Server:
             key = self.unusable_key()
             if key is None:
                 raise
-            raise UnusableKeyError(
-                f"the key {key} in Redis holds something that is not the projector's",
-                unusable_key_remedy(key),
-            ) from error
+            raise UnusableKeyError.of(key) from error
 
     def _disconnect(self) -> None:
         """Drop idle connections; a cluster's client does so by itself."""

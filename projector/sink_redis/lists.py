@@ -29,7 +29,7 @@ local function entries(text)
   local found, last = {}, ''
   for score, list in string.gmatch(text, '([^ \\n]*) ([^\\n]+)') do
     if score == '' then score = last else last = score end
-    found[list] = score
+    if tonumber(score) and string.find(list, ':', 1, true) then found[list] = score end
   end
   return found
 end
@@ -44,8 +44,15 @@ local function numbers(text)
   local count, score, id = string.match(text or '', '^(%d+) ?([^ ]*) ?(.*)$')
   return tonumber(count) or 0, tonumber(score or ''), id
 end
+local function sized(list)
+  local view, value, key, sizes = names(list)
+  local count, score, id = numbers(redis.call('HGET', sizes, value))
+  return {list = list, view = view, value = value, key = key, sizes = sizes, count = count,
+    score = score, id = id, is_odd = redis.call('ZCARD', key) ~= count}
+end
 """
 _LOOK = """
+local odd = {}
 local function are_lost(fields)
   local lost, recorded, stamp, mine = false, '0', '', ''
   for at = 1, #fields, 2 do
@@ -56,16 +63,25 @@ local function are_lost(fields)
     if fields[at] == 'lists_lost' and fields[at + 1] ~= '0' then lost = true end
     if view then
       local count = string.match(fields[at + 1], ' (%d+)$')
-      if redis.call('HLEN', prefix .. 'lists:' .. view) ~= tonumber(count) then lost = true end
+      odd[view] = redis.call('HLEN', prefix .. 'lists:' .. view) ~= tonumber(count)
+      lost = lost or odd[view]
     end
   end
   return lost or stamp ~= mine or redis.call('HLEN', listed) ~= tonumber(recorded)
 end
 """
+# Where a key holds another type lists are lost, too: the walk that is owed for that names it.
+_LOOK_ON = """
+local fine, is_lost = pcall(are_lost, redis.call('HGETALL', KEYS[2]))
+is_lost = is_lost or not fine
+"""
 
 # After the entries of the feed: ids with their places, ids to be struck off with their list, views
 # with what they keep; then the numbers of these; 1 where every entry is rewritten; the mark of
 # the views ('': as before); the key of a debt that covers lost lists ('' if none).
+#
+# What is to be struck off has its list counted, also an empty id; with a list without a value,
+# `VIEW:`, all entries of the view are.
 #
 # First all is read, so that a key of another type is met before anything is written.
 _PLAN = """
@@ -83,11 +99,9 @@ local touched, order, moved, emptied = {}, {}, {}, {}
 local function touch(list)
   local known = touched[list]
   if not known then
-    local view, value, key, sizes = names(list)
-    local count, score, id = numbers(redis.call('HGET', sizes, value))
-    if redis.call('ZCARD', key) ~= count then is_lost = true end
-    known = {list = list, view = view, value = value, key = key, sizes = sizes, count = count,
-      score = score, id = id, add = {}, drop = {}}
+    known = sized(list)
+    known.add, known.drop = {}, {}
+    is_lost = is_lost or known.is_odd
     touched[list] = known
     order[#order + 1] = known
   end
@@ -118,10 +132,8 @@ for at = places_at, strays_at - 2, 2 do
 end
 for at = strays_at, kept_at - 2, 2 do
   local stands = entries(redis.call('HGET', listed, ARGV[at + 1]) or '')
-  if not stands[ARGV[at]] then
-    local drop = touch(ARGV[at]).drop
-    drop[#drop + 1] = ARGV[at + 1]
-  end
+  local drop = touch(ARGV[at]).drop
+  if not stands[ARGV[at]] then drop[#drop + 1] = ARGV[at + 1] end
 end
 """
 
@@ -133,7 +145,7 @@ local function called(command, key, values)
 end
 called('HSET', listed, moved)
 called('HDEL', listed, emptied)
-local members, views = {}, {}
+local members, cuts = {}, 5000
 for _, known in ipairs(order) do
   local add, drop = known.add, known.drop
   if known.score then
@@ -154,11 +166,11 @@ for _, known in ipairs(order) do
   if known.score and (not most or count < most) then
     known.score, is_lost = nil, true
     is_covered = false
-  elseif most and count > 2 * most then
-    local last = count - 2 * most - 1
+  elseif most and count > 2 * most and cuts > 0 then
+    local last = math.min(count - 2 * most, cuts) - 1
     local cut = redis.call('ZRANGE', known.key, last, last, 'WITHSCORES')
     redis.call('ZREMRANGEBYRANK', known.key, 0, last)
-    known.id, known.score, count = cut[1], cut[2], 2 * most
+    known.id, known.score, count, cuts = cut[1], cut[2], count - last - 1, cuts - last - 1
   end
   if count == 0 then
     redis.call('HDEL', known.sizes, known.value)
@@ -173,9 +185,13 @@ for _, known in ipairs(order) do
   members[known.view] = (members[known.view] or 0) + count - known.count
 end
 for view, grown in pairs(members) do
-  local recorded = redis.call('HGET', KEYS[2], 'view:' .. view) or '0 0'
-  local sum = tonumber(string.match(recorded, '^%d+')) + grown
+  local sum = numbers(redis.call('HGET', KEYS[2], 'view:' .. view)) + grown
   local lists = redis.call('HLEN', prefix .. 'lists:' .. view)
+  if (odd[view] or touched[view .. ':']) and lists <= 10000 then
+    sum = 0
+    local sizes = redis.call('HGETALL', prefix .. 'lists:' .. view)
+    for at = 2, #sizes, 2 do sum = sum + numbers(sizes[at]) end
+  end
   if lists == 0 then
     redis.call('HDEL', KEYS[2], 'view:' .. view)
   else
@@ -207,14 +223,15 @@ end
 RENEW_LISTS = script(
     RENEW_TEXT,
     names=_NAMES + _LOOK,
-    look="""
-local is_lost, following = are_lost(redis.call('HGETALL', KEYS[2])), '0'
+    look=_LOOK_ON
+    + """
+local following = '0'
 if ARGV[4] ~= '' then
-  local some = redis.call('HSCAN', prefix .. 'lists:' .. ARGV[4], ARGV[5], 'COUNT', ARGV[6])
-  following = some[1]
-  for at = 1, #some[2], 2 do
+  local some = redis.pcall('HSCAN', prefix .. 'lists:' .. ARGV[4], ARGV[5], 'COUNT', ARGV[6])
+  following = some[1] or '0'
+  for at = 1, #(some[2] or {}), 2 do
     local key = prefix .. 'by:' .. ARGV[4] .. ':' .. some[2][at]
-    if redis.call('ZCARD', key) ~= numbers(some[2][at + 1]) then is_lost = true end
+    if redis.pcall('ZCARD', key) ~= numbers(some[2][at + 1]) then is_lost = true end
   end
 end
 if true then return {1, damage, known[1], is_lost and 1 or 0, following} end
@@ -223,8 +240,7 @@ if true then return {1, damage, known[1], is_lost and 1 or 0, following} end
 
 # KEYS: hash, checkpoint, and the last three. Gives whether lists are lost, as far as their numbers
 # tell.
-LOOK = script("--names--return are_lost(redis.call('HGETALL', KEYS[2])) and 1 or 0",
-              names=_NAMES + _LOOK)  # fmt: skip
+LOOK = script("--names--return is_lost and 1 or 0", names=_NAMES + _LOOK + _LOOK_ON)
 
 # KEYS: the same. ARGV: ids with their places, views with what they keep, the number of the latter.
 # Gives those ids that do not stand there. All of a list do not whose size is another than recorded,
@@ -236,11 +252,10 @@ local keep, known, found = {}, {}, {}
 for at = kept_at, #ARGV - 2, 2 do keep[ARGV[at]] = tonumber(ARGV[at + 1]) end
 local function look(list)
   if not known[list] then
-    local view, value, key, sizes = names(list)
-    local count, score, id = numbers(redis.call('HGET', sizes, value))
-    local most = keep[view]
-    known[list] = {key = key, score = score, id = id,
-      is_bad = redis.call('ZCARD', key) ~= count or (score and (not most or count < most))}
+    local at = sized(list)
+    local most = keep[at.view]
+    at.is_bad = at.is_odd or (at.score and (not most or at.count < most))
+    known[list] = at
   end
   return known[list]
 end
@@ -267,18 +282,46 @@ return found
     names=_BEFORE + _ENTRIES + _NAMES,
 )
 
-# KEYS: the same. ARGV: a list, a cursor, about how many entries to look at. Gives the cursor to go
-# on with, how many were looked at, and the ids whose record does not name the list.
+# KEYS: the same. ARGV: a cursor in the first list, about how many entries to look at, a view all
+# of whose lists are known by then ('': none), lists. Gives how many lists are done, the cursor to
+# go on with, how many lists and entries were looked at; and lists with ids whose record does not
+# name them, or with an empty id where the list is not as recorded.
 STRAYS = script(
     """--names--
-local _, _, key = names(ARGV[1])
-local some = redis.call('ZSCAN', key, ARGV[2], 'COUNT', ARGV[3])
-local found = {}
-for at = 1, #some[2], 2 do
-  local stands = entries(redis.call('HGET', listed, some[2][at]) or '')
-  if not stands[ARGV[1]] then found[#found + 1] = some[2][at] end
+local cursor, looked, found, at = ARGV[1], 0, {}, 4
+while ARGV[at] and looked < tonumber(ARGV[2]) do
+  local known = sized(ARGV[at])
+  if known.is_odd then found[#found + 1], found[#found + 2] = known.list, '' end
+  local some = redis.call('ZSCAN', known.key, cursor, 'COUNT', ARGV[2])
+  for entry = 1, #some[2], 2 do
+    local id = some[2][entry]
+    if not entries(redis.call('HGET', listed, id) or '')[known.list] then
+      found[#found + 1], found[#found + 2] = known.list, id
+    end
+  end
+  cursor, looked = some[1], looked + 1 + #some[2] / 2
+  if cursor == '0' then at = at + 1 end
 end
-return {some[1], #some[2] / 2, found}
+if ARGV[3] ~= '' and not ARGV[at] then
+  local count = string.match(redis.call('HGET', KEYS[2], 'view:' .. ARGV[3]) or ' 0', ' (%d+)$')
+  if redis.call('HLEN', prefix .. 'lists:' .. ARGV[3]) ~= tonumber(count) then
+    found[#found + 1], found[#found + 2] = ARGV[3] .. ':', ''
+  end
+end
+return {at - 4, cursor, looked, found}
 """,
     names=_ENTRIES + _NAMES,
+)
+
+# KEYS: the same. ARGV: lists. Gives those that are not recorded.
+UNKNOWN = script(
+    """--names--
+local found = {}
+for _, list in ipairs(ARGV) do
+  local _, value, _, sizes = names(list)
+  if not redis.call('HGET', sizes, value) then found[#found + 1] = list end
+end
+return found
+""",
+    names=_NAMES,
 )

@@ -6,19 +6,23 @@ In use once views are declared, and until the last list of former ones is gone.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-from projector.errors import OperatorError
+from projector.errors import DeniedError, OperatorError
 from projector.model import ViewFigures
-from projector.record import text_of
+from projector.record import read_number, text_of
 from projector.sink_redis.act import NO_VIEWS, Keys, chunked
-from projector.sink_redis.client import Server
-from projector.sink_redis.lists import DISPLACED, LOOK, RENEW_LISTS, STRAYS
+from projector.sink_redis.client import Server, UnusableKeyError
+from projector.sink_redis.lists import DISPLACED, LOOK, RENEW_LISTS, STRAYS, UNKNOWN
 from projector.sink_redis.names import Names
 
 _IDS_AT_ONCE = 500
 _LISTS_AT_ONCE = 100
+_KEYS_AT_ONCE = 1000  # of which one SCAN looks at
+_SCAN_COST = 100  # entries that could be looked at instead of a scan of names
 _SAMPLED = 5  # lists of a view whose memory is asked for
 
 
@@ -28,6 +32,7 @@ class Lists:
     def __init__(self, server: Server, keys: Keys, keep: Mapping[str, int]) -> None:
         self._server = server
         self._hash = keys.hash
+        self._prefix = f"{{{keys.hash}}}:by:"
         self._keys = keys.with_lists()
         *_, self._listed, _, _ = self._keys
         self._looked_at = [keys.hash, keys.checkpoint, *self._keys[-3:]]
@@ -72,39 +77,84 @@ class Lists:
         for some in chunked(list(places), _IDS_AT_ONCE):
             pairs = [part for k in some for part in (k, places[k])]
             given = [*pairs, *kept, len(self.keep)]
-            found.update(map(text_of, self._server.script(DISPLACED, self._looked_at, given)))
+            with self.named({k: places[k] for k in some}):
+                found.update(map(text_of, self._server.script(DISPLACED, self._looked_at, given)))
         return frozenset(found)
 
     def strays(
         self, cursor: str | None, count: int
     ) -> tuple[str | None, int, frozenset[tuple[str, str]]]:
         """Look at some entries of lists; see `ports.Sink`. The cursor is where among the views,
-        their lists and the entries of one it stands."""
-        if not self.views:
-            return None, 0, frozenset()
-        view, place, lists, entry = json.loads(cursor) if cursor else (self.views[0], "0", [], "0")
-        if not lists:
+        their lists and the entries of one it stands; last come lists that no view has recorded."""
+        at = json.loads(cursor) if cursor else (self._beyond(""), "0", None, "0")
+        view, place, lists, entry = at
+        looked, strays = 0, set[tuple[str, str]]()
+        while looked < count:
+            if lists is None:
+                place, lists = self._more(view, place)
+                looked += _SCAN_COST
+            ended = view if place == "0" else ""
+            if lists or ended:
+                given = [entry, _IDS_AT_ONCE, ended, *lists]
+                with self.named({}, lists):
+                    reply = self._server.script(STRAYS, self._looked_at, given)
+                lists, entry = lists[int(reply[0]) :], text_of(reply[1])
+                looked += int(reply[2])
+                strays |= _pairs(reply[3])
+            if not lists:
+                lists = None
+                if place == "0":
+                    if not view:
+                        return None, looked, frozenset(strays)
+                    view = self._beyond(view)
+        return json.dumps([view, place, lists, entry]), looked, frozenset(strays)
+
+    def _beyond(self, view: str) -> str:
+        return next((each for each in self.views if each > view), "")
+
+    def _more(self, view: str, place: str) -> tuple[str, list[str]]:
+        """Return names of lists: of a view, or else such as no view has recorded."""
+        if view:
             following, found = self._server.call(
                 "HSCAN", self._of_view(view), place, "COUNT", _LISTS_AT_ONCE
             )
             place = text_of(following) if isinstance(following, bytes) else str(following)
-            lists = [f"{view}:{text_of(name)}" for name in _fields(found)]
-        looked, strays = 0, set[tuple[str, str]]()
-        while lists and looked < count:
-            given = [lists[0], entry, _IDS_AT_ONCE]
-            following, seen, ids = self._server.script(STRAYS, self._looked_at, given)
-            strays.update((lists[0], text_of(each)) for each in ids)
-            looked += int(seen) + 1
-            entry = text_of(following)
-            if entry == "0":
-                lists = lists[1:]
-        return self._after(view, place, lists, entry), looked, frozenset(strays)
+            return place, [f"{view}:{text_of(name)}" for name in _fields(found)]
+        pattern = re.sub(r"[\\*?\[\]]", r"\\\g<0>", self._prefix) + "*"
+        try:
+            cursor, keys = self._server.sorted_sets(pattern, self._hash, int(place), _KEYS_AT_ONCE)
+        except DeniedError:  # by a user with less than deploy/redis.acl
+            return "0", []
+        lists = [text_of(key).removeprefix(self._prefix) for key in keys]
+        named = [name for name in lists if ":" in name]
+        unknown = self._server.script(UNKNOWN, self._looked_at, named) if named else []
+        return str(cursor), [text_of(name) for name in unknown]
 
-    def _after(self, view: str, place: str, lists: Sequence[str], entry: str) -> str | None:
-        if not lists and place == "0":
-            beyond = [other for other in self.views if other > view]
-            return json.dumps([beyond[0], "0", [], "0"]) if beyond else None
-        return json.dumps([view, place, lists, entry])
+    @contextmanager
+    def named(self, places: Mapping[str, str], lists: Iterable[str] = ()) -> Iterator[None]:
+        """Name the key that holds another type than it should, of the lists in which ids stand or
+        are to stand, and of `lists`."""
+        try:
+            yield
+        except UnusableKeyError as error:
+            stood = self._server.call("HMGET", self._listed, *places) if places else []
+            texts = [*places.values(), *(text_of(value) for value in stood if value)]
+            lines = [line for text in texts for line in text.split("\n")]
+            key = self.unusable_key([*lists, *(line.partition(" ")[2] for line in lines)])
+            if key is None:
+                raise
+            raise UnusableKeyError.of(key) from error
+
+    def unusable_key(self, lists: Iterable[str] = ()) -> str | None:
+        """Find a key among those of views and of some lists that holds something else."""
+        asked = [("HLEN", self._of_view(view)) for view in self.views]
+        asked += [("ZCARD", self._prefix + name) for name in dict.fromkeys(lists) if name]
+        for command, key in asked:
+            try:
+                self._server.call(command, key)
+            except UnusableKeyError:
+                return key
+        return None
 
     def listed(self, cursor: int, count: int) -> tuple[int, list[str]]:
         """Return some ids that stand in lists, and the cursor to go on with."""
@@ -126,7 +176,8 @@ class Lists:
         values = self._server.call("HMGET", self._looked_at[1], *names) if names else []
         for view, value in zip(self.views, values, strict=True):
             members, _, lists = text_of(value or b"0 0").partition(" ")
-            found[view] = ViewFigures(int(members), int(lists), self._bytes(view, int(members)))
+            count = int(read_number(members))
+            found[view] = ViewFigures(count, int(read_number(lists)), self._bytes(view, count))
         return found
 
     def _bytes(self, view: str, members: int) -> int | None:
@@ -135,9 +186,9 @@ class Lists:
             _, found = self._server.call("HSCAN", self._of_view(view), "0", "COUNT", _SAMPLED)
             sampled, size = 0, 0
             for value, count in list(_fields(found).items())[:_SAMPLED]:
-                key = f"{{{self._hash}}}:by:{view}:{text_of(value)}"
+                key = f"{self._prefix}{view}:{text_of(value)}"
                 size += int(self._server.call("MEMORY USAGE", key, "SAMPLES", "20") or 0)
-                sampled += int(text_of(count).split(" ")[0])
+                sampled += int(read_number(text_of(count).split(" ")[0]))
         except OperatorError:
             return None
         return round(size / sampled * members) if sampled else 0
@@ -150,6 +201,12 @@ def mark_of(checkpoint: Mapping[str, str]) -> str:
     """Return the mark of the views that a store has, "" for none."""
     found = checkpoint.get("views", "")
     return "" if found == NO_VIEWS else found
+
+
+def _pairs(reply: Sequence[bytes]) -> set[tuple[str, str]]:
+    """Read lists with ids. Where a list has to be counted again its view has to be, too."""
+    pairs = {(text_of(k), text_of(v)) for k, v in zip(reply[::2], reply[1::2], strict=True)}
+    return pairs | {(f"{name.partition(':')[0]}:", "") for name, k in pairs if not k}
 
 
 def _fields(reply: Any) -> dict[bytes, bytes]:

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
 
-from projector.debt import ALL, LISTS
+from projector.debt import ALL, LISTS, REQUESTED, Debt
 from projector.errors import FencedError, OperatorError
 from projector.model import Applied, Batch, Reason, ViewSet
-from projector.ports import Sink
+from projector.ports import Lease, Sink
 from tests.integration.test_sink_contract import batch, module_store, position, store
 from tests.memory_sink import entries
 from tests.sink_stores import NAME, OfServer, Store
@@ -124,6 +125,18 @@ def test_a_successor_without_views_keeps_the_lists_right(store: Store) -> None:
     assert (found.views, found.are_lists_lost) == ("", False)
 
 
+def test_what_the_tail_writes_after_views_are_given_up_leaves_its_lists(store: Store) -> None:
+    """No place is given for it then, and the walk under way passes over it."""
+    started(store, {"1": "1 status:open", "2": "2 status:open"}).release()
+    sink = leader(store, {})
+    sink.apply(batch(views=ViewSet(), debts={LISTS: "{}"}))
+    sink.apply(batch({"1": "changed"}, number=2))
+    assert ids(store) == {"status:open": ["2"]}
+    walked(sink, {"2": ""}, debts={LISTS: None})
+    assert store.lists() == {}
+    assert not sink.renew().are_lists_lost
+
+
 def test_views_added_later_fill_by_a_walk(store: Store) -> None:
     """Documents that were written before views were declared are displaced, and no others."""
     sink = leader(store, {})
@@ -178,10 +191,13 @@ def test_lost_lists_are_noticed_and_mended(store: Store, loss: str) -> None:
 
 
 def test_a_walk_over_everything_covers_lost_lists_too(store: Store) -> None:
-    """For it looks at lists as well."""
+    """For it looks at lists as well; but not one that somebody has asked for, and may cancel."""
     sink = started(store, {"1": "1 status:open"})
     store.lose_list("status:open")
     listed(sink, {"1": "2 status:open"})
+    assert sink.renew().are_lists_lost
+    sink.apply(batch(debts={ALL: Debt("all", REQUESTED).to_json()}))
+    sink.apply(batch(debts={ALL: None}))
     assert sink.renew().are_lists_lost
     sink.apply(batch(debts={ALL: "{}"}))
     assert not sink.renew().are_lists_lost
@@ -315,3 +331,145 @@ def test_a_key_of_another_type_stops_the_write_before_it_begins(store: Store) ->
     found = store.sink(views=VIEWS).load()
     assert found is not None
     assert found.position == position(1)
+
+
+def of_server(store: Store) -> Any:
+    if not isinstance(store, OfServer):
+        pytest.skip("memory has no keys")
+    return store.client
+
+
+def key(rest: str) -> str:
+    return f"{{{NAME}}}:{rest}"
+
+
+@pytest.mark.parametrize("wrong", ["by:status:open", "by:status:closed", "lists:status", "listed"])
+def test_a_key_of_another_type_is_named(store: Store, wrong: str) -> None:
+    """By the write that meets it, by a look at what is displaced, and by `check`; the lease is
+    kept meanwhile, and a stranger's key is not taken away."""
+    client = of_server(store)
+    sink = started(store, {"1": "1 status:open"})
+    client.delete(key(wrong))
+    client.set(key(wrong), "mine")
+    if wrong != "by:status:closed":
+        assert any(sink.renew() == Lease(held=True, are_lists_lost=True) for _ in range(4))
+    acts: list[Callable[[], object]] = [lambda: listed(sink, {"1": "2 status:closed"}, number=2)]
+    if wrong != "by:status:closed":
+        acts.append(lambda: sink.displaced({"1": "1 status:open"}))
+    for act in acts:
+        with pytest.raises(OperatorError, match=re.escape(f"{key(wrong)} in Redis")) as refused:
+            act()
+        assert f"DEL '{key(wrong)}'" in refused.value.remedy
+    assert sink.read(["1"]) == {"1": b"x"}
+    if not wrong.startswith("by:"):
+        assert store.sink(views=VIEWS).unusable_key() == key(wrong)
+
+
+def test_garbage_among_records_is_passed_over(store: Store) -> None:
+    """Of where an id stands, of how much a view holds, of how long a list is."""
+    client = of_server(store)
+    places = {"1": "11 status:new", "2": "2 status:open", "3": "3 status:open"}
+    sink = started(store, {"1": "10 status:open", "2": places["2"], "3": places["3"]})
+    client.hset(key("listed"), "1", "5 garbage\nhigh status:x")
+    client.hset(key("checkpoint"), "view:status", "abc")
+    client.hset(key("lists:status"), "open", "x y z")
+    assert sink.views()["status"].members == 0
+    assert listed(sink, places).are_lists_lost
+    rounds(sink, places)
+    assert ids(store) == {"status:new": ["1"], "status:open": ["3", "2"]}
+    assert (sink.views()["status"].members, sink.views()["status"].lists) == (3, 2)
+
+
+def rounds(sink: Sink, places: Places) -> None:
+    """Walk until nothing is lost: the walk's own acts may meet a loss as well, hence twice."""
+    for _ in range(2):
+        sink.apply(batch(debts={LISTS: "{}"}))
+        mended(sink, places)
+        sink.apply(batch(debts={LISTS: None}))
+    assert not any(sink.renew().are_lists_lost for _ in range(4))
+
+
+@pytest.mark.parametrize("loss", ["junk", "list and record", "directory and record", "figure"])
+def test_a_directory_that_lies_is_mended(store: Store, loss: str) -> None:
+    """By a walk, and for good: what it names and is not there, and lists that it does not name."""
+    client = of_server(store)
+    sink = started(store, {"1": "10 status:open", "2": "20 status:closed"})
+    places = {"1": "11 status:closed", "2": "20 status:closed"}
+    match loss:
+        case "junk":
+            client.hset(key("lists:status"), "junk", "5")
+        case "list and record":
+            client.delete(key("listed"), key("by:status:open"))
+        case "directory and record":
+            client.delete(key("listed"), key("lists:status"))
+        case "figure":
+            client.hset(key("checkpoint"), "view:status", "7 9")
+    listed(sink, {"1": places["1"]})
+    assert any(sink.renew().are_lists_lost for _ in range(4))
+    if loss != "figure":
+        assert any(strays_of(sink))
+    rounds(sink, places)
+    assert store.lists() == {"status:closed": [("2", 20), ("1", 11)]}
+    assert client.hgetall(key("lists:status")) == {b"closed": b"2"}
+    assert (sink.views()["status"].members, sink.views()["status"].lists) == (2, 1)
+    assert strays_of(sink) == set()
+
+
+def strays_of(sink: Sink) -> set[tuple[str, str]]:
+    found, cursor = set[tuple[str, str]](), None
+    while True:
+        cursor, _, some = sink.strays(cursor, 3)
+        found |= some
+        if cursor is None:
+            return found
+
+
+def test_a_score_that_is_no_number_moves_nothing(store: Store) -> None:
+    """The others of its batch stand where they should: nothing is half written."""
+    of_server(store)
+    sink = started(store, {"1": "10 status:open", "2": "20 status:open"})
+    listed(sink, {"1": "high status:new", "2": "21 status:new"})
+    assert ids(store) == {"status:new": ["2"]}
+
+
+def test_a_long_list_is_cut_little_by_little(store: Store) -> None:
+    """So that a limit that was lowered does not hold the server up; what was cut stays away."""
+    client = of_server(store)
+    sink = started(store, {"0": "0 status:x", "1": "1 status:y"})
+    many = {str(n): n for n in range(12_000)}
+    client.zadd(key("by:status:x"), many)
+    client.hset(key("listed"), mapping={k: f"{n} status:x" for k, n in many.items()})
+    client.zrem(key("by:status:x"), "1")
+    client.hset(key("listed"), "1", "1 status:y")
+    client.hset(key("lists:status"), "x", str(len(many) - 1))
+    client.hset(key("checkpoint"), mapping={"listed": len(many), "view:status": "12000 2"})
+    sink.release()
+    sink = leader(store, {"status": 1000})
+    sizes = []
+    for n in range(3):
+        assert not listed(sink, {"9": f"{20_000 + n} status:x", "3": "3 status:x"}).are_lists_lost
+        sizes.append(client.zcard(key("by:status:x")))
+    assert sizes == [6999, 2000, 2000]
+    assert [k for k, _ in store.lists()["status:x"]][-1] == "10001"
+    assert sink.views()["status"].members == 2001
+
+
+def test_many_short_lists_are_looked_at_together(store: Store) -> None:
+    """One script looks at a hundred; how much was looked at is told, so that a walk can rest."""
+    client = of_server(store)
+    sink = started(store, {str(n): f"{n} tag:t{n}" for n in range(3000)})
+    if not store.is_cluster:  # type: ignore[attr-defined]
+        client.config_resetstat()
+    cursor, looked, calls = None, 0, 0
+    while True:
+        cursor, some, found = sink.strays(cursor, 2000)
+        assert not found
+        looked, calls = looked + some, calls + 1
+        if cursor is None:
+            break
+    assert looked >= 6000
+    assert calls <= 12
+    if not store.is_cluster:  # type: ignore[attr-defined]
+        stats = client.info("commandstats")
+        assert stats["cmdstat_hscan"]["calls"] < 100
+        assert stats["cmdstat_evalsha"]["calls"] < 150

@@ -4,9 +4,12 @@ from typing import Any
 
 import pytest
 
-from projector.debt import Debt
+from projector.debt import NO_LAG, Debt
+from projector.model import Batch, Reason
+from projector.mysql.position import Position
 from projector.portion import Portion, Portions
-from projector.reconcile import Reader
+from projector.reconcile import Reader, _following
+from tests.memory_sink import MemorySink, MemoryStore, Size
 
 
 class Growing:
@@ -40,3 +43,36 @@ def test_a_walk_does_not_end_because_chunks_change_their_size(size: int) -> None
         if cursor is None:
             break
     assert seen == table.ids
+
+
+def test_strays_are_counted_by_what_was_looked_at() -> None:
+    """So that a scrub rests after it, also where nothing was found."""
+    store = MemoryStore()
+    sink = MemorySink(store, views={"tag": 0})
+    sink.acquire()
+    sink.load()
+    places = {str(n): f"{n} tag:t{n % 7}" for n in range(50)}
+    position = Position.parse("mysql|u1|binlog.000007|1234|")
+    sink.apply(
+        Batch(dict.fromkeys(places, b"x"), frozenset(), Reason.CHANGE, position, "f", places=places)
+    )
+    names = Portion(100, 100, 1.0)
+    need: Any = None
+    reader = Reader(sink, lambda: need, Portions(names, names, names), lambda: need)
+    chunk = reader.strays(None)
+    assert (chunk.count, chunk.cursor, chunk.strays) == (57, None, frozenset())
+    store.sizes["tag:junk"] = Size(5)
+    chunk = reader.strays(None)
+    assert chunk.strays == {("tag:junk", ""), ("tag:", "")}
+
+
+@pytest.mark.parametrize(("again", "reason"), [
+    ("lists_changed", "lists_changed"), ("views_changed", "views_changed"),
+    ("requested", "requested"), ("hash_changed", "another_round"),
+])  # fmt: skip
+def test_a_further_round_is_lag_where_its_cause_is(again: str, reason: str) -> None:
+    """Nobody's commit waits for lists: a second round of these keeps its own reason."""
+    debt = Debt("all", "views_changed", phase="strays", again=again, started_at=1.0)
+    following = _following(debt, has_lists=True)
+    assert following is not None
+    assert (following.reason, following.reason in NO_LAG) == (reason, again in NO_LAG)
