@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import json
+import re
 import uuid
 from pathlib import Path
 from typing import Any
@@ -9,14 +10,22 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from projector_reader import InvalidTokenError, NotComparableError, Position, document_id
-from projector_reader.lists import Folding, list_name
+from projector_reader import (
+    InvalidTokenError,
+    NotComparableError,
+    Position,
+    ViewError,
+    document_id,
+)
+from projector_reader.lists import PAGE, Folding, list_name, read_cursor
 from projector_reader.position import parse_token
 from sqlalchemy import BINARY, Column, Integer, String
 
 from projector.mysql.position import GtidSet, MariadbGtids
 from projector.mysql.position import Position as Written
 from projector.projection.keys import KeyCodec
+from projector.projection.places import canonical
+from projector.sink_redis.lists import _BEFORE
 from tests.unit.test_position import domains, gtid_set, members, positions
 
 VECTORS = json.loads((Path(__file__).parent / "vectors.json").read_text("utf-8"))
@@ -44,6 +53,42 @@ def test_values_give_the_list_that_the_projector_keeps(vector: dict[str, Any]) -
     parts, secrets = vector["parts"], {"K": "secret"}
     found = list_name(vector["view"], vector["values"], parts, foldings, secrets)
     assert found == vector["name"]
+
+
+@pytest.mark.parametrize("vector", VECTORS["lists"], ids=lambda vector: str(vector["values"]))
+def test_values_are_spelled_as_the_projector_spells_them(vector: dict[str, Any]) -> None:
+    """Each shared case without a folding, as its own text for the same value gives it."""
+    kinds = [part["kind"] for part in vector["parts"] if len(part) == 1]
+    if kinds != [part["kind"] for part in vector["parts"]] or {"hex", "text"} & {*kinds}:
+        return
+    raws = [str(int(v) if isinstance(v, bool) else v).encode() for v in vector["values"]]
+    texts = [canonical(raw, kind) for raw, kind in zip(raws, kinds, strict=True)]
+    spelled = [re.sub(r"[%|\x00-\x1f\x7f]", lambda c: f"%{ord(c[0]):02X}", t) for t in texts]
+    assert f"x:{'|'.join(spelled)}" == vector["name"]
+
+
+@pytest.mark.parametrize("wrong", VECTORS["wrong_values"], ids=str)
+def test_values_that_are_none_of_their_kind_are_refused(wrong: dict[str, Any]) -> None:
+    """As an error of this package, which an API can answer."""
+    with pytest.raises(ViewError):
+        list_name("by_x", [wrong["value"]], [{"kind": wrong["kind"]}], {}, {})
+
+
+def test_cursors_are_checked_before_redis_sees_them() -> None:
+    """For they come from anybody: what no page has given is refused."""
+    for vector in VECTORS["cursors"]:
+        assert read_cursor(vector["cursor"]) == (vector["score"], vector["id"])
+    for wrong in VECTORS["wrong_cursors"]:
+        with pytest.raises(InvalidTokenError):
+            read_cursor(wrong)
+
+
+def test_both_readers_run_the_same_script() -> None:
+    """And order ids as the script of a write does."""
+    source = (Path(__file__).parents[2] / "readers/typescript/src/lists.ts").read_text("utf-8")
+    [page] = re.findall(r"export const PAGE = `(.*?)`;", source, re.DOTALL)
+    assert page == PAGE
+    assert _BEFORE in PAGE
 
 
 @pytest.mark.parametrize("vector", VECTORS["includes"], ids=lambda vector: str(vector["case"]))

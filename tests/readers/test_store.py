@@ -4,6 +4,7 @@ answer, Redis going away and coming back changed."""
 from __future__ import annotations
 
 import json
+import math
 import threading
 import time
 from collections.abc import Iterator
@@ -112,7 +113,7 @@ def test_documents_come_as_the_model(store: Store, surface: Surface) -> None:
 def listed(store: Store) -> None:
     """A view of nine notes, of which four have the same score, and one has no document."""
     store.put(*range(1, 9))
-    scores = {"1": 5, "2": 5, "3": 5, "10": 5, "4": 9.5, "5": -(2**53), "6": 1_790_000_000_000_001,
+    scores = {"1": 5, "2": 5, "3": 5, "10": 5, "4": 9.5, "5": -math.inf, "6": 1_790_000_000_000_001,
               "7": 0, "8": 1}  # fmt: skip
     store.redis.zadd(store.key("by:kind:a%7Cb"), scores)
     store.redis.hset(store.key("lists:kind"), mapping={"a%7Cb": "9", "other": "3 5 2"})
@@ -149,8 +150,11 @@ def test_lists_are_paged(store: Store, surface: Surface) -> None:
     for wrong in (("by_other", "x"), ("by_kind",), ("by_kind", "x", "y")):
         with pytest.raises(ViewError):
             surface.view(*wrong)
-    with pytest.raises(InvalidTokenError):
-        surface.view("by_kind", "x", cursor="7")
+    for forged in ("7", "1..2:x", "1-1:5", "1e:5"):
+        with pytest.raises(InvalidTokenError):
+            surface.view("by_kind", "x", cursor=forged)
+    for odd in ("1e999:5", "-1e999:5", "inf:5", "5:\x00"):
+        surface.view("by_kind", "a|b", cursor=odd)
 
 
 def test_a_hash_that_is_not_there_is_empty(store: Store, surface: Surface) -> None:

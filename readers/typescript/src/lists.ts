@@ -33,6 +33,8 @@ export interface Folding {
 
 export const MOST = 1000; // documents a page
 const MASKED = 32; // hexadecimal digits
+const DIGITS_MAX = 400; // of a decimal, before or behind the point
+const CURSOR = /^(-?(?:inf|[0-9]{1,32}(?:\.[0-9]{1,32})?(?:e[-+]?[0-9]{1,3})?)):([^]*)$/;
 
 // KEYS: list, hash. ARGV: score and id of the last entry of the page before ('' and '': none), how
 // many. Gives the number of entries, whether more follow, ids with scores, documents.
@@ -101,7 +103,7 @@ function text(
   foldings: ReadonlyMap<string, Folding>,
   secrets: Readonly<Record<string, string>>,
 ): string {
-  let said = spelled(value, part.kind);
+  let said = spelled(view, value, part.kind);
   if (part.fold !== undefined) said = folded(said, foldings.get(part.fold)!);
   else if (part.pads) said = said.replace(/ +$/, "");
   if (part.variable === undefined) {
@@ -121,26 +123,62 @@ function folded(said: string, { table, beyond, pads }: Folding): string {
   return pads ? found.replace(/ +$/, "") : found;
 }
 
-function spelled(value: ListValue, kind: string): string {
+function spelled(view: string, value: ListValue, kind: string): string {
   if (value instanceof Uint8Array) {
     const hex = Buffer.from(value).toString("hex");
-    if (kind !== "uuid" || value.length !== 16) return hex;
-    return hex.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
+    return kind === "uuid" && value.length === 16 ? uuid(hex) : hex;
   }
-  if (kind === "flag") return [true, 1, 1n, "1", "true"].includes(value as never) ? "1" : "0";
   if (value instanceof Date) return value.toISOString().slice(0, 10);
-  if (kind === "decimal") {
-    const digits = String(value);
-    return digits.includes(".") ? digits.replace(/\.?0+$/, "") : digits;
+  const said = typeof value === "boolean" ? (value ? "1" : "0") : String(value);
+  switch (kind) {
+    case "flag":
+      if (/^(true|false)$/i.test(said)) return said.toLowerCase() === "true" ? "1" : "0";
+      return decimal(view, said) === "0" ? "0" : "1";
+    case "decimal":
+      return decimal(view, said);
+    case "whole": {
+      const digits = Number.isInteger(value) ? String(BigInt(value as number)) : said;
+      if (!/^[-+]?[0-9]{1,100}$/.test(digits)) {
+        throw new ViewError(`a part of the key of ${view} is a whole number`);
+      }
+      return String(BigInt(digits));
+    }
+    case "uuid":
+      return uuid(said);
+    case "hex":
+      return said.toLowerCase();
+    default:
+      return said;
   }
-  if (typeof value === "boolean") return value ? "1" : "0";
-  return kind === "uuid" || kind === "hex" ? String(value).toLowerCase() : String(value);
+}
+
+/** Write all digits of a number, but for zeros that say nothing. */
+function decimal(view: string, said: string): string {
+  const found = /^([-+]?)([0-9]*)\.?([0-9]*)(?:e([-+]?[0-9]{1,9}))?$/i.exec(said.trim());
+  const digits = found === null ? "" : found[2]! + found[3]!;
+  const exponent = Number(found?.[4] ?? 0);
+  if (found === null || digits === "" || Math.abs(exponent) > DIGITS_MAX) {
+    throw new ViewError(`a part of the key of ${view} is a number`);
+  }
+  const point = found[2]!.length + exponent;
+  const padded = "0".repeat(Math.max(0, 1 - point)) + digits.padEnd(point, "0");
+  const at = Math.max(1, point);
+  const whole = padded.slice(0, at).replace(/^0+(?=[0-9])/, "");
+  const fraction = padded.slice(at).replace(/0+$/, "");
+  const number = fraction === "" ? whole : `${whole}.${fraction}`;
+  return found[1] === "-" && number !== "0" ? `-${number}` : number;
+}
+
+function uuid(said: string): string {
+  const bare = said.replace(/urn:|uuid:/gi, "").replace(/^[{}]+|[{}]+$|-/g, "").toLowerCase();
+  if (!/^[0-9a-f]{32}$/.test(bare)) return said.toLowerCase(); // other bytes, in hexadecimal
+  return bare.replace(/^(.{8})(.{4})(.{4})(.{4})(.{12})$/, "$1-$2-$3-$4-$5");
 }
 
 /** Return score and id of the entry that a page ended with. */
 export function readCursor(cursor: string | undefined): [string, string] {
   if (cursor === undefined) return ["", ""];
-  const found = /^(-?[0-9][0-9.e+-]{0,31}):([^]*)$/.exec(cursor);
+  const found = CURSOR.exec(cursor);
   if (found === null) throw new InvalidTokenError("not a cursor of a list");
   return [found[1]!, found[2]!];
 }

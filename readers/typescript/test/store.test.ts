@@ -141,7 +141,7 @@ for (const [label, make] of Object.entries(CLIENTS)) {
 
     test("lists are paged, the newest first, ties by id", async () => {
       await store.put([1, 2, 3, 4, 5]);
-      const entries = ["5", "1", "5", "2", "5", "10", "9.5", "4", "0", "3", "-1", "5"];
+      const entries = ["5", "1", "5", "2", "5", "10", "9.5", "4", "0", "3", "-inf", "5"];
       await store.run("ZADD", store.key("by:kind:a%7Cb"), ...entries);
       await store.run("HSET", store.key("lists:kind"), "a%7Cb", "6", "other", "3 5 2");
       const parts = [{ kind: "text", pads: true }];

@@ -11,6 +11,7 @@ import {
   NotComparableError,
   Position,
   type ListValue,
+  ViewError,
 } from "../src/index.js";
 import { type KeyPartOfView, listName, parseFolding, readCursor } from "../src/lists.js";
 
@@ -20,6 +21,9 @@ type Vectors = {
   ids: { key: Part | Part[]; id: string }[];
   lists: { view: string; values: ListValue[]; parts: KeyPartOfView[]; name: string }[];
   folding: string;
+  wrong_values: { kind: string; value: ListValue }[];
+  cursors: { cursor: string; score: string; id: string }[];
+  wrong_cursors: string[];
 };
 
 const VECTORS = JSON.parse(readFileSync(process.env.VECTORS!, "utf-8")) as Vectors;
@@ -51,8 +55,18 @@ test("values give the list that the projector keeps", () => {
   for (const { view, values, parts, name } of VECTORS.lists) {
     assert.equal(listName(view, values, parts, foldings, { K: "secret" }), name);
   }
-  assert.deepEqual(readCursor("-1.5:a:b"), ["-1.5", "a:b"]);
-  assert.throws(() => readCursor("x:1"), InvalidTokenError);
+  for (const { kind, value } of VECTORS.wrong_values) {
+    assert.throws(() => listName("by_x", [value], [{ kind }], foldings, {}), ViewError);
+  }
+  assert.equal(listName("by_x", [1e21], [{ kind: "decimal" }], foldings, {}), "x:1" + "0".repeat(21));
+  assert.equal(listName("by_x", [1e-7], [{ kind: "decimal" }], foldings, {}), "x:0.0000001");
+  assert.equal(listName("by_x", [-0], [{ kind: "whole" }], foldings, {}), "x:0");
+  for (const { cursor, score, id } of VECTORS.cursors) {
+    assert.deepEqual(readCursor(cursor), [score, id]);
+  }
+  for (const cursor of VECTORS.wrong_cursors) {
+    assert.throws(() => readCursor(cursor), InvalidTokenError, cursor);
+  }
 });
 
 test("keys give the field that the projector writes", () => {

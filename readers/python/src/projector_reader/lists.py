@@ -15,7 +15,7 @@ import uuid
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from typing import Any, Generic, TypeVar
 
 from projector_reader.errors import InvalidTokenError, ViewError
@@ -24,7 +24,11 @@ T = TypeVar("T")
 Value = str | int | bytes | Decimal | datetime.date | uuid.UUID
 _UNSAFE = re.compile(r"[%|\x00-\x1f\x7f]")
 _MASKED = 32  # hexadecimal digits
-_CURSOR = re.compile(r"(-?[0-9][0-9.e+-]{0,31}):(.*)", re.DOTALL)
+_CURSOR = re.compile(
+    r"(-?(?:inf|[0-9]{1,32}(?:\.[0-9]{1,32})?(?:e[-+]?[0-9]{1,3})?)):(.*)", re.DOTALL
+)
+_WHOLE = re.compile(r"[-+]?[0-9]{1,100}")
+_DIGITS_MAX = 400  # of a decimal, before or behind the point
 
 # KEYS: list, hash. ARGV: score and id of the last entry of the page before ('' and '': none), how
 # many. Gives the number of entries, whether more follow, ids with scores, documents.
@@ -119,7 +123,7 @@ def _text(
     foldings: Mapping[str, Folding],
     secrets: Mapping[str, str],
 ) -> str:
-    text = _spelled(value, part["kind"])
+    text = _spelled(view, value, part["kind"])
     if "fold" in part:
         text = foldings[part["fold"]].fold(text)
     elif part.get("pads"):
@@ -133,19 +137,48 @@ def _text(
     return hmac.new(secret.encode(), text.encode(), hashlib.sha256).hexdigest()[:_MASKED]
 
 
-def _spelled(value: Value, kind: str) -> str:
+def _spelled(view: str, value: Value, kind: str) -> str:
     if isinstance(value, bytes):
         is_uuid = kind == "uuid" and len(value) == 16
         return str(uuid.UUID(bytes=value)) if is_uuid else value.hex()
-    if kind == "flag":
-        return "1" if value in (True, "1", "true") else "0"
-    if kind == "decimal":
-        return format(Decimal(str(value)).normalize() + 0, "f")
-    if isinstance(value, int):
-        return str(int(value))
-    if isinstance(value, datetime.date):
-        return value.isoformat()[:10]
-    return str(value).lower() if kind in {"uuid", "hex"} else str(value)
+    text = str(int(value)) if isinstance(value, bool) else str(value)
+    match kind:
+        case "flag":
+            named = {"true": "1", "false": "0"}.get(text.lower())
+            text = named or ("0" if _decimal(view, text) == "0" else "1")
+        case "decimal":
+            text = _decimal(view, text)
+        case "whole":
+            if _WHOLE.fullmatch(text) is None:
+                raise ViewError(f"a part of the key of {view} is a whole number")
+            text = str(int(text))
+        case "uuid":
+            text = _uuid(text)
+        case "hex":
+            text = text.lower()
+        case _ if isinstance(value, datetime.date):
+            text = value.isoformat()[:10]
+    return text
+
+
+def _decimal(view: str, text: str) -> str:
+    """Write all digits of a number, but for zeros that say nothing."""
+    try:
+        number = Decimal(text)
+    except InvalidOperation:
+        number = Decimal("NaN")
+    if not number.is_finite() or abs(number.adjusted()) > _DIGITS_MAX:
+        raise ViewError(f"a part of the key of {view} is a number")
+    said = format(number, "f")
+    said = said.rstrip("0").rstrip(".") if "." in said else said
+    return "0" if said == "-0" else said
+
+
+def _uuid(text: str) -> str:
+    try:
+        return str(uuid.UUID(text))
+    except ValueError:  # another value of a column for 16 bytes, in hexadecimal
+        return text.lower()
 
 
 def read_cursor(cursor: str | None) -> tuple[str, str]:
