@@ -181,7 +181,7 @@ class Encoded:
         require_option("errors of an Encoded", self.errors, Literal["refuse", "replace"])
         try:
             b"x".decode(self.encoding, "replace")  # of nothing no encoding is asked
-        except LookupError:
+        except (LookupError, UnicodeError):  # idna knows no errors="replace"
             raise ConfigurationError(
                 f"{self.encoding!r} is no encoding that Python knows of texts",
                 "Write its name as Python does: cp1252, latin-1, koi8-r, utf-8.",

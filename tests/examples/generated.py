@@ -216,9 +216,9 @@ class _Author:
             return
         through: list[Spec] = []
         for _ in range(chance.choice([0, 0, 0, 1, 1, 2])):
-            hop = self._to_many(through[-1] if through else above, taken)
+            hop = self._to_many(through[-1] if through else above, taken, above)
             through.append(hop)
-        child = self._to_many(through[-1] if through else above, taken)
+        child = self._to_many(through[-1] if through else above, taken, above)
         child.kind, child.through = kind, through
         child.limit = chance.choice([None, None, 2]) if kind == "many" else None
         if kind in {"many", "first", "pairs"} and chance.random() < 0.6:
@@ -227,14 +227,16 @@ class _Author:
         spec.collections.append(child)
         self.fill(child, [*outer, *base.taken], depth + 1)
 
-    def _to_many(self, above: Spec, taken: set[str]) -> Spec:
+    def _to_many(self, above: Spec, taken: set[str], top: Spec) -> Spec:
+        """`top`: what the way to it begins at, which its conditions may read as well."""
         chance = self._chance
         table = chance.choice(list(KEYS))
         role = _role(table, taken)
         taken.add(role)
         own = chance.choice([*NUMBERS, "s"])
         pairs = [(own, above.role, "s" if own == "s" else chance.choice(NUMBERS))]
-        return Spec(table, role, pairs, self._conditions(role, above.role))
+        read = chance.choice([above, top]).role
+        return Spec(table, role, pairs, self._conditions(role, read))
 
     def _inset(self, kind: str, above: Spec, taken: set[str]) -> Spec:
         chance = self._chance
@@ -244,7 +246,8 @@ class _Author:
         child = self._to_one(above, taken, by_number)
         child.kind, child.conditions = kind, ()
         if kind == "path":
-            child.parent, child.limit = chance.choice(["a", "b", "id"]), chance.randint(1, 4)
+            others = [column for column in ("a", "b", "id") if column != child.pairs[0][0]]
+            child.parent, child.limit = chance.choice(others), chance.randint(1, 4)
             child.fields = [(child.role, chance.choice(["s", "k"]), "")]
             return child
         key = child.pairs[0][2]
@@ -412,6 +415,7 @@ def _declared(child: Spec, name: str, sources: dict[str, sa.FromClause]) -> Any:
                 sa.func.count().label(f"{name}_n"),
                 sa.func.max(table.c.a).label(f"{name}_max"),
                 sa.func.count(table.c.a.distinct()).label(f"{name}_distinct"),
+                Choice(sa.func.count(table.c.b).label(f"{name}_many"), {0: False}, other=True),
             ]
             return Aggregate(table, on, figures, joins, where, through)
         case "pairs" | "counts":
@@ -548,6 +552,7 @@ def _document(spec: Spec, environment: Environment, rows: Rows) -> dict[str, Any
             made[f"{name}_n"] = len(standing)
             made[f"{name}_max"] = max(values, default=None)
             made[f"{name}_distinct"] = len(set(values))
+            made[f"{name}_many"] = any(row["b"] is not None for row, _ in standing)
         elif child.kind in {"pairs", "counts"}:
             made[name] = _pairs_of(child, standing)
         else:

@@ -392,6 +392,7 @@ def test_what_a_value_cannot_be_is_refused() -> None:
         (lambda: Projection("t", ticket, [ticket.c.id], zone="../etc/passwd"), "no time zone"),
         (lambda: Projection("t", ticket, [ticket.c.id], zero_dates="nil"), "zero_dates is 'nil'"),  # type: ignore[arg-type]
         (lambda: Encoded(ticket.c.name, "hex"), "'hex' is no encoding"),
+        (lambda: Encoded(ticket.c.name, "idna"), "'idna' is no encoding"),
         (lambda: Flags(ticket.c.id, {3: "x"}), "these are none: \\[3\\]"),
         (lambda: Flags(ticket.c.id, {}), "these are none: \\[\\]"),
         (lambda: Choice(ticket.c.id, {}), "whole numbers or texts"),
