@@ -51,6 +51,7 @@ _WORKED_S = 10.0  # a term that lasted so long was none in vain
 _BETWEEN_TERMS_S = 0.2  # after one that failed
 _STANDBY_S = 0.5
 _REDIS_EVERY_S = 10.0
+_LEARNING = "definitions"  # who waits
 _DEFINITIONS = frozenset({"alter", "drop", "rename"})  # of `TableChange.reason`
 
 log = structlog.get_logger()
@@ -195,9 +196,17 @@ class Daemon:
     def _learn(self) -> bool:
         """Read definitions; True when they are not as they were before."""
         self._learned_at, before = self._parts.source.current(), self._known
-        self._known = self._parts.source.learn(self._parts.plans)
+        try:
+            self._known = self._parts.source.learn(self._parts.plans, self._is_learning_in_vain)
+        finally:
+            self._health.waits(_LEARNING, None)
         self._is_redefined = False
         return self._known != before
+
+    def _is_learning_in_vain(self) -> bool:
+        """Asked while the server where documents are read has yet to get the log's definitions."""
+        self._health.waits(_LEARNING, "the log's definitions to show where documents are read")
+        return self._is_ending()
 
     def _is_ending(self) -> bool:
         return self._stop.is_set() or self._leases.are_lost

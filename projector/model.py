@@ -148,7 +148,8 @@ class Transactions:
     that has not ended yet. `barrier`: what a reading connection must have reached before these
     changes are visible to it (usually equal to `position`). `commit_times`: seconds since the
     epoch by the server's clock, one a transaction, as exact as the log has them. `is_head`: the
-    source had nothing more to give at that moment.
+    source had nothing more to give at that moment. `has_undone`: of these changes, or of the pieces
+    before, some did not last (a rollback that the server logs).
     """
 
     changes: Sequence[Change]
@@ -157,6 +158,7 @@ class Transactions:
     barrier: Position
     commit_times: Sequence[float]
     is_head: bool = False
+    has_undone: bool = False
 
 
 class Reason(StrEnum):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -49,8 +49,9 @@ class Source(Protocol):
         """The server's clock minus ours, in seconds, as last measured."""
         ...
 
-    def learn(self, plans: Sequence[Plan]) -> Knowledge:
-        """Read what must be known of the projections' tables, as it is now."""
+    def learn(self, plans: Sequence[Plan], is_stopping: Callable[[], bool]) -> Knowledge:
+        """Read what must be known of the projections' tables, as it is now: where that has to be
+        waited for, until `is_stopping`, then it raises TransientError."""
         ...
 
     def current(self) -> Position:

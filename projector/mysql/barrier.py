@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from projector.errors import OperatorError
+from projector.errors import OperatorError, TransientError
 from projector.model import MISSING, Change, RowsChange, TableName
 from projector.mysql.position import Flavour, GtidSet, Position, file_number
 from projector.mysql.results import RawRows
@@ -35,7 +35,7 @@ class Need:
 
     `is_unspelled`: among them some whose rows nobody knows (a statement, a build's beginning), so
     that where row locks are the barrier whatever is read must be locked. `is_kept`: the snapshot
-    will stay open, so nothing may be locked in it.
+    will stay open, so nothing may be locked in it; see `Barrier.can_keep`.
     """
 
     position: Position
@@ -56,6 +56,11 @@ class Barrier(Protocol):
         """Judge by the results of `opening` whether the snapshot holds what is needed."""
         ...
 
+    def can_keep(self, need: Need) -> bool:
+        """Return whether a snapshot that is kept can be known to hold what is needed; its changes
+        are those `awaited`."""
+        ...
+
 
 class MysqlGtid:
     """`WAIT_FOR_EXECUTED_GTID_SET` on the reading connection, also where that is a replica.
@@ -74,6 +79,10 @@ class MysqlGtid:
     def reached(self, need: Need, results: Sequence[RawRows]) -> bool:
         """0: all of the set is committed and visible."""
         return int(results[0][0][0] or 0) == 0
+
+    def can_keep(self, need: Need) -> bool:
+        """Always."""
+        return True
 
 
 class MariadbSnapshot:
@@ -113,7 +122,13 @@ class MariadbSnapshot:
         was_locked = len(results) > 2  # more than the snapshot and its place
         if was_locked or not _is_fresh(need, place):
             return True
+        if need.is_kept and not need.changes:
+            raise TransientError("mysql", "a snapshot at the very beginning of a file of the log")
         return not self._locking(need) and not _reads_must_lock(need)
+
+    def can_keep(self, need: Need) -> bool:
+        """Behind another place than a file's beginning always, else where rows can be locked."""
+        return need.position.offset > _FIRST_EVENT or bool(need.changes)
 
     def _locking(self, need: Need) -> list[str]:
         return _locks(need, self._key_by_table, "LOCK IN SHARE MODE")
@@ -148,6 +163,10 @@ class MariadbReplica:
         """0: applied."""
         return int(results[0][0][0] or 0) == 0
 
+    def can_keep(self, need: Need) -> bool:
+        """Always."""
+        return True
+
 
 class LockedRows:
     """Shared locks on the changed rows, for MySQL without GTIDs.
@@ -171,23 +190,38 @@ class LockedRows:
         """The locks were had, or the query would have failed with a lock wait timeout."""
         return True
 
+    def can_keep(self, need: Need) -> bool:
+        """Where rows can be locked."""
+        return bool(need.changes)
+
 
 def _reads_must_lock(need: Need) -> bool:
     return not need.is_kept and (need.is_unspelled or bool(need.changes))
 
 
 def _locks(need: Need, key_by_table: KeyByTable, how: str) -> list[str]:
-    locking = []
-    for change in need.changes:
-        if not isinstance(change, RowsChange) or not key_by_table.get(change.table):
-            continue
-        key = key_by_table[change.table]
-        images = [*change.before, *change.after]
-        rows = {tuple(row[i] for i, _ in key) for row in images}
-        rows = {values for values in rows if MISSING not in values}  # the other image has it
-        if rows:
-            locking.append(_lock(change.table, [name for _, name in key], rows) + how)
-    return locking
+    return [
+        _lock(change.table, [name for _, name in key_by_table[change.table]], rows) + how
+        for change in need.changes
+        if isinstance(change, RowsChange) and (rows := _lockable(change, key_by_table))
+    ]
+
+
+def _lockable(change: RowsChange, key_by_table: KeyByTable) -> set[tuple[Any, ...]]:
+    """Return the keys of a change's rows, as far as the log has them."""
+    key = key_by_table.get(change.table)
+    if not key:
+        return set()
+    rows = {tuple(row[i] for i, _ in key) for row in (*change.before, *change.after)}
+    return {values for values in rows if MISSING not in values and None not in values}
+
+
+def awaited(changes: Sequence[Change], key_by_table: KeyByTable) -> Sequence[Change]:
+    """Return changes whose locks tell when all of these show, for commits show in the order of the
+    log: none where the rows of the last one are not known."""
+    last = changes[-1]
+    is_known = isinstance(last, RowsChange) and _lockable(last, key_by_table)
+    return changes if is_known else ()
 
 
 def _lock(table: TableName, names: Sequence[str], rows: set[tuple[Any, ...]]) -> str:

@@ -20,6 +20,7 @@ _NATIVE_KEYS = "innodb_native_foreign_keys"  # MySQL's from 9.6 on
 _ABSENT = {1049, 1146}  # ER_BAD_DB_ERROR, ER_NO_SUCH_TABLE
 _DENIED = {1044, 1142}  # ER_DBACCESS_DENIED_ERROR, ER_TABLEACCESS_DENIED_ERROR
 _NAME = r"`(?:[^`]|``)+`"
+_VERSIONED = "WITH SYSTEM VERSIONING"
 _PRIMARY = re.compile(rf"PRIMARY KEY \((?P<columns>{_NAME}(?:,{_NAME})*)\)")
 _CONSTRAINT = re.compile(
     rf"FOREIGN KEY \((?P<own>.+?)\) REFERENCES (?:(?P<schema>{_NAME})\.)?(?P<table>{_NAME})"
@@ -50,12 +51,13 @@ class ForeignKeys:
     """The keys that change rows of certain tables, or of those above them, by themselves.
 
     `denied`: tables whose definitions the account is not shown; `unseen`: these and those below,
-    whose rows may change by keys that nobody knows.
+    whose rows may change by keys that nobody knows. `versioned`: system-versioned ones (MariaDB).
     """
 
     known: Sequence[ForeignKey] = ()
     denied: frozenset[TableName] = frozenset()
     unseen: frozenset[TableName] = frozenset()
+    versioned: frozenset[TableName] = frozenset()
 
 
 def foreign_keys(
@@ -70,13 +72,16 @@ def foreign_keys(
     waiting = list(tables)
     seen = set(waiting)
     denied: set[TableName] = set()
+    versioned: set[TableName] = set()
     while waiting:
         table = waiting.pop()
-        keys = _keys_of(connection, table, folds_names)
-        if keys is None:
+        definition = _definition(connection, table)
+        if definition is None:
             denied.add(table)
             continue
-        ours = [key for key in keys if _is_active(key)]
+        if _VERSIONED in definition:
+            versioned.add(table)
+        ours = [key for key in _keys_of(table, definition, folds_names) if _is_active(key)]
         found += ours
         further = {key.parent for key in ours} - seen
         seen |= further
@@ -84,28 +89,30 @@ def foreign_keys(
     unseen = set(denied)
     while below := {key.child for key in found if key.parent in unseen} - unseen:
         unseen |= below
-    return ForeignKeys(found, frozenset(denied), frozenset(unseen))
+    return ForeignKeys(found, frozenset(denied), frozenset(unseen), frozenset(versioned))
 
 
 def _is_active(key: ForeignKey) -> bool:
     return bool(ACTIVE & {key.on_delete, key.on_update})
 
 
-def _keys_of(
-    connection: Connection, table: TableName, folds_names: bool
-) -> list[ForeignKey] | None:
-    """Read a table's keys; None where we may not."""
+def _definition(connection: Connection, table: TableName) -> str | None:
+    """Read a table's definition, empty where there is none; None where we may not."""
     try:
         [rows] = connection.query(f"SHOW CREATE TABLE {_spelled(*table)}")
     except (OperatorError, ServerError, TransientError) as error:
         code = code_of(error)
         if code in _ABSENT:  # dropped, or not there yet: then the log will tell of it
-            return []
+            return ""
         if code not in _DENIED:
             raise
         log.warning("foreign_keys_unknown", table=str(table), error=str(error))
         return None
-    primary = _PRIMARY.search(str(rows[0][1]))
+    return str(rows[0][1])
+
+
+def _keys_of(table: TableName, definition: str, folds_names: bool) -> list[ForeignKey]:
+    primary = _PRIMARY.search(definition)
     child_key = _lowered(primary["columns"]) if primary else ()
     return [
         ForeignKey(
@@ -115,7 +122,7 @@ def _keys_of(
             _lowered(match["referenced"]),
             match["delete"] or "RESTRICT", match["update"] or "RESTRICT", child_key,
         )
-        for match in _CONSTRAINT.finditer(str(rows[0][1]))
+        for match in _CONSTRAINT.finditer(definition)
     ]  # fmt: skip
 
 

@@ -16,7 +16,7 @@ needless read and no missed one. Where nobody can say which rows are meant, a ta
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 from functools import partial
@@ -45,7 +45,7 @@ from projector.projection.keys import among, writer_for
 
 SAVEPOINT = "hidden"
 _DEPTH = 15  # FK_MAX_CASCADE_DEL in storage/innobase/include/row0mysql.h: InnoDB refuses more
-_FOUND_ROWS = 50_000  # of one table in one change
+_FOUND_ROWS = 100_000  # in one read
 _VALUES_AT_ONCE = 1000
 _UNKNOWN = "cascade"  # the reason of table changes made here
 
@@ -76,21 +76,30 @@ class Completer:
     ) -> None:
         self._tables, self._snapshots = tables, snapshots
         self._types = types
+        self._left = 0  # of _FOUND_ROWS, in this read
+        self._told: dict[TableChange, None] = {}  # in this read
+        self._is_inside = False  # a transaction of which a piece has come
 
     def complete(self, transactions: Transactions) -> Transactions:
         """Return the transactions with the missing changes, each behind the one it follows from."""
         tables = self._tables
         if not tables:
             return transactions
+        if transactions.has_undone and self._is_inside:
+            self._snapshots.forget()  # what was noted of the pieces before may be undone
+        self._is_inside = transactions.position is None
+        self._left = _FOUND_ROWS
+        self._told.clear()
         changes: list[Change] = []
         for change in transactions.changes:
             changes.append(change)
             if change.table is None:
                 self._snapshots.forget()  # any row may have changed
             elif (table := tables.get(change.table)) is not None:
-                self._note(table, change, is_logged=True)
+                is_last = not (transactions.has_undone or table.is_versioned)
+                self._note(table, change, is_logged=is_last)
                 if table.outward:
-                    changes += self._consequences(change)
+                    changes += self._consequences(table, change)
         if len(changes) == len(transactions.changes):
             return transactions
         return replace(transactions, changes=changes)
@@ -107,73 +116,79 @@ class Completer:
             else:
                 self._snapshots.note(table, rows, is_logged=is_logged)
 
-    def _consequences(self, change: Change) -> list[Change]:
+    def _consequences(self, table: Linked, change: Change) -> list[Change]:
         """Follow a change of a parent to its children, to theirs and so on."""
-        if isinstance(change, RowsChange) and not change.hides:
+        if isinstance(change, TableChange):
+            self._told[change] = None
+        elif not change.hides:
             return []
         found: list[Change] = []
-        told: set[Change] = {change} if isinstance(change, TableChange) else set()
         followed: set[tuple[int, Kind, Values]] = set()
-        pending = deque([(change, 0)])
-        is_asked = False
+        pending = deque((cause, 0) for cause in _meant(table, change))
+        asked: set[str] = set()
         while pending:
             cause, depth = pending.popleft()
             assert cause.table is not None
             for edge in self._tables[cause.table].outward:
-                for made in self._caused(edge, cause, followed):
-                    is_asked = True
-                    if isinstance(made, TableChange):
-                        if made in told:
-                            continue
-                        told.add(made)
-                    elif not made.before:
-                        continue
+                made = self._caused(edge, cause, followed)
+                if made is None:
+                    continue
+                asked.add("walk" if isinstance(made, TableChange) else "snapshot")
+                if self._take(edge, cause, made):
                     found.append(made)
-                    child = self._tables[edge.key.child]
-                    if isinstance(made, RowsChange):
-                        self._note(child, made, is_logged=False)
-                    elif _adds_references(edge, cause):
-                        self._snapshots.forget()
-                    if depth < _DEPTH and child.outward:
+                    if depth < _DEPTH and self._tables[edge.key.child].outward:
                         pending.append((made, depth + 1))
-        if is_asked and isinstance(change, RowsChange):
-            metrics.cascades.labels("walk" if told else "snapshot").inc()
+        if asked and isinstance(change, RowsChange):
+            metrics.cascades.labels("walk" if "walk" in asked else "snapshot").inc()
         return found
+
+    def _take(self, edge: Edge, cause: Change, made: Change) -> bool:
+        """Note what a foreign key did; whether it is anything new."""
+        if isinstance(made, RowsChange):
+            self._note(self._tables[edge.key.child], made, is_logged=False)
+            return bool(made.before)
+        if _adds_references(edge, cause):
+            self._snapshots.forget()
+        is_new = made not in self._told
+        self._told[made] = None
+        return is_new
 
     def _caused(
         self, edge: Edge, cause: Change, followed: set[tuple[int, Kind, Values]]
-    ) -> Iterator[Change]:
-        """Yield what one foreign key did: at most one change; one without rows did nothing.
-        `followed`: what has been asked for already, for keys may lead around in a circle."""
+    ) -> Change | None:
+        """Return what one foreign key did, if it acts; without rows it did nothing. `followed`:
+        what has been asked for already, for keys may lead around in a circle."""
         child = edge.key.child
         if isinstance(cause, TableChange):
-            yield TableChange(child, cause.reason)
-            return
+            return TableChange(child, cause.reason)
         action = edge.action(cause.kind)
         if not action:
-            return
+            return None
         changed = _keys_changed(edge, cause)
         if changed is None:
-            yield TableChange(child, _UNKNOWN)
-            return
+            return TableChange(child, _UNKNOWN)
         new_by_old = {
             old: new
             for old, new in changed.items()
             if (edge.number, cause.kind, old) not in followed
         }
+        if not new_by_old:
+            return None
         followed.update((edge.number, cause.kind, old) for old in new_by_old)
-        if new_by_old:
-            rows = self._rows(edge, new_by_old)
-            if rows is None:
-                yield TableChange(child, _UNKNOWN)
-            else:
-                yield _carried_out(edge, action, cause.kind, rows, new_by_old)
+        rows = None if self._told_of(child) else self._rows(edge, new_by_old)
+        if rows is None:
+            return self._told_of(child) or TableChange(child, _UNKNOWN)
+        return _carried_out(edge, action, cause.kind, rows, new_by_old)
+
+    def _told_of(self, table: TableName) -> TableChange | None:
+        """Return what this read has told already of a table as a whole."""
+        return next((each for each in self._told if each.table == table), None)
 
     def _rows(self, edge: Edge, values: Collection[Values]) -> list[Row] | None:
         """Return the children's rows that may reference these values, with all their images since
         the snapshot; None when nobody can say."""
         view = self._snapshots.current
-        if view is None:
+        if view is None or self._left < 0:
             return None
         child = self._tables[edge.key.child]
         try:
@@ -182,15 +197,14 @@ class Completer:
             log.info("snapshot_lost", error=str(error))
             self._snapshots.forget()
             return None
-        if found is None:
-            return None
+        references = {folded(wanted) for wanted in values}
+        if not all(_may_reference(edge, row, references) for row in found):
+            return None  # equal to the server and not to us: the overlay's rows cannot be judged
         images: dict[Values, dict[Row, None]] = {}
         for row in found:
             images.setdefault(child.key_of(row), {})[row] = None
-        for wanted in values:
-            for key in view.overlay.referencing(edge, wanted):
-                images.setdefault(key, {})
-        references = {folded(wanted) for wanted in values}
+        for key in view.overlay.referencing(edge, references):
+            images.setdefault(key, {})
         rows: list[Row] = []
         for key, known in images.items():
             since = view.overlay.images(edge.key.child, key)
@@ -199,11 +213,11 @@ class Completer:
                 if since[last] and not _may_reference(edge, last, references):
                     continue
             rows += dict.fromkeys([*known, *since])
-        return rows
+        self._left -= len(rows)
+        return rows if self._left >= 0 else None
 
-    def _ask(
-        self, view: View, edge: Edge, child: Linked, values: Iterable[Values]
-    ) -> list[Row] | None:
+    def _ask(self, view: View, edge: Edge, child: Linked, values: Iterable[Values]) -> list[Row]:
+        """Read rows from the snapshot, at most one more than may be found."""
         types = self._types[child.name]
         kinds = [types.get(name.lower()) for name in child.watch.columns]
         columns = ", ".join(map(_spelled, child.watch.columns))
@@ -213,15 +227,17 @@ class Completer:
         digests = (None,) * len(child.watch.bases)
         rows: list[Row] = []
         remaining = iter(values)
-        while part := list(islice(remaining, _VALUES_AT_ONCE)):
-            limit = _FOUND_ROWS - len(rows) + 1
+        while len(rows) <= self._left and (part := list(islice(remaining, _VALUES_AT_ONCE))):
+            limit = self._left - len(rows) + 1
             sql = f"SELECT {columns} FROM {table} WHERE {among(own, part, writers)} LIMIT {limit}"
             # The savepoint gives the metadata locks back, for which an ALTER TABLE would wait;
             # MariaDB keeps them until the snapshot is renewed.
             found, _ = view.connection.query_raw(sql, f"ROLLBACK TO SAVEPOINT {SAVEPOINT}")
-            rows += [(*map(_as_logged, kinds, row), *digests) for row in found]
-            if len(rows) > _FOUND_ROWS:
-                return None
+            try:
+                rows += [(*map(_as_logged, kinds, row), *digests) for row in found]
+            except (ValueError, ArithmeticError):
+                said = f"{child.name} has values of other types than were known"
+                raise TransientError("mysql", said) from None
         return rows
 
 
@@ -230,6 +246,16 @@ def _as_logged(kind: ColumnType | None, value: bytes | None) -> Any:
     if value is None:
         return None
     return _READ.get(kind.kind if kind is not None else "", bytes.decode)(value)
+
+
+def _meant(table: Linked, change: Change) -> list[Change]:
+    """Return what a change in the log may have been: of a versioned table, rows that an update
+    leaves as they were may have been deleted."""
+    if not table.is_versioned or isinstance(change, TableChange) or change.kind is not Kind.UPDATE:
+        return [change]
+    pairs = zip(change.before, change.after, strict=True)
+    ended = [before for before, after in pairs if _merged(before, after) == before]
+    return [change, RowsChange(table.name, Kind.DELETE, ended, (), len(ended))]
 
 
 def _adds_references(edge: Edge, cause: Change) -> bool:
@@ -251,7 +277,7 @@ def _may_reference(edge: Edge, row: Row, references: Collection[Values]) -> bool
 
 def _keys_changed(edge: Edge, cause: RowsChange) -> dict[Values, Values | None] | None:
     """Return what was referenced, with what takes its place (None: nothing); None where the log
-    does not say."""
+    does not say, as it may leave out what is computed."""
     found: dict[Values, Values | None] = {}
     afters: Sequence[Row | None] = cause.after or [None] * len(cause.before)
     for before, after in zip(cause.before, afters, strict=True):
@@ -259,6 +285,8 @@ def _keys_changed(edge: Edge, cause: RowsChange) -> dict[Values, Values | None] 
         new = None
         if after is not None:
             changed = tuple(after[i] for i in edge.referenced)
+            if MISSING in changed and any(before[i] != after[i] for i in edge.bases):
+                return None
             new = _merged(old, changed)
             if new == old:
                 continue

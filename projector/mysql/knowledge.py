@@ -10,23 +10,27 @@ from dataclasses import dataclass, field
 
 from projector.model import TableName, Watch, merged
 from projector.mysql.collations import foldings_of
-from projector.mysql.columns import types_of
+from projector.mysql.columns import table_types, types_of
 from projector.mysql.connection import Connection
 from projector.mysql.foreign_keys import ForeignKey, foreign_keys, logs_actions
-from projector.mysql.generated import Generated, generated, with_bases
-from projector.mysql.linked import widened
+from projector.mysql.generated import Generated, generated
+from projector.mysql.linked import needed, widened
 from projector.ports import Knowledge
 from projector.projection import Plan
+from projector.projection.columns import TableTypes
 
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """`keys` that change rows by themselves; `generated`: what columns are computed from.
+    """`keys` that change rows by themselves; `generated`: what columns are computed from;
+    `versioned`: tables that are (MariaDB); `types`: of the watched columns of linked tables.
     `logs_actions`: the server's log now shows what keys do to rows."""
 
     knowledge: Knowledge = field(default_factory=lambda: Knowledge(()))
     keys: Sequence[ForeignKey] = ()
     generated: Mapping[TableName, Generated] = field(default_factory=dict)
+    versioned: frozenset[TableName] = frozenset()
+    types: Mapping[TableName, TableTypes] = field(default_factory=dict)
     logs_actions: bool = True
 
 
@@ -42,14 +46,22 @@ def learn(connection: Connection, plans: Sequence[Plan], schema: str) -> Learned
     computed = generated(connection, sorted(tables | linked))
     are_logged = logs_actions(connection)
     watches += [Watch(t, (), frozenset(), is_read=False, keys_unseen=True) for t in keys.unseen]
-    with_own_bases = [_with_bases(watch, computed) for watch in merged(watches)]
-    wide = [_with_bases(watch, computed) for watch in widened(with_own_bases, keys.known)]
-    private = (tuple(keys.known), are_logged)
+    wide = widened(merged(watches), keys.known, computed)
+    linked_types = _types(connection, wide, needed(keys.known, wide))
+    private = (tuple(keys.known), keys.versioned, linked_types, are_logged)
     types = types_of(plans, connection)
     foldings = foldings_of(plans, types, connection)
     known = Knowledge(wide, types, private, foldings)
-    return Learned(known, keys.known, computed, are_logged)
+    return Learned(known, keys.known, computed, keys.versioned, linked_types, are_logged)
 
 
-def _with_bases(watch: Watch, computed: Mapping[TableName, Generated]) -> Watch:
-    return with_bases(watch, computed.get(watch.table, {}))
+def _types(
+    connection: Connection, watches: Sequence[Watch], keys: Sequence[ForeignKey]
+) -> dict[TableName, TableTypes]:
+    """Read the types of the watched columns of the tables that these keys link."""
+    columns = {watch.table: {name.lower() for name in watch.columns} for watch in watches}
+    tables = dict.fromkeys(table for key in keys for table in (key.parent, key.child))
+    return {
+        table: {name: kind for name, kind in types.items() if name in columns[table]}
+        for table, types in table_types(connection, list(tables)).items()
+    }

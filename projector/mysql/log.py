@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from projector.errors import TransientError
-from projector.model import Transactions, Watch
-from projector.mysql.barrier import Barrier, Need, choose
+from projector.model import Change, Transactions, Watch
+from projector.mysql.barrier import Barrier, KeyByTable, Need, awaited, choose
 from projector.mysql.binlog import BinlogSource
-from projector.mysql.columns import table_types
 from projector.mysql.connection import Connection
 from projector.mysql.hidden import SAVEPOINT, Completer
 from projector.mysql.knowledge import Learned, learn
@@ -41,17 +40,24 @@ class MysqlLog:
         self._completer: Completer | None = None
         self._snapshots: Snapshots | None = None
         self._barrier: Barrier | None = None
+        self._keys: KeyByTable = {}  # by which rows of linked tables are locked
         self._met: Need | None = None  # the last whole transactions read
+        self._awaited: Sequence[Change] = ()  # with linked rows, the last met
+        self._is_inside = False  # a transaction of which a piece has come
 
     @property
     def clock_offset_s(self) -> float:
         """The server's clock minus ours, in seconds; see `ports.Source`."""
         return self._inner.clock_offset_s
 
-    def learn(self, plans: Sequence[Plan]) -> Knowledge:
+    def learn(self, plans: Sequence[Plan], is_stopping: Callable[[], bool]) -> Knowledge:
         """Read what must be known of the projections' tables; see `ports.Source`."""
         connection = self._connect()
         try:
+            if self._is_replica:  # which is behind: let it have the log's definitions
+                end = self._inner.current()
+                _await(connection, choose(end, {}, is_replica=True), Need(end), is_stopping)
+                connection.query("ROLLBACK")
             self._learned = learn(connection, plans, self._schema)
         finally:
             connection.close()
@@ -73,35 +79,38 @@ class MysqlLog:
         """Begin to read after `position`; `watches` are those of the last `learn`."""
         self.close()
         learned = self._learned
-        tables = linked(watches, learned.keys, learned.generated)
+        tables = linked(watches, learned.keys, learned.generated, learned.versioned)
+        self._keys = {
+            table.name: tuple((place, table.watch.columns[place]) for place in table.locked_by)
+            for table in tables.values()
+        }
         if tables and not learned.logs_actions:
-            keys = {
-                table.name: tuple((place, table.watch.columns[place]) for place in table.key)
-                for table in tables.values()
-            }
-            self._barrier = choose(position, keys, is_replica=self._is_replica)
-        connection = self._connect()
-        try:
-            types = table_types(connection, list(tables))
-        finally:
-            connection.close()
+            self._barrier = choose(position, self._keys, is_replica=self._is_replica)
         self._snapshots = Snapshots(self._connect, self._open)
-        self._completer = Completer(tables, types, self._snapshots)
+        self._completer = Completer(tables, learned.types, self._snapshots)
         self._inner.start(position, watches)
 
     def read(self, timeout_s: float) -> Transactions | None:
         """Return what has come since the last call, completed; see `ports.Source`."""
         transactions = self._inner.read(timeout_s)
         if transactions is not None and self._completer is not None:
-            completed = self._completer.complete(transactions)
-            if transactions.position is not None:
-                changes = transactions.changes or (self._met.changes if self._met else ())
-                self._met = Need(transactions.barrier, changes, is_kept=True)
-            transactions = completed
-        if self._met is not None and self._barrier is not None and self._snapshots is not None:
+            self._meet(transactions)
+            transactions = self._completer.complete(transactions)
+        met, barrier = self._met, self._barrier
+        if met is not None and barrier is not None and self._snapshots is not None:
             # Also where nothing came: what was asked keeps its tables from being altered (MariaDB).
-            self._snapshots.tend(self._met)
+            may_ask = not self._is_inside and barrier.can_keep(met)
+            self._snapshots.tend(met, may_ask=may_ask)
         return transactions
+
+    def _meet(self, transactions: Transactions) -> None:
+        """Note what a snapshot asked for from now on must hold, as its overlay will not."""
+        keys = self._keys
+        if changes := [c for c in transactions.changes if c.table is None or c.table in keys]:
+            self._awaited = awaited(changes, keys)
+        self._is_inside = transactions.position is None
+        if not self._is_inside:
+            self._met = Need(transactions.barrier, self._awaited, is_kept=True)
 
     def wake(self) -> None:
         """Let a `read` under way return; see `ports.Source`."""
@@ -111,20 +120,28 @@ class MysqlLog:
         """End the stream and free the connections."""
         snapshots, self._snapshots = self._snapshots, None
         self._completer = self._barrier = self._met = None
+        self._keys, self._awaited, self._is_inside = {}, (), False
         if snapshots is not None:
             snapshots.close()
         self._inner.close()
 
-    def _open(self, connection: Connection, need: Need) -> Position:
+    def _open(self, connection: Connection, need: Need, is_dropped: Callable[[], bool]) -> Position:
         """Open a snapshot at or beyond what is needed; return the log's visible end after that."""
         barrier = self._barrier
         assert barrier is not None
-        results: list[RawRows] = []
-        while True:
-            results = connection.query_raw(*barrier.opening(need, results))
-            if barrier.reached(need, results):
-                break
-            if self._barrier is not barrier:
-                raise TransientError("mysql", "stopped while waiting for a commit to show")
+        _await(connection, barrier, need, is_dropped)
         connection.query(f"SAVEPOINT {SAVEPOINT}")
         return self._inner.visible_end()
+
+
+def _await(
+    connection: Connection, barrier: Barrier, need: Need, is_stopping: Callable[[], bool]
+) -> None:
+    """Open a snapshot that holds what is needed. Raises TransientError when stopped."""
+    results: list[RawRows] = []
+    while True:
+        results = connection.query_raw(*barrier.opening(need, results))
+        if barrier.reached(need, results):
+            return
+        if is_stopping():
+            raise TransientError("mysql", "stopped while waiting for a commit to show")

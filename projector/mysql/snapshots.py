@@ -9,6 +9,8 @@ that a row has had since the snapshot was asked for.
 
 from __future__ import annotations
 
+import math
+import threading
 import time
 from collections.abc import Callable, Collection, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -29,7 +31,7 @@ _CATCH_UP_S = 10.0  # an open snapshot keeps the server from purging; no longer,
 _OVERLAY_IMAGES = 50_000
 
 Clock = Callable[[], float]
-OpenAt = Callable[[Connection, Need], Position]
+OpenAt = Callable[[Connection, Need, Callable[[], bool]], Position]
 
 log = structlog.get_logger()
 
@@ -63,13 +65,12 @@ class Overlay:
         """Return what a row has been since the snapshot, the last image last."""
         return self._images.get((table, key), {})
 
-    def referencing(self, edge: Edge, values: Values) -> Iterable[Values]:
-        """Return the primary keys of rows that may have referenced a parent since the snapshot."""
+    def referencing(self, edge: Edge, references: Collection[Values]) -> Iterable[Values]:
+        """Return the primary keys of rows that may have had one of these references (folded) since
+        the snapshot."""
         by_reference = self._keys_by_edge.get(edge.number, {})
-        wanted = folded(values)
-        if wanted is UNKNOWN:
-            return dict.fromkeys(key for keys in by_reference.values() for key in keys)
-        return by_reference.get(wanted, {}) | by_reference.get(UNKNOWN, {})
+        asked = by_reference if UNKNOWN in references else (*references, UNKNOWN)
+        return dict.fromkeys(key for each in asked for key in by_reference.get(each, ()))
 
 
 UNKNOWN: Final[Values] = ("unknown", "unknown", "unknown")  # what may equal anything
@@ -96,15 +97,19 @@ def may_equal(first: Values, others: Collection[Values]) -> bool:
 
 @dataclass(slots=True)
 class View:
-    """A snapshot with its overlay. `end`: the log's visible end once it was open."""
+    """A snapshot with its overlay. `end`: the log's visible end once it was open; `dropped`: set
+    when nobody wants it any more."""
 
     asked_at: float
     connection: Connection
     end: Future[Position]
+    dropped: threading.Event
     overlay: Overlay = field(default_factory=Overlay)
 
     def close(self) -> None:
         """Drop it, at once or as soon as it is open."""
+        self.dropped.set()
+        self.end.cancel()
         self.end.add_done_callback(lambda _: self.connection.close())
 
 
@@ -112,7 +117,8 @@ class Snapshots:
     """One snapshot in use and one that the tail has yet to pass.
 
     For one thread; `open_at` runs in another: it opens a snapshot at or beyond what is needed, on
-    the connection that it is given, and returns the log's visible end.
+    the connection that it is given, and returns the log's visible end; it gives up when what it is
+    given says that nobody wants it any more.
     """
 
     def __init__(
@@ -123,24 +129,30 @@ class Snapshots:
         self.current: View | None = None
         self._coming: View | None = None
         self._asked_for: Position | None = None  # where the tail was
+        self._asked_at = -math.inf
         self._rest_until = 0.0
 
-    def tend(self, need: Need) -> None:
+    def tend(self, need: Need, *, may_ask: bool = True) -> None:
         """Bring a snapshot into use that the tail has passed, and ask for a younger one. `need`:
-        what the tail has met. Never waits."""
+        what the tail has met. Never waits.
+
+        `may_ask` False: what was read last is not whole, or nobody could wait for it to show. A
+        snapshot asked for now could lack it, and so would its overlay."""
         self._arrive(need.position)
         if self.current is not None and self._age_s(self.current) > _IDLE_RENEW_S + _CATCH_UP_S:
             self.current.close()
             self.current = None
-        if self._coming is not None or self._clock() < self._rest_until:
+        if self._coming is not None or not may_ask or self._clock() < self._rest_until:
             return
+        if self._clock() - self._asked_at < _RENEW_S:
+            return  # what was asked for then has been forgotten already
         has_moved = need.position != self._asked_for
         age_s = self._age_s(self.current) if self.current is not None else _IDLE_RENEW_S
         if age_s >= _IDLE_RENEW_S or (has_moved and age_s >= _RENEW_S):
-            self._asked_for = need.position
-            connection = self._connect()
-            end = self._executor.submit(self._open_at, connection, need)
-            self._coming = View(self._clock(), connection, end)
+            self._asked_for, self._asked_at = need.position, self._clock()
+            connection, dropped = self._connect(), threading.Event()
+            end = self._executor.submit(self._open_at, connection, need, dropped.is_set)
+            self._coming = View(self._asked_at, connection, end, dropped)
 
     def note(self, table: Linked, rows: Iterable[Row], *, is_logged: bool) -> None:
         """Remember images of rows in the overlays."""

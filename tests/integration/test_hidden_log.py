@@ -86,7 +86,7 @@ class Stage:
         self.log = MysqlLog(
             BinlogSource(mysql), lambda: Connection(made), self.name, is_replica=False
         )
-        self.watches = self.log.learn([Plan(tickets)]).watches
+        self.watches = self.log.learn([Plan(tickets)], lambda: False).watches
         start = self.log.current()
         self.replay = Replay({watch.table: self.rows(watch) for watch in self.watches})
         self.log.start(start, self.watches)

@@ -138,6 +138,36 @@ def test_a_deleted_row_of_a_versioned_table_comes(
     assert net(log.changes) == [("update", [(2, 2)], [(2, 2)])]
 
 
+@pytest.mark.parametrize("is_undone", [False, True])
+@pytest.mark.parametrize("private", [Flavour.MARIADB], indirect=True)
+def test_what_was_undone_and_logged_is_told(
+    private: DatabaseServer, schema: str, is_undone: bool
+) -> None:
+    """A table without transactions keeps its rows, so the server logs all that was done."""
+    private.execute("CREATE TABLE m (id INT PRIMARY KEY) ENGINE=MyISAM", database=schema)
+    statements = [
+        "BEGIN",
+        "SAVEPOINT s",
+        "INSERT INTO t (a) VALUES (1)",
+        "INSERT INTO m VALUES (1)",
+    ]
+    statements += ["ROLLBACK TO SAVEPOINT s"] if is_undone else []
+    with (
+        reading(private, watch(schema)) as log,
+        private.connect(schema) as connection,
+        connection.cursor() as cursor,
+    ):
+        for statement in (*statements, "COMMIT"):
+            cursor.execute(statement)
+        log.read_to_end()
+        assert inserted(log.changes)
+        assert any(part.has_undone for part in log.parts) is is_undone
+        cursor.execute("INSERT INTO t (a) VALUES (2)")
+        log.parts.clear()
+        log.read_to_end()
+        assert not any(part.has_undone for part in log.parts)
+
+
 @pytest.mark.parametrize(
     ("private", "compressed"),
     [(Flavour.MYSQL, False), (Flavour.MYSQL, True), (Flavour.MARIADB, False)],

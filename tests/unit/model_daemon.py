@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sqlalchemy import Column, Integer, MetaData, Table
@@ -105,7 +105,7 @@ class ModelSource:
 
     visible_end = current
 
-    def learn(self, plans: Sequence[Plan]) -> Knowledge:
+    def learn(self, plans: Sequence[Plan], is_stopping: Callable[[], bool]) -> Knowledge:
         return Knowledge(merged([w for plan in plans for w in plan.watches("db")]))
 
     def check(self, place: Position) -> None:

@@ -4,6 +4,8 @@ from typing import Any
 
 from projector.model import TableName
 from projector.mysql.foreign_keys import ForeignKey, foreign_keys, logs_actions
+from projector.mysql.knowledge import learn
+from tests.unit.model_database import PLAN
 
 
 class Definitions:
@@ -62,3 +64,45 @@ def test_the_primary_key_of_the_child_is_read() -> None:
     """By it the images of one row are told apart."""
     [key] = _keys("10.11.1-MariaDB", "keyed")
     assert key.child_key == ("a", "b,c")
+
+
+def test_versioned_tables_are_told() -> None:
+    """Parents too: their log tells a deleted row in another way."""
+    text = {
+        "c": "  FOREIGN KEY (`p`) REFERENCES `p` (`id`) ON DELETE CASCADE\n) ENGINE=InnoDB",
+        "p": "  PRIMARY KEY (`id`)\n) ENGINE=InnoDB WITH SYSTEM VERSIONING",
+    }
+    connection: Any = Definitions("10.11.1-MariaDB", text)
+    assert foreign_keys(connection, [TableName("h", "c")]).versioned == {TableName("h", "p")}
+
+
+class Catalog(Definitions):
+    """The same, with the type of a column that a key has and no document reads."""
+
+    def __init__(self, kind: str) -> None:
+        text = "  PRIMARY KEY (`id`),\n FOREIGN KEY (`owner`) REFERENCES `owners` (`id`)"
+        super().__init__("10.11.1-MariaDB", {"tickets": f"{text} ON DELETE CASCADE"})
+        self._columns = [("id", "int", "int", None, None), ("owner", kind, kind, None, None),
+                         ("unread", "int", "int", None, None)]  # fmt: skip
+
+    def query(self, *statements: str) -> list[Any]:
+        if "lower_case" in statements[0]:
+            return [[("0",)]]
+        if "GENERATION_EXPRESSION" in statements[0]:
+            return [[]]
+        if "information_schema" in statements[0]:
+            return [self._columns for _ in statements]
+        return super().query(*statements)
+
+
+def test_the_types_of_linked_columns_are_part_of_what_is_known() -> None:
+    """Values from a snapshot are read by them: where one changes, the next term has to begin."""
+    ints, texts = (learn(as_any(Catalog(kind)), [PLAN], "db") for kind in ("int", "varchar"))
+    assert set(ints.types[TableName("db", "tickets")]) == {"id", "owner"}
+    assert ints.knowledge != texts.knowledge
+    assert ints.knowledge == learn(as_any(Catalog("int")), [PLAN], "db").knowledge
+
+
+def as_any(value: object) -> Any:
+    """For what stands in for another thing."""
+    return value

@@ -7,12 +7,23 @@ position handed out, so that a restart sees its rows again.
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import NamedTuple
 from uuid import UUID
 
+from projector.model import Change
 from projector.mysql.binlog.events import Gtid
 from projector.mysql.position import Flavour, GtidSet, GtidSetBuilder, MariadbGtids, Position
 
 _WRAPS = 0xFFFF_FFFF  # an event's end in the log is given modulo 2**32
+
+
+class Prepared(NamedTuple):
+    """What a prepared transaction has changed, how many rows, and whether some of that did not
+    last."""
+
+    changes: list[Change]
+    rows: int
+    is_undone: bool
 
 
 class Progress:

@@ -140,4 +140,5 @@ def _joined(parts: Sequence[Transactions]) -> Transactions:
         last.barrier,
         [time for part in parts for time in part.commit_times],
         last.is_head,
+        any(part.has_undone for part in parts),
     )

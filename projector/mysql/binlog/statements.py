@@ -352,6 +352,8 @@ def _action(action: Sequence[Token], read: frozenset[str]) -> _Harm:
         verb == "DROP" and rest and rest[0].word in {"FOREIGN", "CONSTRAINT"}
     ):
         return _Harm(True, False)  # whoever follows hidden cascades knew another set of keys
+    if any(token.word == "PRIMARY" for token in action):
+        return _Harm(True, False)  # who does so tells rows apart by it
     if _leaves_the_rows(action):
         return _Harm(True, False)
     first = rest[0].word if rest else ""

@@ -27,6 +27,10 @@ class WatchedTable(NamedTuple):
     watch: Watch
 
 
+_NO_TABLE: Final = TableName("", "")
+UNSEEN: Final = WatchedTable(_NO_TABLE, None, Watch(_NO_TABLE, (), frozenset()))
+
+
 @dataclass(frozen=True, slots=True)
 class _Found:
     columns: tuple[int, ...]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 from struct import Struct
-from typing import Final, NamedTuple
+from typing import Final
 from zlib import crc32
 
 from projector.errors import UndecodableLogError
@@ -19,9 +19,9 @@ from projector.mysql.binlog.catalog import Catalog
 from projector.mysql.binlog.damage import DamagedEventError
 from projector.mysql.binlog.events import CHECKSUM_SIZE, HEADER_SIZE, Event, Gtid, Query, header
 from projector.mysql.binlog.plain import ROWS_AT_ONCE, know, make_scanner
-from projector.mysql.binlog.progress import Ended, Progress
+from projector.mysql.binlog.progress import Ended, Prepared, Progress
 from projector.mysql.binlog.statements import Watched, defined, effects, opens_transaction
-from projector.mysql.binlog.tables import Tables, WatchedTable
+from projector.mysql.binlog.tables import UNSEEN, Tables, WatchedTable
 from projector.mysql.binlog.tokens import Session
 from projector.mysql.position import Flavour, file_number
 
@@ -30,11 +30,6 @@ _checksum_at = Struct("<I").unpack_from
 
 Emit = Callable[[Transactions, int], None]
 Handler = Callable[[bytes, int, int], None]
-
-
-class _Prepared(NamedTuple):
-    changes: list[Change]
-    rows: int
 
 
 class Assembler:
@@ -60,8 +55,9 @@ class Assembler:
         self._changes: list[Change] = []
         self._tail = self._rows = self._tail_rows = self._count = 0
         self._times: list[float] = []
-        self._beat = False
-        self._prepared: dict[str, _Prepared] = {}
+        self._beat = self._has_undone = False
+        self._is_undone = False  # some of the open transaction
+        self._prepared: dict[str, Prepared] = {}
         self._payload_end: tuple[int, int] | None = None
         # The open transaction; `_gno` 0: MySQL gave it no GTID.
         self._is_open = self._holds = False
@@ -137,13 +133,11 @@ class Assembler:
         self._ended.settle()
         whole = self._changes[: self._tail]
         del self._changes[: self._tail]
-        progress = self._progress
         rows, self._rows, self._tail, self._beat = self._rows, 0, 0, False
-        count, times = self._count, self._times
-        self._count, self._times = 0, []
-        self._emit(
-            Transactions(whole, count, progress.restart(), progress.here(), times, is_head), rows
-        )
+        count, times, undone = self._count, self._times, self._has_undone
+        self._count, self._times, self._has_undone = 0, [], False
+        restart, here = self._progress.restart(), self._progress.here()
+        self._emit(Transactions(whole, count, restart, here, times, is_head, undone), rows)
 
     def begin_payload(self, buf: bytes, at: int) -> None:
         """The events that follow come from inside a compressed transaction."""
@@ -182,8 +176,8 @@ class Assembler:
 
     def _take_table_map(self, buf: bytes, at: int, end: int) -> None:
         body = buf[at + HEADER_SIZE : end]
-        watched = self._tables.lookup(body, _UNSEEN)
-        if watched is _UNSEEN:
+        watched = self._tables.lookup(body, UNSEEN)
+        if watched is UNSEEN:
             self.verify(buf, at, end)
             watched = self._tables.add(body)
         self._table_by_id[body[:6]] = watched
@@ -272,8 +266,11 @@ class Assembler:
             self._is_open = True
         elif first == b"COMMIT" or (first == b"ROLLBACK" and second != b"TO"):
             # A rollback is logged when tables without transactions have been changed.
+            self._is_undone |= first == b"ROLLBACK"
             self._take_end(buf, at, end)
-        elif first not in (b"SAVEPOINT", b"ROLLBACK"):
+        elif first == b"ROLLBACK":  # to a savepoint
+            self._is_undone = True
+        elif first != b"SAVEPOINT":
             self._take_effects(query, header(buf, at)[4])
             if opens_transaction(text):
                 self._is_open = True
@@ -318,6 +315,7 @@ class Assembler:
                 if verb == b"COMMIT":
                     self._changes += prepared.changes
                     self._tail_rows += prepared.rows
+                    self._is_undone |= prepared.is_undone
                 self._progress.release(xid)
             self._take_end(buf, at, end)
 
@@ -330,7 +328,7 @@ class Assembler:
         self.flush(is_head=False)
         changes = self._changes[self._tail :]
         del self._changes[self._tail :]
-        self._prepared[xid] = _Prepared(changes, self._tail_rows)
+        self._prepared[xid] = Prepared(changes, self._tail_rows, self._is_undone)
         self._ended.settle()
         self._progress.hold(xid, self._named())
         self._tail_rows, self._tag, self._gno = 0, "", 0
@@ -358,7 +356,8 @@ class Assembler:
         self._count += count
         self._tail = len(self._changes)
         self._rows += rows
-        self._is_open = self._holds = False
+        self._has_undone |= self._is_undone
+        self._is_open = self._holds = self._is_undone = False
         self._tail_rows = self._gno = 0
         self._said.clear()
         if self._rows >= ROWS_AT_ONCE or self._count >= ROWS_AT_ONCE:
@@ -435,10 +434,13 @@ class Assembler:
         self._changes, self._tail_rows = [], 0
         self._ended.settle()
         barrier = self._progress.ahead(self._named(), self._first_end)
-        self._emit(Transactions(changes, 0, None, barrier, ()), rows)
+        undone, self._is_undone = self._is_undone, False
+        self._emit(Transactions(changes, 0, None, barrier, (), has_undone=undone), rows)
 
     def _drop_unfinished(self) -> None:
         """Forget a transaction that has begun and not ended."""
+        self._has_undone |= self._is_open  # pieces of it may have been given out
+        self._is_undone = False
         del self._changes[self._tail :]
         self._is_open = self._holds = False
         self._tail_rows, self._tag, self._gno = 0, "", 0
@@ -446,5 +448,3 @@ class Assembler:
 
 
 _new = tuple.__new__
-_NO_TABLE: Final = TableName("", "")
-_UNSEEN: Final = WatchedTable(_NO_TABLE, None, Watch(_NO_TABLE, (), frozenset()))
