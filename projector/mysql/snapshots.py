@@ -73,21 +73,26 @@ class Overlay:
         return dict.fromkeys(key for each in asked for key in by_reference.get(each, ()))
 
 
+# Which ASCII characters some collation of MySQL 9.7 or MariaDB 11.8 takes for one, beside the two
+# cases of a letter: Lithuanian, Latvian, Roman and Latin, swe7, Big5, GBK, macce, geostd8.
+_ALIKE: Final = str.maketrans("jy~^vn`@{|}", "iiiiumee[\\]")
 UNKNOWN: Final[Values] = ("unknown", "unknown", "unknown")  # what may equal anything
 
 
 def folded(values: Values) -> Values:
     """Return what is the same for values that any collation takes for equal, or UNKNOWN.
 
-    Between texts of plain ASCII only case and spaces at the end may not count. Others may equal
-    one another, and such ones, in ways that only their collation knows.
+    Between texts of plain ASCII only case, a few letters and signs, and spaces at the end may not
+    count. Others may equal one another, and such ones, in ways that only their collation knows.
     """
     for value in values:
         if value is MISSING:
             return UNKNOWN
         if isinstance(value, str) and not (value.isascii() and value.isprintable()):
             return UNKNOWN
-    return tuple(v.rstrip(" ").lower() if isinstance(v, str) else v for v in values)
+    return tuple(
+        v.rstrip(" ").lower().translate(_ALIKE) if isinstance(v, str) else v for v in values
+    )
 
 
 def may_equal(first: Values, others: Collection[Values]) -> bool:

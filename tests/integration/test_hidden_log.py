@@ -16,13 +16,14 @@ from typing import Any
 
 import pymysql
 import pytest
+import sqlalchemy as sa
 
-from projector.model import Kind, Row, RowsChange, TableChange, TableName, Watch
+from projector.model import Change, Kind, Row, RowsChange, TableChange, TableName, Watch
 from projector.mysql.binlog import BinlogSource
 from projector.mysql.connection import Connection, engine
 from projector.mysql.log import MysqlLog
 from projector.mysql.position import Position
-from projector.projection import Plan
+from projector.projection import Plan, Projection
 from projector.settings import Mysql
 from schema.projection import tickets
 from tests.seed import seed
@@ -204,3 +205,65 @@ def test_the_completed_log_tells_every_row_that_a_key_changes(stage: Stage) -> N
     stage.check()
     assert not stage.replay.walks
     assert stage.replay.unexpected <= 0.1 * stage.replay.seen
+
+
+_KEYS = {
+    "BIGINT UNSIGNED": "18446744073709551615", "DECIMAL(9,3)": "1.5", "DOUBLE": "0.1",
+    "BIT(12)": "b'101010101010'", "YEAR": "2026", "DATE": "'2026-11-25'",
+    "DATETIME(3)": "'2026-11-25 10:11:12.120'", "TIMESTAMP": "'2026-11-25 10:11:12'",
+    "TIME(2)": "'-10:11:12.5'", "CHAR(9)": "'Ab c'", "VARCHAR(9)": "'x '", "BINARY(4)": "'a'",
+    "VARBINARY(9)": "0x6100", "ENUM('a','b')": "'b'", "SET('a','b')": "'a,b'",
+    "VARCHAR(5) CHARACTER SET utf8mb4": "'\u00e4\u03b2'",
+}  # fmt: skip
+
+
+def _plan(number: int) -> Plan:
+    child = sa.Table(f"c{number}", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True),
+                     sa.Column("k", sa.String(9)))  # fmt: skip
+    return Plan(Projection(name=f"c{number}", root=child, fields=[child.c.id, child.c.k]))
+
+
+def test_keys_of_every_type_are_found_in_the_snapshot(server: DatabaseServer) -> None:
+    """What the server writes as text is the same value as in the log."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    server.create_database(name)
+    for number, (kind, value) in enumerate(_KEYS.items()):
+        for statement in (
+            f"CREATE TABLE p{number} (k {kind} PRIMARY KEY)",
+            f"CREATE TABLE c{number} (id INT PRIMARY KEY, k {kind}, FOREIGN KEY (k)"
+            f" REFERENCES p{number} (k) ON DELETE SET NULL)",
+            f"INSERT INTO p{number} VALUES ({value})",
+            f"INSERT INTO c{number} VALUES (1, {value})",
+        ):
+            server.execute(statement, database=name)
+    mysql = Mysql(url=documented_account(server, name), heartbeat_s=0.2)
+    made = engine(mysql.parsed_url, mysql)
+    log = MysqlLog(BinlogSource(mysql), lambda: Connection(made), name, is_replica=False)
+    plans = [_plan(number) for number in range(len(_KEYS))]
+    watches = log.learn(plans, lambda: False).watches
+    log.start(log.current(), watches)
+    try:
+        _await_snapshot(server, name, log)
+        for number, kind in enumerate(_KEYS):
+            server.execute(f"DELETE FROM p{number}", database=name)
+            told = _read_on(log)
+            children = [change for change in told if change.table == TableName(name, f"c{number}")]
+            assert [type(change) for change in children] == [RowsChange], (kind, children)
+    finally:
+        log.close()
+
+
+def _await_snapshot(server: DatabaseServer, name: str, log: MysqlLog) -> None:
+    deadline = time.monotonic() + 20
+    while log._barrier is not None and (log._snapshots is None or log._snapshots.current is None):
+        assert time.monotonic() < deadline, "no snapshot"
+        server.execute("INSERT INTO c0 VALUES (2, NULL)", database=name)
+        server.execute("DELETE FROM c0 WHERE id = 2", database=name)
+        _read_on(log)
+
+
+def _read_on(log: MysqlLog) -> list[Change]:
+    end, found = log.current(), list[Change]()
+    while (part := log.read(0.2)) is None or not part.position or not part.position.reaches(end):
+        found += part.changes if part is not None else ()
+    return [*found, *part.changes]

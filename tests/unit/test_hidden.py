@@ -426,7 +426,8 @@ def test_what_the_log_does_not_spell_out_is_carried_on() -> None:
 
 @pytest.mark.parametrize(
     ("first", "second", "may"),
-    [("abc", "ABC  ", True), ("abc", "abd", False), ("a", "\u00e1", True), ("\u00df", "ss", True),
+    [("abc", "ABC  ", True), ("abc", "abd", False), ("Jy~", "iii", True),
+     ("\\]", "|}", True), ("a", "\u00e1", True), ("\u00df", "ss", True),
      (1, 1, True), (1, 2, False), ("a\x01", "a", True), (MISSING, 7, True)],
 )  # fmt: skip
 def test_texts_are_told_apart_only_where_every_collation_does(
