@@ -291,10 +291,7 @@ class MemorySink:
         if store.stamp != stamp:
             grown = max(0, len(store.documents) - store.recorded)
             removed = len(batch.removed & store.documents.keys())
-            owed = {
-                k for k, v in batch.debts.items()
-                if v is not None and f'"reason":"{REQUESTED}"' not in v
-            } - store.debts.keys()  # fmt: skip
+            owed = _for_cause(batch.debts) - _for_cause(store.debts)
             is_covered = ALL in owed or (damage is Damage.GREW and ORPHANS in owed)
             store.damage = Damage.NONE if is_covered else damage
             is_thin = self._write_lists(batch)
@@ -389,6 +386,12 @@ class MemorySink:
             for key in [k for k, v in changes.items() if v is None]:
                 kept.pop(key, None)
         store.recorded, store.owed = len(store.documents), len(store.debts)
+
+
+def _for_cause(debts: Mapping[str, str | None]) -> set[str]:
+    """Return what is owed, but for what was only asked for and may be cancelled."""
+    is_requested = f'"reason":"{REQUESTED}"'
+    return {k for k, v in debts.items() if v is not None and is_requested not in v}
 
 
 def _place(document_id: str) -> int:

@@ -92,7 +92,7 @@ local strays_at = kept_at - 2 * tonumber(ARGV[tail - 4])
 local places_at = strays_at - 2 * tonumber(ARGV[tail - 5])
 local is_lost = are_lost(redis.call('HGETALL', KEYS[2]))
 if stamp == ARGV[3] then return {'ok', damage, 0, found, 0, is_lost and 1 or 0} end
-local is_covered = covering ~= '' and not redis.call('HGET', KEYS[4], covering)
+local is_covered = covering ~= '' and is_new(covering)
 local keep = {}
 for at = kept_at, tail - 7, 2 do keep[ARGV[at]] = tonumber(ARGV[at + 1]) end
 local touched, order, moved, emptied = {}, {}, {}, {}

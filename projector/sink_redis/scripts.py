@@ -82,9 +82,14 @@ return {redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2]), redis.ca
 #
 # Values go in pieces: unpack() takes fewer than 8000 (LUAI_MAXCSTACK). A repeated write whose
 # reply was lost is recognized by its stamp. Once hash or debts are not as large as recorded, the
-# checkpoint says so (`lost`) until what covers it is owed: a crash cannot make it forgotten. What
+# checkpoint says so (`lost`) until what covers it is owed: neither a crash nor who cancels what was
+# requested can make it forgotten. What
 # can fail comes before what writes: reads ask each key for its type, then the feed goes first.
 APPLY_TEXT = """--names--
+local function is_new(debt)
+  local owed = redis.call('HGET', KEYS[4], debt)
+  return not owed or string.find(owed, '"reason":"requested"', 1, true)
+end
 if redis.call('GET', KEYS[3]) ~= ARGV[1] then return {'the lease is not ours'} end
 local known = redis.call('HMGET', KEYS[2], 'stamp', 'documents', 'owed', 'lost')
 local stamp = known[1] or ''
@@ -99,7 +104,7 @@ if known[4] == '1' or not (found >= recorded) or (stamp == '' and found > 0)
 if stamp == ARGV[3] then return {'ok', damage, 0, found, 0} end
 local left = damage
 if ARGV[4] ~= '' and (ARGV[4] == 'all' or damage == 2)
-  and not redis.call('HGET', KEYS[4], ARGV[4]) then left = 0 end
+  and is_new(ARGV[4]) then left = 0 end
 local sections = tonumber(ARGV[5])
 local value = 6 + 3 * sections
 local feed = value

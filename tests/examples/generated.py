@@ -6,6 +6,7 @@ small domain, so that any may be joined with any other of its type. `Spec` is a 
 """
 
 import json
+import math
 import random
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
@@ -109,11 +110,13 @@ _KINDS += ["one", "one", "one", "one_of", "path"]
 
 @dataclass
 class ViewSpec:
-    """Lists of documents. `key`: of each part the collection (None: the root's), role, column."""
+    """Lists of documents. `key`: of each part the collection (None: the root's), role, column.
+    `newest`: role and column, or "" and the name of a figure. `where`: role, column, and the number
+    that it must be above, None: it is true."""
 
     key: Sequence[tuple[int | None, str, str]]
     newest: tuple[str, str]
-    where: tuple[str, str, int] | None
+    where: tuple[str, str, int | None] | None
 
 
 def generate_views(chance: random.Random, spec: Spec) -> list[ViewSpec]:
@@ -133,7 +136,11 @@ def generate_views(chance: random.Random, spec: Spec) -> list[ViewSpec]:
         if lists and chance.random() < 0.5:
             key.append(chance.choice(lists))
         newest = (chance.choice(spec.roles).role, chance.choice(NUMBERS))
-        where = (chance.choice(spec.roles).role, chance.choice(NUMBERS), chance.randint(0, 4))
+        figures = [n for n, child in enumerate(spec.collections) if child.kind == "aggregate"]
+        if figures and chance.random() < 0.3:
+            newest = "", f"c{chance.choice(figures)}_{chance.choice(['n', 'max', 'distinct'])}"
+        number = chance.choice([None, *range(5)])
+        where = (chance.choice(spec.roles).role, chance.choice(NUMBERS), number)
         found.append(ViewSpec(key, newest, where if chance.random() < 0.4 else None))
     return found
 
@@ -299,20 +306,30 @@ def projection(spec: Spec, name: str, views: Sequence[ViewSpec] = ()) -> Project
     of_lists: list[Sources] = []
     root = _source(spec, sources)
     joins = _joins(spec, sources)
+    collections = _collections(spec, sources, of_lists)
+    of_figures = [each.fields for each in collections if isinstance(each, Aggregate)]
+    figures = {figure.name: figure for each in of_figures for figure in each}
     return Projection(
-        name, root, _fields(spec, sources), joins, _collections(spec, sources, of_lists),
-        _where(spec, sources),
-        views=[_view(n, view, sources, of_lists) for n, view in enumerate(views)],
+        name, root, _fields(spec, sources), joins, collections, _where(spec, sources),
+        views=[_view(n, view, sources, of_lists, figures) for n, view in enumerate(views)],
     )  # fmt: skip
 
 
-def _view(number: int, view: ViewSpec, sources: Sources, of_lists: Sequence[Sources]) -> View:
+def _view(
+    number: int,
+    view: ViewSpec,
+    sources: Sources,
+    of_lists: Sequence[Sources],
+    figures: Mapping[str, Any],
+) -> View:
     key = [(sources if at is None else of_lists[at])[role].c[c] for at, role, c in view.key]
     role, column = view.newest
+    newest = sources[role].c[column] if role else figures[column]
     where = None
     if view.where is not None:
-        where = sources[view.where[0]].c[view.where[1]] > view.where[2]
-    return View(f"by_v{number}", key, sources[role].c[column], where)
+        at, name, least = view.where
+        where = sources[at].c[name] if least is None else sources[at].c[name] > least
+    return View(f"by_v{number}", key, newest, where)
 
 
 def _source(spec: Spec, sources: dict[str, sa.FromClause]) -> sa.FromClause:
@@ -463,10 +480,11 @@ def _lists(
     if view.where is not None:
         role, column, number = view.where
         value = (environment[role] or {}).get(column)
-        if value is None or value <= number:
+        if value is None or (value <= number if number is not None else not value):
             return
     role, column = view.newest
-    score = (environment[role] or {}).get(column)
+    shown = environment[role] or {} if role else _document(spec, environment, rows)
+    score = shown.get(column)
     child = next((spec.collections[at] for at, _, _ in view.key if at is not None), None)
     inner = [environment]
     if child is not None:
@@ -476,7 +494,7 @@ def _lists(
             ((environment if at is None else each)[role] or {}).get(c) for at, role, c in view.key
         ]
         if None not in values:
-            yield "|".join(map(str, values)), -(2.0**53) if score is None else float(score)
+            yield "|".join(map(str, values)), -math.inf if score is None else float(score)
 
 
 def _admitted(spec: Spec, row: Row, outer: Environment, rows: Rows) -> Iterator[Environment]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from projector.debt import ALL, ORPHANS
+from projector.debt import ALL, ORPHANS, REQUESTED, Debt
 from projector.errors import DocumentRefusedError, FencedError
 from projector.model import Applied, Batch, Damage, Reason
 from projector.mysql.position import Flavour, GtidSet, Position
@@ -258,6 +258,8 @@ def test_a_hash_changed_by_others_is_noticed(store: Store) -> None:
     found = second.load()
     assert found is not None
     assert found.damage is Damage.LOST
+    assert second.renew().damage is Damage.LOST
+    second.apply(batch(debts={"all": Debt("all", REQUESTED).to_json()}))  # may be cancelled
     assert second.renew().damage is Damage.LOST
     applied = second.apply(batch(debts={"all": "{}"}))
     assert applied.damage is Damage.LOST

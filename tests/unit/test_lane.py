@@ -298,3 +298,15 @@ def test_a_place_is_written_once_a_second_and_not_twice(monkeypatch: pytest.Monk
     end = position(database.committed)
     lane.pipeline.step(Transactions(database.log[-1], 1, end, end, []))
     assert (store.checkpoint.position, store.checkpoint.committed_at) == (end, 9.0)
+
+
+def test_a_lost_hash_is_made_good_though_a_resync_is_cancelled() -> None:
+    """What was asked for may be given up; what was lost in the meantime is owed for that cause."""
+    lane, store = opened(Database())
+    store.requests["1"] = '{"kind": "resync"}'
+    lane.answer_requests()
+    assert lane.pipeline.known.debts[ALL].reason == REQUESTED
+    lane.check_hash(Damage.LOST)
+    store.requests["2"] = '{"kind": "cancel"}'
+    lane.answer_requests()
+    assert lane.pipeline.known.debts[ALL].reason == "hash_changed"
