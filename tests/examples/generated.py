@@ -307,8 +307,8 @@ def projection(spec: Spec, name: str, views: Sequence[ViewSpec] = ()) -> Project
     root = _source(spec, sources)
     joins = _joins(spec, sources)
     collections = _collections(spec, sources, of_lists)
-    of_figures = [each.fields for each in collections if isinstance(each, Aggregate)]
-    figures = {figure.name: figure for each in of_figures for figure in each}
+    fields = [f for each in collections if isinstance(each, Aggregate) for f in each.fields]
+    figures = {field.name: field for field in fields if isinstance(field, sa.Label)}
     return Projection(
         name, root, _fields(spec, sources), joins, collections, _where(spec, sources),
         views=[_view(n, view, sources, of_lists, figures) for n, view in enumerate(views)],

@@ -1,14 +1,18 @@
 """How a walk is cut into chunks."""
 
+import time
+from concurrent.futures import Future
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from projector.debt import NO_LAG, Debt
-from projector.model import Batch, Reason
+from projector.fetch import Fetched
+from projector.model import Batch, Differences, Reason
 from projector.mysql.position import Position
 from projector.portion import Portion, Portions
-from projector.reconcile import Reader, _following
+from projector.reconcile import Chunk, Reader, Walker, _Flight, _following
 from tests.memory_sink import MemorySink, MemoryStore, Size
 
 
@@ -76,3 +80,22 @@ def test_a_further_round_is_lag_where_its_cause_is(again: str, reason: str) -> N
     following = _following(debt, has_lists=True)
     assert following is not None
     assert (following.reason, following.reason in NO_LAG) == (reason, again in NO_LAG)
+
+
+@pytest.mark.parametrize("views", [0, 3])
+def test_a_scrub_takes_its_time_over_lists_too(views: int) -> None:
+    """All phases together rest for the interval, whatever is found: lists may be many."""
+    plan = SimpleNamespace(views=SimpleNamespace(planned=[None] * views))
+    known = SimpleNamespace(checkpoint=SimpleNamespace(documents=100))
+    walker: Any = SimpleNamespace(
+        _pipeline=SimpleNamespace(known=known, plan=plan),
+        _reader=SimpleNamespace(has_lists=views > 0),
+        _scrub_interval_s=600.0,
+    )
+    nothing = Fetched({}, frozenset(), {})
+    rested = 0.0
+    for phase, count in {"write": 100, "orphans": 100, "strays": 2 * 100 * views}.items():
+        flight = _Flight("scrub", phase, 0.0, Future())
+        Walker._pace(walker, flight, Chunk(nothing, frozenset(), Differences(), count, None))
+        rested += walker._rest_until - time.monotonic() if count else 0.0
+    assert rested == pytest.approx(600.0, abs=1.0)
