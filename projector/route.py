@@ -101,7 +101,10 @@ class Router:
     def _found(self, step: _Step, found: set[Values], affected: Affected) -> None:
         if step.look_up is None:
             to_id = self._to_id
-            affected.ids.update(to_id(values) for values in found if None not in values)
+            try:
+                affected.ids.update(to_id(values) for values in found if None not in values)
+            except ValueError:  # logged before the key had its type or character set of today
+                affected.repairs.add("image")
             return
         known = {values for values in found if None not in values}  # NULL joins nothing
         if known:

@@ -107,6 +107,18 @@ def test_what_no_image_says_becomes_a_repair(router: Router) -> None:
     assert moved.ids == {"4"}
 
 
+def test_an_id_that_cannot_be_read_becomes_a_repair() -> None:
+    """Logged as latin1 before ALTER TABLE … CONVERT, and read as the catalog is today."""
+    words = sa.Table("words", sa.MetaData(), sa.Column("word", sa.String(9), primary_key=True))
+    made = Plan(Projection("words", words, [words.c.word]))
+    router = Router(made, "helpdesk", made.watches("helpdesk"))
+    rows: list[tuple[object, ...]] = [(b"\xdf",), ("a",)]
+    assert router.route([RowsChange(_table("words"), Kind.INSERT, [], rows, 1)]).repairs
+    assert router.route([_update("words", (b"\xdf",), ("b",))]).repairs
+    ascii_only = router.route([RowsChange(_table("words"), Kind.INSERT, [], rows[1:], 1)])
+    assert (ascii_only.ids, ascii_only.repairs) == ({"a"}, set())
+
+
 def test_a_truncated_table_becomes_a_repair(router: Router) -> None:
     """Also a change of everything; other tables do not matter."""
     assert router.route([TableChange(_table("tags"), "truncate")]).repairs == {"truncate"}
