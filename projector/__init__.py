@@ -2,8 +2,8 @@
 
 The flow, and the order in which to read the code:
 
-    model       the nouns: position, change, transactions, documents, batch, checkpoint
-    ports       the seams: Source (a log) and Sink (a store)
+    model       the nouns: change, transactions, need, batch, checkpoint; position has an order
+    ports       the seams: Source (a log), Database with its Readers, Sink (a store)
     projection/ what a document is; SELECTs and routes follow from one declaration
     mysql/      MySQL and MariaDB: the log, reads behind the barrier, the catalog, checks
     route       row changes -> ids of documents, or look-ups to make

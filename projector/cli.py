@@ -6,13 +6,12 @@ Usage and configuration errors print one readable message, never a secret, and e
 from __future__ import annotations
 
 import dataclasses
-import errno
 import os
 import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -24,6 +23,7 @@ from projector import __version__, compiled, logs, settings
 from projector import verify as verification
 from projector.commands import configured
 from projector.commands import show as reports
+from projector.commands.answers import answers_written
 from projector.commands.check import require, run_checks
 from projector.commands.chosen import choose_plan, one_or_all, parse_ids, print_json
 from projector.commands.remote import Inquiry, compared
@@ -33,6 +33,8 @@ from projector.mysql import explain, scaffold
 from projector.mysql.binlog import BinlogSource
 from projector.mysql.connection import Connection, engine
 from projector.mysql.log import MysqlLog
+from projector.mysql.position import Position
+from projector.mysql.reader import MysqlDatabase
 from projector.projection import Plan, load_projections
 from projector.service.health import Health
 from projector.service.http import Server
@@ -48,7 +50,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 _LOOK_AGAIN_FOR_S = 1.5  # before a start is refused
-_UNWRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EPIPE}
 
 out = Console()
 err = Console(stderr=True)
@@ -387,7 +388,7 @@ def _inquiries(
 
 def make_inquiry(chosen: settings.Settings, plan: Plan) -> Inquiry:
     """Make what looks into one projection; connects to nothing yet."""
-    return Inquiry(chosen, plan, make_sink(chosen, plan))
+    return Inquiry(chosen, plan, make_sink(chosen, plan), make_database(chosen), Position.parse)
 
 
 def make_parts(chosen: settings.Settings, on_answer: Callable[[], None] = lambda: None) -> Parts:
@@ -395,14 +396,20 @@ def make_parts(chosen: settings.Settings, on_answer: Callable[[], None] = lambda
     has answered."""
     plans = load_projections(chosen.projection)
     sinks = [make_sink(chosen, plan) for plan in plans]
-    reading = engine(chosen.mysql.parsed_read_url, chosen.mysql)
+    database = make_database(chosen)
     source = MysqlLog(
         BinlogSource(chosen.mysql),
-        lambda: Connection(reading, on_answer),
+        lambda: Connection(database.engine, on_answer),
         chosen.mysql.parsed_url.database or "",
         is_replica=chosen.mysql.reads_elsewhere,
     )
-    return Parts(plans, sinks, source, reading)
+    return Parts(plans, sinks, source, database)
+
+
+def make_database(chosen: settings.Settings) -> MysqlDatabase:
+    """Make where documents are read; connects to nothing yet."""
+    mysql = chosen.mysql
+    return MysqlDatabase(engine(mysql.parsed_read_url, mysql), is_replica=mysql.reads_elsewhere)
 
 
 def make_sink(chosen: settings.Settings, plan: Plan) -> RedisSink:
@@ -410,6 +417,7 @@ def make_sink(chosen: settings.Settings, plan: Plan) -> RedisSink:
     return RedisSink(
         chosen.redis,
         plan.name,
+        Position.parse,
         change_feed_max_length=chosen.change_feed_max_length,
         views=plan.views.keep,
     )
@@ -421,29 +429,10 @@ def main() -> None:
     if sys.stdout is None:  # closed by whoever started this process
         sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 (for the life of the process)
     try:
-        with _answers_written():
+        with answers_written(err):
             app()
     except Exception:
         if not structlog.is_configured():
             logs.configure(settings.Log())
         structlog.get_logger().error("bug", exc_info=True)
         sys.exit(ExitCode.BUG)
-
-
-@contextmanager
-def _answers_written() -> Iterator[None]:
-    """See to it that what was printed is written: a full disk is nobody's bug."""
-    try:
-        try:
-            yield
-        finally:
-            sys.stdout.flush()
-    except OSError as error:
-        if error.errno not in _UNWRITABLE:
-            raise
-        # Python would try again to write what is left, and fail.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        reason = os.strerror(error.errno or 0)
-        with suppress(OSError):
-            err.print(f"projector: the answer cannot be written: {reason}", soft_wrap=True)
-        sys.exit(ExitCode.REFUSED)

@@ -19,7 +19,6 @@ from enum import Enum
 from functools import partial
 
 import structlog
-from sqlalchemy.engine import Engine
 
 from projector import metrics
 from projector.debt import REQUESTED, Debt
@@ -35,9 +34,9 @@ from projector.lane import Lane
 from projector.leases import Leases
 from projector.logs import BatchLog
 from projector.model import Change, Damage, Kind, RowsChange, TableChange, Transactions
-from projector.mysql.position import Position
 from projector.portion import Portions
-from projector.ports import Knowledge, Sink, Source
+from projector.ports import Database, Knowledge, Sink, Source
+from projector.position import Position
 from projector.projection import Plan
 from projector.resume import Resume, decide, refused
 from projector.service.health import Health, Resync, State
@@ -64,7 +63,7 @@ class Parts:
     plans: Sequence[Plan]
     sinks: Sequence[Sink]  # one a plan, in the same order
     source: Source
-    engine: Engine
+    database: Database
 
 
 class _End(Enum):
@@ -188,7 +187,7 @@ class Daemon:
 
     def _lane(self, plan: Plan, sink: Sink) -> Lane:
         return Lane(
-            plan.fitted(self._known.types, self._known.foldings), sink, self._parts.engine,
+            plan.fitted(self._known.types, self._known.foldings), sink, self._parts.database,
             self._settings, self._known, self._is_ending, self._parts.source.visible_end,
             self._parts.source.wake, self._portions[plan.name], self._health,
         )  # fmt: skip

@@ -9,10 +9,10 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-from projector.mysql.position import GtidSet, Position
+from projector.position import Parse, Position
 from projector.projection import Plan
 from projector.record import read_object
 
@@ -38,8 +38,8 @@ class Debt:
     through the entries of lists. `cursor`: the last id (or scan cursor) done, None before the first
     chunk. `again`: why one more round is owed.
     `onto_empty`: the hash was empty when the walk began, so that no orphan can stand in it.
-    `barrier`: the position, as text, behind which its cause can be seen; empty where nothing in the
-    log caused it, and in what an older version recorded.
+    `barrier`: the position behind which its cause can be seen; None where nothing in the log caused
+    it, and in what an older version recorded.
     """
 
     scope: Literal["all", "ids", "route"]
@@ -50,7 +50,7 @@ class Debt:
     phase: Literal["write", "orphans", "strays"] = "write"
     cursor: str | None = None
     again: str = ""
-    barrier: str = ""
+    barrier: Position | None = None
     onto_empty: bool = False
     done: int = 0
     total: int = 0
@@ -60,15 +60,18 @@ class Debt:
 
     def to_json(self) -> str:
         """Write the debt; `from_json` reads it back."""
-        said = {k: v for k, v in asdict(self).items() if v not in ((), "", None, False)}
+        fields = ((name, getattr(self, name)) for name in _SHAPES)
+        said = {name: value for name, value in fields if value not in ((), "", None, False)}
+        if self.barrier is not None:
+            said["barrier"] = str(self.barrier)
         if self.values:
             said["values"] = [[_pack(v) for v in row] for row in self.values]
         return json.dumps(said, separators=(",", ":"))
 
     @classmethod
-    def from_json(cls, text: str) -> Debt:
-        """Read what `to_json` wrote. Raises ValueError for all else: what a newer version means by
-        a field that this one does not know, nobody here can tell."""
+    def from_json(cls, text: str, parse: Parse) -> Debt:
+        """Read what `to_json` wrote; `parse` reads positions. Raises ValueError for all else: what
+        a newer version means by a field that this one does not know, nobody here can tell."""
         said = read_object(text)
         if not {"scope", "reason"} <= said.keys() <= _SHAPES.keys():
             raise ValueError("not the fields of a debt")
@@ -77,18 +80,13 @@ class Debt:
                 raise ValueError(f"{name} of a debt is not what it can be")
         said["ids"] = tuple(said.get("ids", ()))
         said["values"] = tuple(tuple(_unpack(v) for v in row) for row in said.get("values", ()))
+        if "barrier" in said:
+            said["barrier"] = parse(said["barrier"])
         return cls(**said)
 
 
 def _is_text(value: Any) -> bool:
     return isinstance(value, str)
-
-
-def _is_barrier(value: Any) -> bool:
-    try:
-        return bool(Position.parse(value))
-    except (ValueError, AttributeError):
-        return False
 
 
 def _is_count(value: Any) -> bool:
@@ -128,7 +126,7 @@ _SHAPES: Mapping[str, Callable[[Any], bool]] = {
     "phase": ("write", "orphans", "strays").__contains__,
     "cursor": _is_text,
     "again": _is_text,
-    "barrier": _is_barrier,
+    "barrier": _is_text,
     "onto_empty": _is_flag,
     "done": _is_count,
     "total": _is_count,
@@ -138,12 +136,12 @@ _SHAPES: Mapping[str, Callable[[Any], bool]] = {
 }
 
 
-def usable(texts: Mapping[str, str], plan: Plan) -> tuple[dict[str, Debt], set[str]]:
+def usable(texts: Mapping[str, str], plan: Plan, parse: Parse) -> tuple[dict[str, Debt], set[str]]:
     """Read what is owed; return it with the keys of what cannot be read or done for this plan."""
     found: dict[str, Debt] = {}
     for key, text in texts.items():
         try:
-            debt = Debt.from_json(text)
+            debt = Debt.from_json(text, parse)
             _check(debt, plan)
         except ValueError:
             continue
@@ -163,18 +161,6 @@ def _check(debt: Debt, plan: Plan) -> None:
         look_up = plan.look_ups.get(debt.name)
         if look_up is None or {len(row) for row in debt.values} != {len(look_up.columns)}:
             raise ValueError("not a look-up of this projection")
-
-
-def later(new: str, known: str) -> str:
-    """Return the barrier of two causes, as text: the one that lies behind, the new one where nobody
-    can say (another server's is passed by now)."""
-    if not new or not known:
-        return new or known
-    first, second = Position.parse(new), Position.parse(known)
-    if isinstance(first.gtids, GtidSet) and isinstance(second.gtids, GtidSet):
-        return str(replace(first, gtids=first.gtids | second.gtids))
-    is_here = first.server == second.server  # another server's place says nothing to a barrier
-    return known if is_here and second.surely_reaches(first) else new
 
 
 def full(reason: str) -> Debt:

@@ -14,7 +14,6 @@ from functools import reduce
 from typing import Any, Protocol
 
 import structlog
-from sqlalchemy.engine import Engine
 
 from projector import metrics
 from projector.debt import (
@@ -27,29 +26,27 @@ from projector.debt import (
     Debt,
     full,
     ids_debt,
-    later,
     read_request,
     usable,
 )
 from projector.errors import OperatorError
-from projector.fetch import Fetched, Fetcher, count
+from projector.fetch import Fetched, Fetcher
 from projector.model import (
     Batch,
     Checkpoint,
     Damage,
     Differences,
+    KeyByTable,
+    Need,
     Reason,
-    TableName,
     Transactions,
 )
-from projector.mysql.barrier import Barrier, Need, choose
-from projector.mysql.connection import Connection
-from projector.mysql.position import Position
 from projector.pipeline import Known, Limits, Pipeline
 from projector.portion import Portions
-from projector.ports import Knowledge, Sink
+from projector.ports import Database, Knowledge, Reader, Sink
+from projector.position import Position, later
 from projector.projection import Plan
-from projector.reconcile import BACKGROUND, Reader, Walker
+from projector.reconcile import BACKGROUND, ChunkReader, Walker
 from projector.resume import Ahead
 from projector.route import Router
 from projector.settings import Settings
@@ -98,7 +95,7 @@ class Lane:
         self,
         plan: Plan,
         sink: Sink,
-        engine: Engine,
+        database: Database,
         settings: Settings,
         known: Knowledge,
         is_stopping: Callable[[], bool],
@@ -111,7 +108,7 @@ class Lane:
         self._listener = listener or _Nobody()
         self.plan = plan
         self.sink = sink
-        self._engine = engine
+        self._database = database
         self._settings = settings
         self._known = known
         self._is_stopping = is_stopping
@@ -122,6 +119,7 @@ class Lane:
         self._executor = ThreadPoolExecutor(_READERS, thread_name_prefix="walk")
         self._ahead = ThreadPoolExecutor(_READERS, thread_name_prefix="fetch")
         self._local = threading.local()
+        self._readers: Callable[[], Reader] | None = None
         self._fetchers: list[Fetcher] = []
         self._walker: Walker | None = None
         self._pipeline: Pipeline | None = None
@@ -145,12 +143,11 @@ class Lane:
         """Begin to work from a checkpoint. `start`: where the stream begins, if before it; `end`:
         of the log by now, if that is known."""
         self._ahead_of = Ahead(checkpoint.position, start or checkpoint.position)
-        barrier = choose(
-            checkpoint.position,
-            self._keys(),
-            is_replica=self._settings.mysql.reads_elsewhere,
-        )
-        debts, unusable = usable(checkpoint.debts, self.plan)
+        self._readers = self._database.readers(
+            checkpoint.position, self._keys(), is_stopping=self._is_stopping,
+            on_answer=self._listener.progress, on_wait=self._say_wait,
+        )  # fmt: skip
+        debts, unusable = usable(checkpoint.debts, self.plan, checkpoint.position.parse)
         known = Known(
             checkpoint, debts, set(self.sink.quarantined()), damage=checkpoint.damage,
             are_lists_lost=checkpoint.are_lists_lost,
@@ -159,19 +156,13 @@ class Lane:
         metrics.documents.labels(self.plan.name).set(checkpoint.documents)
         router = Router(self.plan, self._schema, self._known.watches)
         limits = Limits(self._portions.tail, self._settings.fanout_max_documents)
-        fetcher = self._fetcher(barrier)
         self._pipeline = Pipeline(
-            self.plan, router, fetcher, self.sink, limits, known,
-            lambda ids, need: self._ahead.submit(self._read, barrier, ids, need),
+            self.plan, router, self._fetcher(), self.sink, limits, known,
+            lambda ids, need: self._ahead.submit(self._read, ids, need),
         )  # fmt: skip
         # The checkpoint may be another server's: what its place is here nobody knows.
         self._pipeline.barrier = end or checkpoint.position
-        reader = Reader(
-            self.sink,
-            lambda: self._thread_fetcher(barrier),
-            self._portions,
-            self._log_end,
-        )
+        reader = ChunkReader(self.sink, self._thread_fetcher, self._portions, self._log_end)
         self.lists = Lists(self.plan, self.sink, self._pipeline, self._full)
         self._walker = Walker(
             self._pipeline,
@@ -191,14 +182,14 @@ class Lane:
         position: Position,
         reason: str,
         covered: Collection[str] = frozenset(),
-        barrier: str = "",
+        barrier: Position | None = None,
     ) -> Checkpoint:
         """Write a checkpoint with everything owed: the start of a build. `covered`: debts that are
         thereby struck off, `barrier`: of their causes."""
         metrics.recoveries.labels(reason, self.plan.name).inc()
         self._listener.event("resync_needed", projection=self.plan.name, reason=reason)
         is_empty = is_bare(self.sink)
-        barrier = later(str(position), barrier)
+        barrier = later(position, barrier)
         debt = replace(self._full(reason), onto_empty=is_empty, barrier=barrier)
         batch = Batch(
             {}, frozenset(), Reason.RESYNC, position=position,
@@ -353,11 +344,11 @@ class Lane:
                 " the other projection.",
             )
         # What another projection put off, or its place in a walk, means nothing to this one.
-        barrier = reduce(later, (debt.barrier for debt in known.debts.values()), "")
-        known.checkpoint = self.first(
-            known.checkpoint.position, "projection_changed", known.checkpoint.debts.keys(), barrier
-        )
-        known.debts = {ALL: Debt.from_json(known.checkpoint.debts[ALL])}
+        barrier = reduce(later, (debt.barrier for debt in known.debts.values()), None)
+        position = known.checkpoint.position
+        covered = known.checkpoint.debts.keys()
+        known.checkpoint = self.first(position, "projection_changed", covered, barrier)
+        known.debts = {ALL: Debt.from_json(known.checkpoint.debts[ALL], position.parse)}
 
     def _forgive(self, unusable: Collection[str]) -> None:
         """Replace debts that nobody can read by a walk over everything."""
@@ -366,7 +357,7 @@ class Lane:
             return
         log.warning("record_unreadable", key=f"{{{self.plan.name}}}:debts", records=len(struck))
         metrics.recoveries.labels("debts_unreadable", self.plan.name).inc()
-        debt = replace(self._full("debts_unreadable"), barrier=str(self.pipeline.barrier))
+        debt = replace(self._full("debts_unreadable"), barrier=self.pipeline.barrier)
         self.pipeline.owe({ALL: debt}, struck=struck)
 
     def _cancel(self, done: frozenset[str]) -> None:
@@ -383,36 +374,28 @@ class Lane:
         return replace(full(reason), total=self._count(), started_at=time.time())
 
     def _count(self) -> int:
-        connection = self._connection()
-        try:
-            return count(self.plan, connection)
-        finally:
-            connection.close()
+        return self._database.count(self.plan.count_query(None))
 
-    def _connection(self) -> Connection:
-        return Connection(self._engine, self._listener.progress)
-
-    def _fetcher(self, barrier: Barrier) -> Fetcher:
-        fetcher = Fetcher(
-            self.plan, self._connection(), barrier, self._is_stopping, on_wait=self._say_wait
-        )
+    def _fetcher(self) -> Fetcher:
+        assert self._readers is not None
+        fetcher = Fetcher(self.plan, self._readers())
         self._fetchers.append(fetcher)
         return fetcher
 
-    def _read(self, barrier: Barrier, ids: Sequence[str], need: Need) -> Fetched:
-        return self._thread_fetcher(barrier).documents(ids, need)
+    def _read(self, ids: Sequence[str], need: Need) -> Fetched:
+        return self._thread_fetcher().documents(ids, need)
 
-    def _thread_fetcher(self, barrier: Barrier) -> Fetcher:
+    def _thread_fetcher(self) -> Fetcher:
         """Each thread reads over a connection of its own."""
         if not hasattr(self._local, "fetcher"):
-            self._local.fetcher = self._fetcher(barrier)
+            self._local.fetcher = self._fetcher()
         fetcher: Fetcher = self._local.fetcher
         return fetcher
 
     def _say_wait(self, cause: str | None) -> None:
         self._listener.waits(f"{self.plan.name} at the barrier", cause)
 
-    def _keys(self) -> dict[TableName, tuple[tuple[int, str], ...]]:
+    def _keys(self) -> KeyByTable:
         place = {w.table: {c: i for i, c in enumerate(w.columns)} for w in self._known.watches}
         return {
             self.plan.table_name(node, self._schema): tuple(

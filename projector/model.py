@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from enum import Enum, IntEnum, StrEnum
 from typing import Any, Final, NamedTuple
 
-from projector.mysql.position import Position
+from projector.position import Position
 
 
 class TableName(NamedTuple):
@@ -88,6 +88,9 @@ class TableChange(NamedTuple):
 
 Change = RowsChange | TableChange
 
+# Of each table its primary key: the place in a row of its `Watch`, and the name of each column.
+KeyByTable = Mapping[TableName, tuple[tuple[int, str], ...]]
+
 
 @dataclass(frozen=True, slots=True)
 class Watch:
@@ -159,6 +162,21 @@ class Transactions:
     commit_times: Sequence[float]
     is_head: bool = False
     has_undone: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What must be visible to a read: a position, and the changes that lead up to it.
+
+    `is_unspelled`: among them some whose rows nobody knows (a statement, a build's beginning), so
+    that where row locks are the barrier whatever is read must be locked. `is_kept`: the snapshot
+    will stay open, so nothing may be locked in it; see `mysql.barrier`.
+    """
+
+    position: Position
+    changes: Sequence[Change] = ()
+    is_unspelled: bool = False
+    is_kept: bool = False
 
 
 class Reason(StrEnum):

@@ -17,18 +17,17 @@ from itertools import chain, islice
 import structlog
 
 from projector import metrics
-from projector.debt import ALL, REQUESTED, Debt, full, later, route_debt
+from projector.debt import ALL, REQUESTED, Debt, full, route_debt
 from projector.errors import (
     DocumentRefusedError,
     TooMuchError,
     ValueRefusedError,
 )
 from projector.fetch import Fetched, Fetcher, Found
-from projector.model import Applied, Batch, Checkpoint, Damage, Reason, Transactions, ViewSet
-from projector.mysql.barrier import Need
-from projector.mysql.position import Position
+from projector.model import Applied, Batch, Checkpoint, Damage, Need, Reason, Transactions, ViewSet
 from projector.portion import Portion
 from projector.ports import Sink
+from projector.position import Position, later
 from projector.projection import Plan
 from projector.quarantine import QuarantineLog
 from projector.route import Affected, Router
@@ -130,9 +129,9 @@ class Pipeline:
     def need(self, debt: Debt) -> Need:
         """Return what reads for a debt must see: all that was met, and the debt's own cause, which
         may lie behind that after a restart."""
-        if not debt.barrier:
+        if debt.barrier is None:
             return Need(self.barrier)
-        return Need(Position.parse(later(str(self.barrier), debt.barrier)), is_unspelled=True)
+        return Need(self.barrier.later(debt.barrier), is_unspelled=True)
 
     def _meet(self, transactions: Transactions) -> None:
         self.barrier = transactions.barrier
@@ -298,7 +297,7 @@ class Pipeline:
         if affected.repairs:
             debts = {ALL: full(reason="+".join(sorted(affected.repairs)))}
             struck = {key for key, debt in self.known.debts.items() if debt.scope == "route"}
-        barrier = str(self.barrier)
+        barrier: Position | None = self.barrier
         for key in struck:
             barrier = later(barrier, self.known.debts[key].barrier)
         caused = {key: replace(debt, barrier=barrier) for key, debt in debts.items()}

@@ -1,7 +1,8 @@
-"""The two seams: where changes come from and where documents go."""
+"""The seams: where changes come from, where documents are read, where they go."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -12,14 +13,17 @@ from projector.model import (
     Checkpoint,
     Damage,
     Differences,
+    KeyByTable,
+    Need,
     Transactions,
     ViewFigures,
     Watch,
 )
-from projector.mysql.position import Position
+from projector.position import Position
 from projector.projection import Plan
 from projector.projection.columns import Types
 from projector.projection.folding import Foldings
+from projector.projection.levels import Rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,55 @@ class Source(Protocol):
 
     def close(self) -> None:
         """End the stream and free the connection; `start` may follow."""
+        ...
+
+
+class Reader(Protocol):
+    """Reads of the database, for one thread at a time."""
+
+    def rows(
+        self, queries: Sequence[str], need: Need, max_bytes: float = math.inf
+    ) -> Sequence[Rows]:
+        """Run queries in one snapshot that holds what is needed; return the rows of each.
+
+        Waits for that as long as it takes. Raises TransientError when the database is away or the
+        wait was ended, TooMuchError beyond `max_bytes`, ValueRefusedError for a value that the
+        server refuses, RefusedError for any other refusal.
+        """
+        ...
+
+    def close(self) -> None:
+        """Free the connection."""
+        ...
+
+
+class Database(Protocol):
+    """Where documents are read: the log's server, or a replica of it."""
+
+    def readers(
+        self,
+        position: Position,
+        keys: KeyByTable,
+        *,
+        is_stopping: Callable[[], bool] = bool,
+        patience_s: float = math.inf,
+        on_answer: Callable[[], None] = lambda: None,
+        on_wait: Callable[[str | None], None] = lambda cause: None,
+    ) -> Callable[[], Reader]:
+        """Return what makes readers, for any thread, that wait for places of this one's log.
+
+        `keys`: of the tables whose changes are waited for. `is_stopping` ends a wait, as
+        `patience_s` does; `on_answer` is told of each answer, `on_wait` what a long wait is for,
+        and None when it is over. Raises OperatorError where nobody can tell what is visible.
+        """
+        ...
+
+    def fitted(self, plan: Plan) -> Plan:
+        """Return the plan for the types that its tables have now."""
+        ...
+
+    def count(self, query: str) -> int:
+        """Return a count as of now, 0 where that takes more than seconds: for a bar."""
         ...
 
 

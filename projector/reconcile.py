@@ -18,12 +18,11 @@ from projector import metrics
 from projector.debt import ALL, GREW, LISTS_CHANGED, NO_LAG, REPAIR, REQUESTED, Debt
 from projector.errors import TooMuchError, ValueRefusedError
 from projector.fetch import Fetched, Fetcher
-from projector.model import Differences, Reason
-from projector.mysql.barrier import Need
-from projector.mysql.position import Position
+from projector.model import Differences, Need, Reason
 from projector.pipeline import Pipeline
 from projector.portion import Portions
 from projector.ports import Sink
+from projector.position import Position
 
 SCRUB = "scrub"  # the key of the slow walk in the background
 REFRESH = "refresh"  # of the search for what a filter no longer admits because time has passed
@@ -62,7 +61,7 @@ class _Flight:
     touched: set[str] = field(default_factory=set)
 
 
-class Reader:
+class ChunkReader:
     """Reads one chunk after the other and compares it with the store. Cuts are made in order."""
 
     def __init__(
@@ -161,7 +160,7 @@ class Walker:
     def __init__(
         self,
         pipeline: Pipeline,
-        reader: Reader,
+        reader: ChunkReader,
         executor: Executor,
         scrub_interval_s: float,
         on_differences: Callable[[Differences], None],

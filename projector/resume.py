@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from projector.errors import PositionLostError
-from projector.mysql.position import GtidSet, Position
+from projector.position import Position
 
 Check = Callable[[Position], None]  # raises PositionLostError
 
@@ -47,7 +47,7 @@ def decide(positions: Sequence[Position | None], check: Check) -> Resume:
         else:
             try:
                 check(position)
-                start = position if start is None else earlier(start, position)
+                start = position if start is None else start.earlier(position)
             except PositionLostError as lost:
                 found, error = None, lost
                 reason = "position_lost"
@@ -67,22 +67,6 @@ def refused(resume: Resume, error: PositionLostError, check: Check) -> Resume:
         for before, found in zip(resume.reasons, following.positions, strict=True)
     )
     return replace(following, reasons=reasons, error=error)
-
-
-def earlier(first: Position, second: Position) -> Position:
-    """Return a place that both lie at or behind. Raises PositionLostError when nobody can say."""
-    try:
-        if first.reaches(second):
-            return second
-        if second.reaches(first):
-            return first
-    except ValueError:
-        pass
-    if isinstance(first.gtids, GtidSet) and isinstance(second.gtids, GtidSet):
-        # The logs of two servers that applied in another order.
-        common = first.gtids & second.gtids
-        return replace(first, file="", offset=0, born=0, gtids=common)
-    raise PositionLostError("nobody can say where it lies beside another projection's checkpoint")
 
 
 class Ahead:

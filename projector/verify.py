@@ -17,10 +17,10 @@ from typing import Any, TypeVar
 
 from projector.errors import OperatorError, TooMuchError
 from projector.fetch import Fetched, Fetcher
-from projector.mysql.barrier import Need
-from projector.mysql.position import Position
+from projector.model import Need
 from projector.portion import Portion
 from projector.ports import Sink
+from projector.position import Position
 from projector.record import read_object
 
 _LOOKS = 5
@@ -79,13 +79,15 @@ class _Look:
 class Sides:
     """The two sides, and how to know that the tail has passed a moment.
 
-    `fetcher` gives each thread its own. `position` gives the checkpoint's, `passed` how far the
-    daemon has come, which a prepared transaction does not hold back, `current` the end of the log
-    now; `is_led`: a daemon is at work, so that differences may be changes under way.
+    `fetcher` gives each thread its own, `count` about how many documents there are. `position`
+    gives the checkpoint's, `passed` how far the daemon has come, which a prepared transaction does
+    not hold back, `current` the end of the log now; `is_led`: a daemon is at work, so that
+    differences may be changes under way.
     """
 
     sink: Sink
     fetcher: Callable[[], Fetcher]
+    count: Callable[[], int]
     position: Callable[[], Position]
     passed: Callable[[], Position]
     current: Callable[[], Position]

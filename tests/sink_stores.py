@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from redis.cluster import RedisCluster
 
 from projector.model import Damage
+from projector.mysql.position import Position
 from projector.ports import Sink
 from projector.settings import Redis as RedisSettings
 from projector.sink_redis import RedisSink
@@ -128,7 +129,9 @@ class OfServer:
     def sink(self, ttl_s: float = 5.0, **settings: Any) -> RedisSink:
         given = {"url": self.url, "cluster": self.is_cluster, "lease_ttl_s": ttl_s, **settings}
         feed, views = given.pop("change_feed_max_length", 0), given.pop("views", {})
-        made = RedisSink(RedisSettings(**given), NAME, change_feed_max_length=feed, views=views)
+        made = RedisSink(
+            RedisSettings(**given), NAME, Position.parse, change_feed_max_length=feed, views=views
+        )
         self._sinks.append(made)
         return made
 

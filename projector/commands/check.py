@@ -22,6 +22,7 @@ from projector.mysql.checks import access, fit, log, projection, replica
 from projector.mysql.checks.asking import Asker, Facts, refused
 from projector.mysql.checks.catalog import TableFacts, look
 from projector.mysql.connection import ServerError
+from projector.mysql.position import Position
 from projector.projection import Plan
 from projector.settings import Settings
 from projector.sink_redis import RedisSink
@@ -294,7 +295,7 @@ def _snapshots(server: Server) -> str | None:
 def _stored(settings: Settings, plan: Plan) -> list[Check]:
     """Compare what is stored with what the database has."""
     schema = settings.mysql.parsed_url.database or ""
-    sink = RedisSink(settings.redis, plan.name, views=plan.views.keep)
+    sink = RedisSink(settings.redis, plan.name, Position.parse, views=plan.views.keep)
     try:
         checks = projection.checkpoint(settings, plan, sink.checkpoint_fields())
         with _asking(settings, [plan], settings.mysql.parsed_read_url) as (asker, _):

@@ -14,19 +14,14 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy.engine import Engine
-
 from projector.commands.verdict import judge, not_built
 from projector.debt import LISTS, REPAIR, Debt, full, ids_debt
 from projector.errors import OperatorError
 from projector.fetch import Fetched, Fetcher
 from projector.lane import Lane
-from projector.model import Watch
-from projector.mysql.barrier import Need, choose
-from projector.mysql.columns import fitted
-from projector.mysql.connection import Connection, engine
-from projector.mysql.position import Position
-from projector.ports import Knowledge
+from projector.model import Need, Watch
+from projector.ports import Database, Knowledge
+from projector.position import Parse, Position
 from projector.projection import Plan
 from projector.reconcile import BACKGROUND
 from projector.record import read_number
@@ -42,10 +37,13 @@ _TAKEN_UP_S = 15.0  # a leader looks for requests several times a second
 class Inquiry:
     """One projection, seen from outside the daemon."""
 
-    def __init__(self, settings: Settings, plan: Plan, sink: RedisSink) -> None:
+    def __init__(
+        self, settings: Settings, plan: Plan, sink: RedisSink, database: Database, parse: Parse
+    ) -> None:
         self.settings = settings
         self.plan = plan
         self.sink = sink
+        self._database, self._parse = database, parse
 
     def status(self, now: float) -> dict[str, Any]:
         """Return verdict, checkpoint, lag, lease, progress, last error; `not_built` and no more
@@ -94,7 +92,8 @@ class Inquiry:
         """Return what `verify` compares."""
         with self._fetchers() as (fetcher, _):
             yield Sides(
-                self.sink, fetcher, self._position, self._passed, current,
+                self.sink, fetcher, lambda: self._database.count(self.plan.count_query(None)),
+                self._position, self._passed, current,
                 self.sink.holder() is not None,
                 self.settings.reconcile.chunk_documents,
             )  # fmt: skip
@@ -161,18 +160,16 @@ class Inquiry:
     def _fetchers(self) -> Iterator[tuple[Callable[[], Fetcher], Need]]:
         """Return what gives each thread a fetcher of its own."""
         position = self._position()
-        barrier = choose(position, {}, is_replica=self.settings.mysql.reads_elsewhere)
-        source = self._engine()
-        plan = self._fitted(source)
+        plan = self._database.fitted(self.plan)
+        readers = self._database.readers(
+            position, {}, patience_s=self.settings.mysql.read_timeout_s
+        )
         local = threading.local()
         made: list[Fetcher] = []
 
         def own() -> Fetcher:
             if not hasattr(local, "fetcher"):
-                local.fetcher = Fetcher(
-                    plan, Connection(source), barrier, lambda: False,
-                    patience_s=self.settings.mysql.read_timeout_s,
-                )  # fmt: skip
+                local.fetcher = Fetcher(plan, readers())
                 made.append(local.fetcher)
             fetcher: Fetcher = local.fetcher
             return fetcher
@@ -189,7 +186,7 @@ class Inquiry:
         if "position" not in fields:
             raise OperatorError("there is no checkpoint: nothing was built yet", "Run a daemon.")
         try:
-            return Position.parse(fields["position"])
+            return self._parse(fields["position"])
         except ValueError:
             raise OperatorError(
                 f"the checkpoint of {self.plan.name} cannot be read",
@@ -200,26 +197,15 @@ class Inquiry:
         """Return how far the daemon says that it has come, where that is beyond the checkpoint."""
         position = self._position()
         told = self.sink.report().get("passed")
-        passed = Position.parse(told) if told else position
+        passed = self._parse(told) if told else position
         return passed if passed.surely_reaches(position) else position
-
-    def _engine(self) -> Engine:
-        return engine(self.settings.mysql.parsed_read_url, self.settings.mysql)
-
-    def _fitted(self, source: Engine) -> Plan:
-        connection = Connection(source)
-        try:
-            return fitted(self.plan, connection)
-        finally:
-            connection.close()
 
     def _is_done_here(self, owed: Mapping[str, Debt]) -> bool:
         """Owe something and work it off, under the lease; False where a daemon holds it, perhaps
         since a moment ago."""
         if self.sink.holder() is not None:
             return False
-        source = self._engine()
-        plan = self._fitted(source)  # before: it may take longer than the lease lasts
+        plan = self._database.fitted(self.plan)  # before: it may take longer than the lease lasts
         if not self.sink.acquire():
             return False
         checkpoint = self.sink.load()
@@ -227,7 +213,7 @@ class Inquiry:
             raise OperatorError("there is no checkpoint that can be read", "Run a daemon.")
         watches: list[Watch] = self.plan.watches(self.settings.mysql.parsed_url.database or "")
         lane = Lane(
-            plan, self.sink, source, self.settings, Knowledge(watches),
+            plan, self.sink, self._database, self.settings, Knowledge(watches),
             lambda: False, lambda: checkpoint.position, lambda: None,
         )  # fmt: skip
         try:

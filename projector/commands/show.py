@@ -55,7 +55,7 @@ def show_progress(console: Console, inquiry: Inquiry) -> None:
 def counting(console: Console, sides: Sides) -> Iterator[Callable[[int], None]]:
     """Return what to call with the number of documents compared."""
     with _bar(console) as bar:
-        task = bar.add_task("verify", total=sides.fetcher().count(), rate="")
+        task = bar.add_task("verify", total=sides.count(), rate="")
         yield lambda done: bar.update(task, completed=done)
 
 

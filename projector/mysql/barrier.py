@@ -8,13 +8,12 @@ a test of their results. Never reads first and asks later: position and rows sha
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any, Protocol
 
 from projector.errors import OperatorError, TransientError
-from projector.model import MISSING, Change, RowsChange, TableName
-from projector.mysql.position import Flavour, GtidSet, Position, file_number
+from projector.model import MISSING, Change, KeyByTable, Need, RowsChange, TableName
+from projector.mysql.position import Flavour, GtidSet, Position, file_number, own
 from projector.mysql.results import RawRows
 from projector.projection.keys import among
 
@@ -25,23 +24,6 @@ _FIRST_EVENT = 4  # where a position stands that has been carried over into the 
 # Instead of a snapshot: every read that follows waits for writers of its rows and of the gaps
 # between them, and sees what they committed, until the transaction ends.
 _LOCKING_READS = ("SET TRANSACTION ISOLATION LEVEL SERIALIZABLE", "START TRANSACTION")
-
-KeyByTable = Mapping[TableName, tuple[tuple[int, str], ...]]  # place in a watched row, and name
-
-
-@dataclass(frozen=True, slots=True)
-class Need:
-    """What must be visible: a position, and the changes that lead up to it.
-
-    `is_unspelled`: among them some whose rows nobody knows (a statement, a build's beginning), so
-    that where row locks are the barrier whatever is read must be locked. `is_kept`: the snapshot
-    will stay open, so nothing may be locked in it; see `Barrier.can_keep`.
-    """
-
-    position: Position
-    changes: Sequence[Change] = ()
-    is_unspelled: bool = False
-    is_kept: bool = False
 
 
 class Barrier(Protocol):
@@ -72,7 +54,7 @@ class MysqlGtid:
     def opening(self, need: Need, before: Sequence[RawRows] = ()) -> list[str]:
         """Wait, then open the snapshot."""
         return [
-            f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{need.position.gtids}', {_WAIT_S})",
+            f"SELECT WAIT_FOR_EXECUTED_GTID_SET('{own(need.position).gtids}', {_WAIT_S})",
             "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
         ]
 
@@ -116,7 +98,7 @@ class MariadbSnapshot:
         """Compare places in the log of the same server."""
         if len(results) == len(_LOCKING_READS) and not results[-1]:
             return True  # the place was reached before, and what is read was waited for
-        place, needed = _place(results), need.position
+        place, needed = _place(results), own(need.position)
         if place is not None and place < (file_number(needed.file), needed.offset):
             return False
         was_locked = len(results) > 2  # more than the snapshot and its place
@@ -128,7 +110,7 @@ class MariadbSnapshot:
 
     def can_keep(self, need: Need) -> bool:
         """Behind another place than a file's beginning always, else where rows can be locked."""
-        return need.position.offset > _FIRST_EVENT or bool(need.changes)
+        return own(need.position).offset > _FIRST_EVENT or bool(need.changes)
 
     def _locking(self, need: Need) -> list[str]:
         return _locks(need, self._key_by_table, "LOCK IN SHARE MODE")
@@ -145,7 +127,7 @@ def _is_fresh(need: Need, place: tuple[int, int] | None) -> bool:
     """Whether a snapshot may stand at the very beginning of a file that follows the change."""
     if place is None or place[1] >= _HEAD_BYTES:
         return False
-    needed = need.position
+    needed = own(need.position)
     return place[0] > file_number(needed.file) or needed.offset <= _FIRST_EVENT
 
 
@@ -155,7 +137,7 @@ class MariadbReplica:
     def opening(self, need: Need, before: Sequence[RawRows] = ()) -> list[str]:
         """Wait, then open the snapshot."""
         return [
-            f"SELECT MASTER_GTID_WAIT('{need.position.gtids}', {_WAIT_S})",
+            f"SELECT MASTER_GTID_WAIT('{own(need.position).gtids}', {_WAIT_S})",
             "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
         ]
 

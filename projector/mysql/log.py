@@ -5,17 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from projector.errors import TransientError
-from projector.model import Change, Transactions, Watch
-from projector.mysql.barrier import Barrier, KeyByTable, Need, awaited, choose
+from projector.model import Change, KeyByTable, Need, Transactions, Watch
+from projector.mysql.barrier import Barrier, awaited, choose
 from projector.mysql.binlog import BinlogSource
 from projector.mysql.connection import Connection
 from projector.mysql.hidden import SAVEPOINT, Completer
 from projector.mysql.knowledge import Learned, learn
 from projector.mysql.linked import linked
-from projector.mysql.position import Position
+from projector.mysql.position import Position as MysqlPosition
+from projector.mysql.position import own
 from projector.mysql.results import RawRows
 from projector.mysql.snapshots import Snapshots
 from projector.ports import Knowledge
+from projector.position import Position
 from projector.projection import Plan
 
 
@@ -63,17 +65,17 @@ class MysqlLog:
             connection.close()
         return self._learned.knowledge
 
-    def current(self) -> Position:
+    def current(self) -> MysqlPosition:
         """Return the end of the log; see `ports.Source`."""
         return self._inner.current()
 
-    def visible_end(self) -> Position:
+    def visible_end(self) -> MysqlPosition:
         """Return a place beyond all that can be seen; see `ports.Source`."""
         return self._inner.visible_end()
 
     def check(self, position: Position) -> None:
         """Raise PositionLostError when the log cannot be read on from there."""
-        self._inner.check(position)
+        self._inner.check(own(position))
 
     def start(self, position: Position, watches: Sequence[Watch]) -> None:
         """Begin to read after `position`; `watches` are those of the last `learn`."""
@@ -85,10 +87,10 @@ class MysqlLog:
             for table in tables.values()
         }
         if tables and not learned.logs_actions:
-            self._barrier = choose(position, self._keys, is_replica=self._is_replica)
+            self._barrier = choose(own(position), self._keys, is_replica=self._is_replica)
         self._snapshots = Snapshots(self._connect, self._open)
         self._completer = Completer(tables, learned.types, self._snapshots)
-        self._inner.start(position, watches)
+        self._inner.start(own(position), watches)
 
     def read(self, timeout_s: float) -> Transactions | None:
         """Return what has come since the last call, completed; see `ports.Source`."""
@@ -125,7 +127,9 @@ class MysqlLog:
             snapshots.close()
         self._inner.close()
 
-    def _open(self, connection: Connection, need: Need, is_dropped: Callable[[], bool]) -> Position:
+    def _open(
+        self, connection: Connection, need: Need, is_dropped: Callable[[], bool]
+    ) -> MysqlPosition:
         """Open a snapshot at or beyond what is needed; return the log's visible end after that."""
         barrier = self._barrier
         assert barrier is not None

@@ -14,8 +14,10 @@ import struct
 import uuid
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
+
+from projector.errors import PositionLostError
 
 Interval = tuple[int, int]  # first and last sequence number, both included
 Source = tuple[str, str]  # UUID of the server, tag ("" for none)
@@ -320,6 +322,26 @@ class Position:
         except ValueError:
             return False
 
+    def earlier(self, other: Position) -> Position:
+        """Return a place that both lie at or behind; see `projector.position`."""
+        if self.surely_reaches(other):
+            return other
+        if other.surely_reaches(self):
+            return self
+        if isinstance(self.gtids, GtidSet) and isinstance(other.gtids, GtidSet):
+            # The logs of two servers that applied in another order.
+            return replace(self, file="", offset=0, born=0, gtids=self.gtids & other.gtids)
+        raise PositionLostError(
+            "nobody can say where it lies beside another projection's checkpoint"
+        )
+
+    def later(self, other: Position) -> Position:
+        """Return a place at or beyond both; see `projector.position`."""
+        if isinstance(self.gtids, GtidSet) and isinstance(other.gtids, GtidSet):
+            return replace(self, gtids=self.gtids | other.gtids)
+        is_here = self.server == other.server  # another server's place says nothing to a barrier
+        return other if is_here and other.surely_reaches(self) else self
+
     def _is_in_log_of(self, other: Position) -> bool:
         """Return whether both are places in one server's log, so that file and offset count."""
         if (self.flavour, self.server) != (other.flavour, other.server):
@@ -328,6 +350,12 @@ class Position:
             return False  # not known, or the log was given another name
         is_other = self.file == other.file and self.born and other.born and self.born != other.born
         return not is_other
+
+
+def own(position: object) -> Position:
+    """Return what came back from the core, which knows positions of any log."""
+    assert isinstance(position, Position)
+    return position
 
 
 def file_number(file: str) -> int:

@@ -19,11 +19,10 @@ from typing import Final
 
 import structlog
 
-from projector.model import MISSING, Row, TableName
-from projector.mysql.barrier import Need
+from projector.model import MISSING, Need, Row, TableName
 from projector.mysql.connection import Connection
 from projector.mysql.linked import Edge, Linked, Values
-from projector.mysql.position import Position
+from projector.position import Position
 
 _RENEW_S = 0.5  # while the log moves: the younger, the smaller the overlay
 _IDLE_RENEW_S = 30.0

@@ -21,8 +21,8 @@ import structlog
 
 from projector.errors import DocumentRefusedError, FencedError, TransientError
 from projector.model import Applied, Batch, Checkpoint, Damage, Differences, ViewFigures
-from projector.mysql.position import Position
 from projector.ports import Lease
+from projector.position import Parse
 from projector.record import read_number, read_object, text_of
 from projector.settings import Redis as RedisSettings
 from projector.sink_redis.act import (
@@ -84,16 +84,19 @@ class RedisSink:
         self,
         settings: RedisSettings,
         name: str,
+        parse: Parse,
         *,
         change_feed_max_length: int = 0,
         views: Mapping[str, int] = MappingProxyType({}),
     ) -> None:
-        """`views`: how many entries of each list stay for certain, by view; 0: all."""
+        """`parse` reads the log's positions. `views`: how many entries of each list stay for
+        certain, by view; 0: all."""
         self._keys = Keys.of(name)
         self._server = Server(settings, self._keys.looks())
         self._names = Names(self._server, self._keys.hash)
         self._lists = Lists(self._server, self._keys, views)
         self._claim = Claim(self._server, self._keys, settings.lease_ttl_s, self._lists)
+        self._parse = parse
         self._feed_length = change_feed_max_length
         self._stamps = _Stamps()  # replaced as a whole: `renew` reads it in another thread
         self._write: _Write | None = None  # one that failed, or is under way
@@ -142,7 +145,7 @@ class RedisSink:
         found, owed = _pairs(fields), _pairs(debts)
         self._stamps, self._write = _Stamps(found.get("stamp", "")), None
         are_lists_lost = self._lists.load(found)
-        self._checkpoint = _read(found, owed, size)
+        self._checkpoint = _read(found, owed, size, self._parse)
         if self._checkpoint is not None and are_lists_lost:
             self._checkpoint = replace(self._checkpoint, are_lists_lost=True)
         self._left = frozenset(owed) if self._checkpoint is None else frozenset()
@@ -387,10 +390,12 @@ def _following(before: Checkpoint | None, batch: Batch, stamp: str, size: int) -
     )
 
 
-def _read(found: Mapping[str, str], owed: Mapping[str, str], size: int) -> Checkpoint | None:
+def _read(
+    found: Mapping[str, str], owed: Mapping[str, str], size: int, parse: Parse
+) -> Checkpoint | None:
     """Make a checkpoint of what is stored; None where it says no place, or is not whole."""
     try:
-        position = Position.parse(found.get("position", ""))
+        position = parse(found.get("position", ""))
     except ValueError:
         return None
     if not found.get("stamp"):

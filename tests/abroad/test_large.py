@@ -10,6 +10,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
+from projector.mysql.position import Position
 from projector.projection import Projection
 from projector.settings import Redis as RedisSettings
 from projector.sink_redis import RedisSink
@@ -58,7 +59,7 @@ def test_names_and_comparisons_never_hold_a_server_up(any_redis: RedisServer) ->
             client.hset("texts", str(number), large)
         client.hset("texts", mapping={str(number): b"small" for number in range(1000, 6000)})
         client.slowlog_reset()
-        sink = RedisSink(RedisSettings(url=any_redis.url()), "texts")
+        sink = RedisSink(RedisSettings(url=any_redis.url()), "texts", Position.parse)
         cursor, seen = 0, set()
         while True:
             cursor, ids = sink.scan(cursor, 2000)

@@ -15,12 +15,13 @@ import pytest
 import sqlalchemy as sa
 
 from projector.fetch import Fetcher
-from projector.model import RowsChange, TableName, Watch
-from projector.mysql.barrier import Need, choose
+from projector.model import Need, RowsChange, TableName, Watch
+from projector.mysql.barrier import choose
 from projector.mysql.binlog import BinlogSource
 from projector.mysql.columns import fitted
 from projector.mysql.connection import Connection, engine
 from projector.mysql.position import Position
+from projector.mysql.reader import MysqlReader
 from projector.projection import Join, Many, Plan, Projection
 from projector.settings import Mysql
 from tests.abroad.conftest import MakeWorld
@@ -91,7 +92,7 @@ class Stage:
     def fetcher(self, projection: Projection) -> Fetcher:
         barrier = choose(self.start, {}, is_replica=False)
         connection = Connection(self.engine)
-        return Fetcher(fitted(Plan(projection), connection), connection, barrier, bool)
+        return Fetcher(fitted(Plan(projection), connection), MysqlReader(connection, barrier))
 
 
 @pytest.fixture

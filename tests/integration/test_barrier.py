@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from projector.fetch import Fetcher
-from projector.model import Transactions
-from projector.mysql.barrier import Barrier, Need, choose
+from projector.model import Need, Transactions
+from projector.mysql.barrier import Barrier, choose
 from projector.mysql.binlog import BinlogSource
 from projector.mysql.connection import Connection, Rows, engine
+from projector.mysql.reader import MysqlReader
 from projector.projection import Plan
 from projector.settings import Mysql
 from schema.projection import tickets
@@ -105,7 +106,7 @@ def test_a_document_is_never_read_before_its_change_is_visible(server: DatabaseS
     pool = engine(settings.parsed_url, settings)
 
     def fetcher(barrier: Barrier) -> Fetcher:
-        return Fetcher(plan, Connection(pool), barrier, lambda: False)
+        return Fetcher(plan, MysqlReader(Connection(pool), barrier))
 
     naive, sound = fetcher(NoBarrier()), fetcher(choose(position, keys, is_replica=False))
     setup = _semi_sync(server)
@@ -144,7 +145,8 @@ def test_thousands_of_lone_commits_at_the_head_are_never_stale(server: DatabaseS
     source.start(position, plan.watches("helpdesk"))
     pool = engine(settings.parsed_url, settings)
     keys: Any = {plan.table_name(plan.root, "helpdesk"): ((0, "id"),)}
-    sound = Fetcher(plan, Connection(pool), choose(position, keys, is_replica=False), lambda: False)
+    barrier = choose(position, keys, is_replica=False)
+    sound = Fetcher(plan, MysqlReader(Connection(pool), barrier))
     last = 1500
     ticket = server.execute("SELECT MIN(id) FROM helpdesk.tickets")[0][0]
     problems: list[BaseException] = []

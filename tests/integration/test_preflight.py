@@ -17,6 +17,7 @@ from projector.errors import ConfigurationError, ExitCode, OperatorError
 from projector.mysql.checks import log
 from projector.mysql.checks.asking import Facts
 from projector.mysql.position import Flavour as LogFlavour
+from projector.mysql.position import Position
 from projector.projection import Hashed, Join, Many, Plan, Projection
 from projector.settings import Mysql, Reconcile, Redis, Settings
 from projector.sink_redis import RedisInfo, RedisSink
@@ -687,4 +688,4 @@ def test_what_the_stored_checkpoint_means_is_said(
     checks = run_checks(stopping, [Plan(tickets)])
     assert found(checks, "tickets.position").status == "failed"
     assert found(checks, "tickets.fingerprint").status == "failed"
-    RedisSink(stopping.redis, "tickets").close()
+    RedisSink(stopping.redis, "tickets", Position.parse).close()

@@ -13,13 +13,14 @@ from hypothesis import strategies as st
 
 from projector.errors import ConfigurationError
 from projector.fetch import Fetcher
-from projector.model import TableName, Transactions
-from projector.mysql.barrier import Need, choose
+from projector.model import Need, TableName, Transactions
+from projector.mysql.barrier import choose
 from projector.mysql.binlog import BinlogSource
 from projector.mysql.columns import fitted
 from projector.mysql.connection import Connection, engine
 from projector.mysql.knowledge import merged
 from projector.mysql.position import Position
+from projector.mysql.reader import MysqlReader
 from projector.projection import Plan
 from projector.route import Router
 from projector.settings import Mysql
@@ -139,7 +140,7 @@ def _follow(
     followers = []
     for plan, spec, own in zip(plans, specs, views, strict=True):
         connection, barrier = Connection(stage.engine), choose(start, {}, is_replica=False)
-        fetcher = Fetcher(fitted(plan, connection), connection, barrier, bool)
+        fetcher = Fetcher(fitted(plan, connection), MysqlReader(connection, barrier))
         stack.callback(fetcher.close)
         followers.append(Follower(plan, spec, Router(plan, stage.name, watches), fetcher, own))
         followers[-1].build(start)

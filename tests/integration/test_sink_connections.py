@@ -27,6 +27,7 @@ from projector.errors import (
     TransientError,
 )
 from projector.model import Damage
+from projector.mysql.position import Position
 from projector.settings import Redis as RedisSettings
 from projector.sink_redis import RedisSink
 from tests.fix_servers import missing
@@ -48,7 +49,7 @@ QUOTED = "s3cret%2F%40%3A%23"
 
 
 def sink_at(url: str, **settings: Any) -> RedisSink:
-    return RedisSink(RedisSettings(url=url, timeout_s=2, **settings), "tickets")
+    return RedisSink(RedisSettings(url=url, timeout_s=2, **settings), "tickets", Position.parse)
 
 
 def works(url: str, **settings: Any) -> None:

@@ -24,10 +24,11 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 _WRITER = """
 import sys
 from projector.errors import FencedError
+from projector.mysql.position import Position
 from projector.settings import Redis
 from projector.sink_redis import RedisSink
 from tests.integration.test_sink_contract import batch
-sink = RedisSink(Redis(url=sys.argv[1], lease_ttl_s=1), "tickets")
+sink = RedisSink(Redis(url=sys.argv[1], lease_ttl_s=1), "tickets", Position.parse)
 while not sink.acquire():
     pass
 found = sink.load()

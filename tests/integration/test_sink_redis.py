@@ -18,6 +18,7 @@ from projector.errors import (
     ProjectorError,
     TransientError,
 )
+from projector.mysql.position import Position
 from projector.settings import Redis as RedisSettings
 from projector.sink_redis import RedisSink
 from tests.fix_servers import missing
@@ -375,7 +376,7 @@ def redis_ids(text: bytes) -> list[str]:
 def test_another_projection_has_keys_of_its_own(store: OfServer) -> None:
     """Two leases, two checkpoints, one database; no other key is touched."""
     sink = started(store, {"1": "a"})
-    other = RedisSink(RedisSettings(url=store.url), "orders")
+    other = RedisSink(RedisSettings(url=store.url), "orders", Position.parse)
     assert other.acquire()
     assert other.load() is None
     other.apply(batch({"1": "o"}, number=9, fingerprint="g"))

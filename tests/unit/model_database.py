@@ -13,8 +13,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import Column, Integer, MetaData, Table
 
 from projector.fetch import Fetched, Found
-from projector.model import Change, Kind, RowsChange, TableChange, TableName
-from projector.mysql.barrier import Need
+from projector.model import Change, Kind, Need, RowsChange, TableChange, TableName
 from projector.mysql.position import Flavour, GtidSet, Position
 from projector.projection import Join, Plan, Projection
 from projector.route import Values

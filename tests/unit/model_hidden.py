@@ -18,6 +18,7 @@ from projector.model import (
     MISSING,
     Change,
     Kind,
+    Need,
     Row,
     RowsChange,
     TableChange,
@@ -25,7 +26,6 @@ from projector.model import (
     Transactions,
     Watch,
 )
-from projector.mysql.barrier import Need
 from projector.mysql.foreign_keys import ForeignKey
 from projector.mysql.hidden import Completer
 from projector.mysql.linked import Edge, Linked, Values

@@ -23,8 +23,6 @@ from projector.errors import FencedError, TransientError
 from projector.fetch import Fetcher
 from projector.lane import Lane
 from projector.model import Applied, Batch, Differences, Transactions
-from projector.mysql.barrier import Barrier
-from projector.mysql.connection import Connection
 from projector.mysql.position import Position
 from projector.portion import Portion, Portions
 from projector.ports import Knowledge
@@ -185,9 +183,9 @@ class ModelLane(Lane):
         known: Knowledge, log_end: Callable[[], Position] = lambda: position(0),
         scrubbed: Callable[[Differences], None] = lambda found: None,
     ) -> None:  # fmt: skip
-        engine: Any = None
+        database: Any = SimpleNamespace(readers=lambda *place, **waits: None)
         super().__init__(
-            plan, sink, engine, settings, known, lambda: False, log_end, lambda: None,
+            plan, sink, database, settings, known, lambda: False, log_end, lambda: None,
             Portions(_two(), _two(), _two()),
         )  # fmt: skip
         for real in (self._executor, self._ahead):
@@ -198,13 +196,9 @@ class ModelLane(Lane):
         self._of_model = fetcher
         self._scrubbed = scrubbed
 
-    def _fetcher(self, barrier: Barrier) -> Fetcher:
+    def _fetcher(self) -> Fetcher:
         fetcher: Fetcher = self._of_model
         return fetcher
-
-    def _connection(self) -> Connection:
-        connection: Any = SimpleNamespace(close=lambda: None)  # a mere snapshot
-        return connection  # type: ignore[no-any-return]
 
     def _count(self) -> int:
         return 0
@@ -427,7 +421,9 @@ class World:
         if not self.is_touched:
             self._check_lists(self.store.documents)
         if self.store.checkpoint is not None and not self.is_unsettled:
-            debts = {k: Debt.from_json(text) for k, text in self.store.debts.items()}
+            debts = {
+                k: Debt.from_json(text, Position.parse) for k, text in self.store.debts.items()
+            }
             for document_id in IDS:
                 self._check_current(document_id, self.store.checkpoint.position.offset, debts)
 

@@ -18,6 +18,7 @@ from projector.model import (
     MISSING,
     Change,
     Kind,
+    Need,
     Row,
     RowsChange,
     TableChange,
@@ -27,7 +28,6 @@ from projector.model import (
 )
 from projector.mysql import hidden
 from projector.mysql import log as mysql_log
-from projector.mysql.barrier import Need
 from projector.mysql.foreign_keys import ForeignKey
 from projector.mysql.hidden import Completer
 from projector.mysql.knowledge import Learned

@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projector.debt import Debt, full, later
-from projector.model import Kind, RowsChange, TableChange, TableName
-from projector.mysql.barrier import LockedRows, MariadbSnapshot, Need
+from projector.debt import Debt, full
+from projector.model import Kind, Need, RowsChange, TableChange, TableName
+from projector.mysql.barrier import LockedRows, MariadbSnapshot
 from projector.mysql.binlog.events import Gtid
 from projector.mysql.binlog.progress import Progress
 from projector.mysql.position import Flavour, GtidSet, MariadbGtids, Position
@@ -106,17 +106,16 @@ def test_the_same_file_created_again_is_another() -> None:
 
 def test_a_debt_keeps_the_barrier_that_lies_behind() -> None:
     """Merged with a cause met again after a restart, it still waits for the later one."""
-    early, late = str(mariadb(4, 400)), str(mariadb(9, 900))
-    assert later(early, late) == later(late, early) == late
-    assert later("", late) == later(late, "") == late
-    new = str(mariadb(2, 200, server="b"))
-    assert later(new, late) == new
-    first, second = str(mysql("1-4", 400)), str(mysql("1-2:6", 300))
-    assert str(Position.parse(later(second, first)).gtids) == f"{SID}:1-4:6"
-    debt = Debt.from_json(full("truncate").to_json())
-    assert debt.barrier == ""
+    early, late = mariadb(4, 400), mariadb(9, 900)
+    assert early.later(late) == late.later(early) == late
+    new = mariadb(2, 200, server="b")
+    assert new.later(late) == new
+    first, second = mysql("1-4", 400), mysql("1-2:6", 300)
+    assert str(second.later(first).gtids) == f"{SID}:1-4:6"
+    debt = Debt.from_json(full("truncate").to_json(), Position.parse)
+    assert debt.barrier is None
     owed = Debt("all", "statement", barrier=late)
-    assert Debt.from_json(owed.to_json()) == owed
+    assert Debt.from_json(owed.to_json(), Position.parse) == owed
 
 
 TABLE = TableName("shop", "goods")

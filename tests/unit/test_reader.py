@@ -12,7 +12,7 @@ from projector.fetch import Fetched
 from projector.model import Batch, Differences, Reason
 from projector.mysql.position import Position
 from projector.portion import Portion, Portions
-from projector.reconcile import Chunk, Reader, Walker, _Flight, _following
+from projector.reconcile import Chunk, ChunkReader, Walker, _Flight, _following
 from tests.memory_sink import MemorySink, MemoryStore, Size
 
 
@@ -37,7 +37,7 @@ def test_a_walk_does_not_end_because_chunks_change_their_size(size: int) -> None
     sink: Any = None
     need: Any = None
     walk = Portion(10, 10, 1.0)
-    reader = Reader(sink, lambda: table, Portions(walk, walk, walk), lambda: need)
+    reader = ChunkReader(sink, lambda: table, Portions(walk, walk, walk), lambda: need)
     table.reader, table.size = walk, size
     cursor, seen = None, []
     while True:
@@ -62,7 +62,7 @@ def test_strays_are_counted_by_what_was_looked_at() -> None:
     )
     names = Portion(100, 100, 1.0)
     need: Any = None
-    reader = Reader(sink, lambda: need, Portions(names, names, names), lambda: need)
+    reader = ChunkReader(sink, lambda: need, Portions(names, names, names), lambda: need)
     chunk = reader.strays(None)
     assert (chunk.count, chunk.cursor, chunk.strays) == (57, None, frozenset())
     store.sizes["tag:junk"] = Size(5)

@@ -14,7 +14,7 @@ from projector.errors import PositionLostError
 from projector.lane import Lane as RealLane
 from projector.model import Transactions
 from projector.mysql.position import Flavour, GtidSet, GtidSetBuilder, MariadbGtids, Position
-from projector.resume import Ahead, decide, earlier, refused
+from projector.resume import Ahead, decide, refused
 
 SID = "3e11fa47-71ca-11e1-9e33-c80aa9429562"
 
@@ -273,7 +273,7 @@ def test_the_earlier_place_is_one_that_both_have_passed(
 ) -> None:
     """Also where two servers have applied in another order, and neither set holds the other."""
     a, b = servers[0].at(first), servers[1].at(second)
-    found = earlier(a, b)
+    found = a.earlier(b)
     assert a.reaches(found)
     assert b.reaches(found)
-    assert found == earlier(b, a) or found.gtids == earlier(b, a).gtids
+    assert found == b.earlier(a) or found.gtids == b.earlier(a).gtids

@@ -45,6 +45,6 @@ class Both:
 def test_what_changes_between_two_looks_is_no_difference(places: list[str], stale: int) -> None:
     """Also where only its place in a list changes, by a column that no document shows."""
     both: Any = Both(*places)
-    sides = Sides(both, lambda: both, lambda: NOW, lambda: NOW, lambda: NOW, is_led=True)
+    sides = Sides(both, lambda: both, lambda: 1, *[lambda: NOW] * 3, is_led=True)
     report: Report = verify(sides, ["1"], None)
     assert (report.checked, report.stale) == (1, stale)

@@ -8,14 +8,16 @@ import re
 from projector.checks import Check, failed, ok, warning
 from projector.errors import ConfigurationError, PositionLostError
 from projector.fetch import Fetcher
+from projector.model import Need
 from projector.mysql.advice import unlike
-from projector.mysql.barrier import LockedRows, Need
+from projector.mysql.barrier import LockedRows
 from projector.mysql.binlog.connection import connect, identify
 from projector.mysql.binlog.start import check as check_start
 from projector.mysql.checks.asking import Asker, Refusal
 from projector.mysql.columns import fitted
 from projector.mysql.indexes import explained, role
 from projector.mysql.position import Flavour, Position
+from projector.mysql.reader import MysqlReader
 from projector.projection import Plan
 from projector.projection.declaration import Aggregate
 from projector.projection.levels import Level
@@ -115,7 +117,7 @@ def masks(plan: Plan) -> list[Check]:
 def mean_bytes(plan: Plan, asker: Asker) -> float:
     """Make some documents; give their mean size, 0 where there are none."""
     plan, anything = fitted(plan, asker.connection), Need(_NONE)
-    fetcher = Fetcher(plan, asker.connection, LockedRows({}), lambda: True)
+    fetcher = Fetcher(plan, MysqlReader(asker.connection, LockedRows({})))
     ids = fetcher.ids_after(None, _SAMPLE, anything)
     documents = fetcher.documents(ids, anything).documents
     return sum(map(len, documents.values())) / max(1, len(documents))
