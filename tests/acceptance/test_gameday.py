@@ -12,7 +12,7 @@ import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -105,7 +105,8 @@ class Game:
             "SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'"
         )
         for (number,) in readers:
-            self.mysql.execute(f"KILL {number}")
+            with suppress(pymysql.err.OperationalError):  # ended by itself
+                self.mysql.execute(f"KILL {number}")
 
     @contextmanager
     def waiting_migration(self) -> Iterator[None]:
