@@ -1,13 +1,10 @@
 """Fixtures of the tests abroad: a world on each of the three servers."""
 
-import contextlib
-import uuid
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import pytest
 
-from tests.abroad.world import World
+from tests.abroad.world import MakeWorld, worlds_on
 from tests.fix_servers import missing
 from tests.servers import (
     DatabaseServer,
@@ -16,8 +13,6 @@ from tests.servers import (
     ServerUnavailable,
     start_database,
 )
-
-MakeWorld = Callable[..., World]
 
 
 @pytest.fixture(params=list(Flavour), ids=str)
@@ -44,15 +39,5 @@ def private(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
 @pytest.fixture
 def abroad(anywhere: DatabaseServer, fresh_redis: RedisServer) -> Iterator[MakeWorld]:
     """Make worlds on a session's server: `abroad(ddl, "module:attribute", **settings)`."""
-    with contextlib.ExitStack() as stack:
-
-        def make(ddl: str, projections: str, **settings: Any) -> World:
-            schema = f"abroad_{uuid.uuid4().hex[:10]}"
-            anywhere.create_database(schema)
-            stack.callback(anywhere.drop_database, schema)
-            anywhere.load_sql(ddl, schema)
-            world = World(anywhere, schema, fresh_redis, projections, **settings)
-            stack.callback(world.close)
-            return world
-
+    with worlds_on(anywhere, fresh_redis) as make:
         yield make

@@ -14,8 +14,7 @@ from sqlalchemy.engine import make_url
 
 from projector.mysql.errors import NAME_BY_CODE
 from projector.projection import Join, Many, Projection
-from tests.abroad.conftest import MakeWorld
-from tests.abroad.world import World
+from tests.abroad.world import MakeWorld, World
 from tests.projector_process import wait_for
 from tests.servers import Flavour, RefusingProxy
 

@@ -9,8 +9,7 @@ import pytest
 import sqlalchemy as sa
 
 from projector.projection import Many, Projection
-from tests.abroad.conftest import MakeWorld
-from tests.abroad.world import World
+from tests.abroad.world import MakeWorld, World
 from tests.projector_process import wait_for
 from tests.servers import DatabaseServer, Flavour, RedisServer, start_database
 

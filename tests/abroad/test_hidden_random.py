@@ -14,8 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from projector.projection import Many, Projection
-from tests.abroad.conftest import MakeWorld
-from tests.abroad.world import World
+from tests.abroad.world import MakeWorld, World
 
 pytestmark = pytest.mark.server
 

@@ -8,8 +8,7 @@ import sqlalchemy as sa
 from sqlalchemy import and_, func, or_
 
 from projector.projection import Aggregate, Join, Many, Projection
-from tests.abroad.conftest import MakeWorld
-from tests.abroad.world import World
+from tests.abroad.world import MakeWorld, World
 
 pytestmark = pytest.mark.server
 

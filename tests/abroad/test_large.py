@@ -14,8 +14,7 @@ from projector.mysql.position import Position
 from projector.projection import Projection
 from projector.settings import Redis as RedisSettings
 from projector.sink_redis import RedisSink
-from tests.abroad.conftest import MakeWorld
-from tests.abroad.world import World
+from tests.abroad.world import MakeWorld, World
 from tests.projector_process import wait_for
 from tests.servers import Flavour, RedisKind, RedisServer, ServerUnavailable, TcpProxy, start_redis
 

@@ -24,7 +24,7 @@ from projector.mysql.position import Position
 from projector.mysql.reader import MysqlReader
 from projector.projection import Join, Many, Plan, Projection
 from projector.settings import Mysql
-from tests.abroad.conftest import MakeWorld
+from tests.abroad.world import MakeWorld
 from tests.servers import DatabaseServer, Flavour
 
 pytestmark = pytest.mark.server

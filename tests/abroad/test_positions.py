@@ -12,8 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from projector.projection import Many, Projection
-from tests.abroad.conftest import MakeWorld
-from tests.abroad.world import World
+from tests.abroad.world import MakeWorld, World, worlds_on
 from tests.projector_process import wait_for
 from tests.servers import (
     DatabaseServer,
@@ -61,17 +60,7 @@ def on(*names: str) -> pytest.MarkDecorator:
 @pytest.fixture
 def make(private: DatabaseServer, fresh_redis: RedisServer) -> Iterator[MakeWorld]:
     """Make worlds on a private server."""
-    with contextlib.ExitStack() as stack:
-
-        def one(ddl: str, projections: str, **settings: Any) -> World:
-            schema = f"positions_{uuid.uuid4().hex[:10]}"
-            private.create_database(schema)
-            stack.callback(private.drop_database, schema)
-            private.load_sql(ddl, schema)
-            world = World(private, schema, fresh_redis, projections, **{**HEARTBEAT, **settings})
-            stack.callback(world.close)
-            return world
-
+    with worlds_on(private, fresh_redis, **HEARTBEAT) as one:
         yield one
 
 

@@ -12,8 +12,7 @@ import pytest
 import sqlalchemy as sa
 
 from projector.projection import Projection
-from tests.abroad.conftest import MakeWorld
-from tests.abroad.world import World
+from tests.abroad.world import MakeWorld, World
 from tests.servers import Flavour
 
 pytestmark = pytest.mark.server

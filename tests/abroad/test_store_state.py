@@ -13,8 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from projector.projection import Join, Projection
-from tests.abroad.conftest import MakeWorld
-from tests.abroad.world import World
+from tests.abroad.world import MakeWorld, World
 from tests.projector_process import wait_for
 from tests.servers import Flavour, RedisServer, start_redis
 

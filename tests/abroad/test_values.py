@@ -18,8 +18,7 @@ from sqlalchemy.dialects import mysql
 from projector.mysql.connection import Connection, engine
 from projector.projection import Aggregate, Many, Plan, Projection
 from projector.settings import Mysql
-from tests.abroad.conftest import MakeWorld
-from tests.abroad.world import World, strict_json
+from tests.abroad.world import MakeWorld, World, strict_json
 from tests.projector_process import wait_for
 from tests.servers import DatabaseServer
 

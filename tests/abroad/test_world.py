@@ -6,7 +6,7 @@ import sqlalchemy as sa
 from sqlalchemy.engine import make_url
 
 from projector.projection import Projection
-from tests.abroad.conftest import MakeWorld
+from tests.abroad.world import MakeWorld
 
 pytestmark = pytest.mark.server
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 import contextlib
 import importlib
 import json
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from tests.projector_process import Projector, await_checkpoint
@@ -116,6 +117,29 @@ def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 def _exact(documents: Documents) -> dict[str, str]:
     """`True` is not 1, and 1.0 is not 1: compare as text."""
     return {key: json.dumps(value, sort_keys=True) for key, value in documents.items()}
+
+
+MakeWorld = Callable[..., World]
+
+
+@contextlib.contextmanager
+def worlds_on(
+    server: DatabaseServer, redis_server: RedisServer, **usual: Any
+) -> Iterator[MakeWorld]:
+    """Make worlds on a server, each in a schema of its own: `make(ddl, projections, **settings)`,
+    where not said otherwise with the `usual` settings. All are closed and dropped in the end."""
+    with contextlib.ExitStack() as stack:
+
+        def make(ddl: str, projections: str, **settings: Any) -> World:
+            schema = f"abroad_{uuid.uuid4().hex[:10]}"
+            server.create_database(schema)
+            stack.callback(server.drop_database, schema)
+            server.load_sql(ddl, schema)
+            world = World(server, schema, redis_server, projections, **{**usual, **settings})
+            stack.callback(world.close)
+            return world
+
+        yield make
 
 
 def _name(setting: str) -> str:

@@ -2,99 +2,30 @@
 
 import contextlib
 import json
-import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from projector.projection import load_projections
-from tests.examples import company_oracle, history, shop_oracle
-from tests.examples.history import Tables
-from tests.oracle import Documents, compare
-from tests.projector_process import Projector, await_checkpoint, wait_for, walked
+from tests.acceptance.worlds import ExampleWorld
+from tests.examples import company_oracle, shop_oracle
+from tests.projector_process import await_checkpoint, wait_for, walked
 from tests.servers import DatabaseServer, RedisServer
-from tests.servers.account import documented_account
 
 pytestmark = pytest.mark.server
 
 SHOP = (Path(__file__).parent.parent / "examples" / "shop.sql").read_text("utf-8")
-Oracle = Callable[[Any], Documents]
-
-
-class World:
-    """Tables, their random history, the daemon, and the oracle of each hash."""
-
-    def __init__(
-        self,
-        database: DatabaseServer,
-        name: str,
-        redis_server: RedisServer,
-        tables: Tables,
-        oracles: dict[str, Oracle],
-        projections: str,
-        grants: Iterable[str] = (),
-    ) -> None:
-        self.tables, self.oracles = tables, oracles
-        self.connect = lambda: database.connect(name)
-        self.connection = self.connect()
-        self.redis = redis_server.client(db=1)
-        self.daemon = Projector(
-            documented_account(database, name, grants=grants),
-            redis_server.url(db=1),
-            PROJECTOR_PROJECTION=projections,
-            SHOP_MASK_KEY=shop_oracle.MASK_KEY,
-        )
-
-    def run(self, seed: int, transactions: int) -> None:
-        """Two writers at once, as far as locks let them."""
-        with contextlib.closing(self.connect()) as other:
-            second = threading.Thread(
-                target=_patient, args=(other, self.tables, seed + 1000, transactions)
-            )
-            second.start()
-            _patient(self.connection, self.tables, seed, transactions)
-            second.join()
-
-    def check(self) -> int:
-        """Compare each hash with its oracle once everything committed is in it; their sizes."""
-        count = 0
-        for name, oracle in self.oracles.items():
-            await_checkpoint(self.redis, self.connection, self.daemon, name)
-            expected = oracle(self.connection)
-            differences = compare(self.redis.hgetall(name), expected)
-            shown = "\n".join(map(str, differences[:5]))
-            assert not differences, f"{name}: {len(differences)} of {len(expected)}\n{shown}"
-            count += len(expected)
-        return count
-
-    def close(self) -> None:
-        self.connection.close()
-        self.redis.close()
-
-
-def _patient(connection: Any, tables: Tables, seed: int, transactions: int) -> None:
-    """Deadlocks are part of life; the history goes on with other numbers."""
-    done = 0
-    while done < transactions:
-        try:
-            history.run(connection, tables, seed + done, 20)
-        except Exception as error:
-            if error.args[0] not in (1205, 1213, 1020):
-                raise
-            connection.rollback()
-        done += 20
 
 
 @pytest.fixture
 def shop(
     database: DatabaseServer, fresh_database: str, fresh_redis: RedisServer
-) -> Iterator[World]:
+) -> Iterator[ExampleWorld]:
     """The shop with three projections in one daemon."""
     database.load_sql(SHOP, fresh_database)
     module = "tests.examples.shop"
-    world = World(
+    world = ExampleWorld(
         database, fresh_database, fresh_redis, shop_oracle.TABLES,
         {
             "orders": shop_oracle.orders,
@@ -102,17 +33,16 @@ def shop(
             "stock": shop_oracle.stock,
         },
         f"{module}:orders_by_id,{module}:products_by_sku,{module}:stock_by_shelf",
+        SHOP_MASK_KEY=shop_oracle.MASK_KEY,
     )  # fmt: skip
-    with contextlib.ExitStack() as stack:
-        stack.callback(world.close)
-        stack.push(world.daemon.__exit__)
+    with world:
         yield world
 
 
 @pytest.fixture
 def company(
     database: DatabaseServer, fresh_database: str, fresh_redis: RedisServer
-) -> Iterator[World]:
+) -> Iterator[ExampleWorld]:
     """The company's three databases."""
     with contextlib.ExitStack() as stack:
         for name in company_oracle.DATABASES:
@@ -122,17 +52,15 @@ def company(
         database.load_sql(company_oracle.EMPLOYEES, fresh_database)
         database.load_sql(company_oracle.HR, "example_hr")
         database.load_sql(company_oracle.ASSETS, "example_assets")
-        world = World(
+        world = ExampleWorld(
             database, fresh_database, fresh_redis, company_oracle.TABLES,
             {"employees": company_oracle.employees}, "tests.examples.company:employees_by_id",
-            [f"GRANT SELECT ON {table} TO {{user}}" for table in company_oracle.OTHER_TABLES],
+            grants=[f"GRANT SELECT ON {t} TO {{user}}" for t in company_oracle.OTHER_TABLES],
         )  # fmt: skip
-        stack.callback(world.close)
-        stack.push(world.daemon.__exit__)
-        yield world
+        yield stack.enter_context(world)
 
 
-def test_a_shop_is_followed(shop: World) -> None:
+def test_a_shop_is_followed(shop: ExampleWorld) -> None:
     """Composite, string and UUID keys, three levels, links, aggregates, masks, filters, limits."""
     shop.run(1, 300)
     shop.daemon.start()
@@ -145,7 +73,7 @@ def test_a_shop_is_followed(shop: World) -> None:
     assert [e for e in shop.daemon.events() if e["event"] == "retry"] == []
 
 
-def test_a_company_is_followed(company: World) -> None:
+def test_a_company_is_followed(company: ExampleWorld) -> None:
     """Several databases, self-references, one table in eight roles."""
     company.run(2, 300)
     company.daemon.start()
@@ -157,7 +85,7 @@ def test_a_company_is_followed(company: World) -> None:
     assert sum(counts) > 20
 
 
-def test_a_shop_survives_kills(shop: World) -> None:
+def test_a_shop_survives_kills(shop: ExampleWorld) -> None:
     """kill -9 between and during changes: each hash goes on from its own checkpoint."""
     for round_ in range(3):
         shop.daemon.start()
@@ -167,7 +95,7 @@ def test_a_shop_survives_kills(shop: World) -> None:
     shop.check()
 
 
-def test_a_wide_fan_out_of_a_string_key_is_put_off_and_done(shop: World) -> None:
+def test_a_wide_fan_out_of_a_string_key_is_put_off_and_done(shop: ExampleWorld) -> None:
     """The values of a look-up and the place in it survive a restart, whatever their type."""
     shop.daemon.environment["PROJECTOR_FANOUT_MAX_DOCUMENTS"] = "2"
     shop.daemon.environment["PROJECTOR_RECONCILE__CHUNK_DOCUMENTS"] = "1"
@@ -188,7 +116,7 @@ def test_a_wide_fan_out_of_a_string_key_is_put_off_and_done(shop: World) -> None
     shop.check()
 
 
-def test_a_resync_of_one_projection_leaves_the_others_alone(shop: World) -> None:
+def test_a_resync_of_one_projection_leaves_the_others_alone(shop: ExampleWorld) -> None:
     """Damage in two hashes: the resync of one mends that one alone."""
     shop.run(4, 100)
     shop.daemon.environment["PROJECTOR_RECONCILE__SCRUB_INTERVAL_S"] = "0"
@@ -207,7 +135,7 @@ def test_a_resync_of_one_projection_leaves_the_others_alone(shop: World) -> None
     shop.check()
 
 
-def test_commands_cover_all_projections_at_once(shop: World) -> None:
+def test_commands_cover_all_projections_at_once(shop: ExampleWorld) -> None:
     """Without a name: the verdict of each, a comparison of each, a resync of each; ids need one."""
     shop.run(5, 60)
     shop.daemon.start()
@@ -231,7 +159,7 @@ def test_commands_cover_all_projections_at_once(shop: World) -> None:
     assert {each["resync"]["reason"] for each in again} == {"requested"}
 
 
-def test_documents_leave_the_hash_when_time_alone_passes(shop: World) -> None:
+def test_documents_leave_the_hash_when_time_alone_passes(shop: ExampleWorld) -> None:
     """A filter over the clock: nothing is written any more, and the document goes in its time."""
     shop.daemon.environment["PROJECTOR_PROJECTION"] = "tests.examples.shop:recent_orders"
     shop.daemon.environment["PROJECTOR_RECONCILE__SCRUB_INTERVAL_S"] = "0"

@@ -1,13 +1,12 @@
 """Rows that foreign keys change behind the log's back: every cascade of the reference schema."""
 
-import contextlib
 import signal
 import uuid
 from collections.abc import Iterator
 
 import pytest
 
-from tests.acceptance.test_live import World
+from tests.acceptance.worlds import HelpdeskWorld
 from tests.projector_process import wait_for
 from tests.servers import DatabaseServer, Flavour, RedisServer, start_database
 from tests.workload import Workload
@@ -27,15 +26,11 @@ def server(request: pytest.FixtureRequest) -> Iterator[DatabaseServer]:
 
 
 @pytest.fixture
-def helpdesk(server: DatabaseServer, fresh_redis: RedisServer) -> Iterator[World]:
+def helpdesk(server: DatabaseServer, fresh_redis: RedisServer) -> Iterator[HelpdeskWorld]:
     """A seeded helpdesk with a daemon that has built its hash."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     server.create_database(name)
-    made = World(server, name, fresh_redis)
-    with contextlib.ExitStack() as stack:
-        stack.callback(made.connection.close)
-        stack.callback(made.redis.close)
-        stack.push(made.daemon.__exit__)
+    with HelpdeskWorld(server, name, fresh_redis) as made:
         made.daemon.start()
         made.check()
         yield made
@@ -53,14 +48,14 @@ def helpdesk(server: DatabaseServer, fresh_redis: RedisServer) -> Iterator[World
         " (SELECT MIN(id) FROM departments); DELETE FROM departments ORDER BY id DESC LIMIT 1",
     ],
 )
-def test_a_cascade_is_followed(helpdesk: World, sql: str) -> None:
+def test_a_cascade_is_followed(helpdesk: HelpdeskWorld, sql: str) -> None:
     """The hash equals the database again by itself, within seconds."""
     for statement in sql.split(";"):
         helpdesk.execute(statement)
     helpdesk.check()
 
 
-def test_a_deleted_user_takes_tickets_comments_and_watching_along(helpdesk: World) -> None:
+def test_a_deleted_user_takes_tickets_comments_and_watching_along(helpdesk: HelpdeskWorld) -> None:
     """Requester, assignee, watcher and author at once."""
     requester = helpdesk.one("SELECT requester_id FROM tickets ORDER BY id LIMIT 1")
     author = helpdesk.one("SELECT author_id FROM ticket_comments ORDER BY id DESC LIMIT 1")
@@ -70,7 +65,7 @@ def test_a_deleted_user_takes_tickets_comments_and_watching_along(helpdesk: Worl
     helpdesk.check()
 
 
-def _found(world: World, how: str) -> float:
+def _found(world: HelpdeskWorld, how: str) -> float:
     """How many steps found a cascade's documents in this way."""
     text = world.daemon.http("/metrics")[1].decode()
     for line in text.splitlines():
@@ -79,7 +74,7 @@ def _found(world: World, how: str) -> float:
     return 0.0
 
 
-def _keep_snapshot(world: World) -> None:
+def _keep_snapshot(world: HelpdeskWorld) -> None:
     """Delete users until the daemon follows a cascade without a walk."""
     world.settle()
     before = _found(world, "snapshot")
@@ -96,14 +91,14 @@ def _keep_snapshot(world: World) -> None:
 
 
 @pytest.fixture
-def hiding(helpdesk: World) -> World:
+def hiding(helpdesk: HelpdeskWorld) -> HelpdeskWorld:
     """A helpdesk on a server that does not log cascades, with a snapshot kept."""
     _keep_snapshot(helpdesk)
     return helpdesk
 
 
 @on_hiding_servers
-def test_a_cascade_costs_no_walk(hiding: World) -> None:
+def test_a_cascade_costs_no_walk(hiding: HelpdeskWorld) -> None:
     """Requester, assignee, author and watcher: found by index in the snapshot kept."""
     walks, resync = _found(hiding, "walk"), hiding.redis.hgetall("{tickets}:resync")
     before = _found(hiding, "snapshot")
@@ -116,7 +111,7 @@ def test_a_cascade_costs_no_walk(hiding: World) -> None:
 
 
 @on_hiding_servers
-def test_what_came_to_hang_on_a_row_after_the_snapshot_is_found(hiding: World) -> None:
+def test_what_came_to_hang_on_a_row_after_the_snapshot_is_found(hiding: HelpdeskWorld) -> None:
     """Assigned, then deleted, at once: the snapshot has never seen it so."""
     for _ in range(10):
         user = hiding.one("SELECT MAX(id) FROM users")
@@ -134,7 +129,9 @@ def test_what_came_to_hang_on_a_row_after_the_snapshot_is_found(hiding: World) -
 
 
 @on_hiding_servers
-def test_what_goes_with_a_row_by_a_column_that_no_document_reads_is_found(hiding: World) -> None:
+def test_what_goes_with_a_row_by_a_column_that_no_document_reads_is_found(
+    hiding: HelpdeskWorld,
+) -> None:
     """A comment's author changes, and is deleted at once: the ticket counts one comment less."""
     walks = _found(hiding, "walk")
     for _ in range(5):
@@ -150,7 +147,7 @@ def test_what_goes_with_a_row_by_a_column_that_no_document_reads_is_found(hiding
 
 
 @on_hiding_servers
-def test_what_was_put_off_since_is_put_off_again(hiding: World) -> None:
+def test_what_was_put_off_since_is_put_off_again(hiding: HelpdeskWorld) -> None:
     """A fan-out beyond the limit is not among the documents noted: what came to belong to a row by
     it may have been read before the row went."""
     assert hiding.daemon.stop() == 0
@@ -175,7 +172,9 @@ def test_what_was_put_off_since_is_put_off_again(hiding: World) -> None:
 
 
 @on_hiding_servers
-def test_a_cascade_over_many_documents_is_worked_off_behind_newer_changes(hiding: World) -> None:
+def test_a_cascade_over_many_documents_is_worked_off_behind_newer_changes(
+    hiding: HelpdeskWorld,
+) -> None:
     """Those documents alone are owed, not a walk over everything."""
     assert hiding.daemon.stop() == 0
     hiding.daemon.environment["PROJECTOR_FANOUT_MAX_DOCUMENTS"] = "5"
@@ -192,7 +191,7 @@ def test_a_cascade_over_many_documents_is_worked_off_behind_newer_changes(hiding
 
 
 @on_hiding_servers
-def test_a_table_altered_since_the_snapshot_is_walked(hiding: World) -> None:
+def test_a_table_altered_since_the_snapshot_is_walked(hiding: HelpdeskWorld) -> None:
     """The server refuses the old snapshot of it, and no document is lost."""
     hiding.execute("ALTER TABLE ticket_watchers ADD COLUMN extra INT")
     hiding.execute("DELETE FROM users WHERE id = (SELECT MIN(requester_id) FROM tickets)")
@@ -200,7 +199,7 @@ def test_a_table_altered_since_the_snapshot_is_walked(hiding: World) -> None:
 
 
 @on_hiding_servers
-def test_a_key_added_meanwhile_is_followed(hiding: World) -> None:
+def test_a_key_added_meanwhile_is_followed(hiding: HelpdeskWorld) -> None:
     """Even if rows go with their parent in the very batch that begins with the new key."""
     name = "fk_ticket_watchers_user_id"
     drop = f"ALTER TABLE ticket_watchers DROP FOREIGN KEY {name}"
@@ -231,7 +230,7 @@ def test_a_key_added_meanwhile_is_followed(hiding: World) -> None:
 
 
 @on_hiding_servers
-def test_an_alter_does_not_wait_for_the_snapshot(hiding: World) -> None:
+def test_an_alter_does_not_wait_for_the_snapshot(hiding: HelpdeskWorld) -> None:
     """What was looked up in the snapshot is not kept locked."""
     hiding.execute("DELETE FROM users WHERE id = (SELECT MIN(assignee_id) FROM tickets)")
     hiding.settle()
@@ -241,7 +240,7 @@ def test_an_alter_does_not_wait_for_the_snapshot(hiding: World) -> None:
 
 
 @on_hiding_servers
-def test_random_cascades_under_load_are_followed_without_a_walk(hiding: World) -> None:
+def test_random_cascades_under_load_are_followed_without_a_walk(hiding: HelpdeskWorld) -> None:
     """Users, tags, categories and tickets go at any time, while all else changes."""
     walks = _found(hiding, "walk")
     workload = Workload(

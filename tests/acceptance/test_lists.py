@@ -1,26 +1,21 @@
 """Lists beside the tickets, from both databases: always what the database's rows say."""
 
-import contextlib
 import json
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
 from projector_reader import Reader, ViewError
 
+from tests.acceptance.worlds import HelpdeskWorld
 from tests.list_oracle import SECRET, assert_lists_equal_database
-from tests.oracle import assert_hash_equals_database
 from tests.projector_process import Projector, await_checkpoint, wait_for
-from tests.seed import seed
 from tests.servers import DatabaseServer, RedisServer
-from tests.servers.account import documented_account
 from tests.workload import Workload
 
 pytestmark = pytest.mark.server
 
-HELPDESK = (Path(__file__).parent.parent / "helpdesk.sql").read_text("utf-8")
 _LISTS = {
     "PROJECTOR_PROJECTION": "schema.lists:tickets,schema.lists:users",
     "TICKETS_LIST_KEY": SECRET,
@@ -29,53 +24,32 @@ _LISTS = {
 }
 
 
-class World:
-    """A seeded helpdesk, an empty Redis and a daemon that keeps lists, not started yet."""
+class ListWorld(HelpdeskWorld):
+    """A helpdesk whose daemon keeps lists, and a reader of them."""
 
     def __init__(self, database: DatabaseServer, name: str, redis_server: RedisServer) -> None:
-        self.database, self.name = database, name
-        database.load_sql(HELPDESK, name)
-        self.connection = database.connect(name)
-        seed(self.connection, 300)
-        self.redis = redis_server.client(db=1)
-        self.url = documented_account(database, name)
-        self.redis_url = redis_server.url(db=1)
-        self.daemon = Projector(self.url, self.redis_url, **_LISTS)
+        super().__init__(database, name, redis_server, **_LISTS)
         self.reader: Reader[Any] = Reader(
             self.redis, "tickets", secrets={"TICKETS_LIST_KEY": SECRET}
         )
 
-    def execute(self, sql: str) -> None:
-        with self.connection.cursor() as cursor:
-            cursor.execute(sql)
-
-    def rows(self, sql: str) -> list[Any]:
-        with self.connection.cursor() as cursor:
-            cursor.execute(sql)
-            return list(cursor.fetchall())
-
     def check(self) -> None:
         """Wait until all is applied; compare documents and lists with hand-written SQL."""
-        await_checkpoint(self.redis, self.connection, self.daemon)
-        assert assert_hash_equals_database(self.redis, self.connection) > 0
+        super().check()
         assert assert_lists_equal_database(self.redis, self.connection) > 0
 
 
 @pytest.fixture
 def world(
     database: DatabaseServer, fresh_database: str, fresh_redis: RedisServer
-) -> Iterator[World]:
+) -> Iterator[ListWorld]:
     """A world on MariaDB, then one on MySQL."""
-    made = World(database, fresh_database, fresh_redis)
-    with contextlib.ExitStack() as stack:
-        stack.callback(made.connection.close)
-        stack.callback(made.redis.close)
-        stack.push(made.daemon.__exit__)
+    with ListWorld(database, fresh_database, fresh_redis) as made:
         yield made
 
 
 @pytest.mark.timeout(240)
-def test_lists_follow_and_are_mended(world: World) -> None:
+def test_lists_follow_and_are_mended(world: ListWorld) -> None:
     """Through a workload with kills, renamed values, losses, and views given up and taken up."""
     world.daemon.start()
     workload = Workload(lambda: world.database.connect(world.name), 23, cascades=True, rate=150)
@@ -97,7 +71,7 @@ def test_lists_follow_and_are_mended(world: World) -> None:
     other_views(world)
 
 
-def verified(world: World) -> None:
+def verified(world: ListWorld) -> None:
     """`verify` finds nothing; `status`, metrics and `explain` know the views."""
     report = json.loads(world.daemon.run("verify", "--json", "--projection", "tickets").stdout)
     assert (report["missing"], report["stale"], report["orphan"]) == (0, 0, 0), report
@@ -113,7 +87,7 @@ def verified(world: World) -> None:
     assert world.daemon.run("verify", "--projection", "users").returncode == 0
 
 
-def lost(world: World) -> None:
+def lost(world: ListWorld) -> None:
     """What strangers do to lists is noticed and mended without a restart; `verify` sees it."""
     [(name,)] = world.rows("SELECT LOWER(name) FROM ticket_statuses WHERE id = 1")
     before = world.redis.zcard(f"{{tickets}}:by:status:{name}")
@@ -135,17 +109,17 @@ def lost(world: World) -> None:
     world.daemon.start()
 
 
-def _some_assignee(world: World) -> str:
+def _some_assignee(world: ListWorld) -> str:
     [(found,)] = world.rows("SELECT MIN(assignee_id) FROM tickets")
     return str(found)
 
 
-def _members(world: World) -> list[bytes]:
+def _members(world: ListWorld) -> list[bytes]:
     found: list[bytes] = world.redis.zrange("{tickets}:by:assignee:" + _some_assignee(world), 0, 0)
     return found
 
 
-def other_views(world: World) -> None:
+def other_views(world: ListWorld) -> None:
     """A daemon without views takes the lists away, one with views fills them again; no document
     is written for that."""
     world.daemon.stop()
@@ -164,7 +138,7 @@ def other_views(world: World) -> None:
 
 
 @pytest.mark.timeout(120)
-def test_a_frontend_needs_redis_alone(world: World) -> None:
+def test_a_frontend_needs_redis_alone(world: ListWorld) -> None:
     """From an e-mail address to its department, that department's tickets, and their attachments;
     page after page, while tickets move to the front."""
     world.daemon.start()
@@ -197,7 +171,7 @@ def test_a_frontend_needs_redis_alone(world: World) -> None:
     users_have_their_tickets(world)
 
 
-def users_have_their_tickets(world: World) -> None:
+def users_have_their_tickets(world: ListWorld) -> None:
     """The list as a document: one HGET gives a user's newest tickets, also none."""
     await_checkpoint(world.redis, world.connection, world.daemon, "users")
     found = {
@@ -214,7 +188,7 @@ def users_have_their_tickets(world: World) -> None:
     assert "tickets" in scaffold.stdout
 
 
-def paged(world: World) -> None:
+def paged(world: ListWorld) -> None:
     """No ticket is met twice and none that stands still is left out, while others are touched."""
     [(status, count)] = world.rows(
         "SELECT s.name, COUNT(*) FROM tickets t JOIN ticket_statuses s ON s.id = t.status_id"

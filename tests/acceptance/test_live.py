@@ -12,64 +12,26 @@ from typing import Any
 import pytest
 
 from schema.document import TicketDocument
+from tests.acceptance.worlds import HelpdeskWorld
 from tests.oracle import assert_hash_equals_database
 from tests.projector_process import Projector, await_checkpoint, wait_for
-from tests.seed import seed
 from tests.servers import DatabaseServer, Flavour, RedisServer
-from tests.servers.account import documented_account
 from tests.servers.proxy import TcpProxy
 from tests.workload import Workload
 
 pytestmark = pytest.mark.server
 
-HELPDESK = (Path(__file__).parent.parent / "helpdesk.sql").read_text("utf-8")
-
-
-class World:
-    """A seeded helpdesk, an empty Redis and a daemon that is not started yet."""
-
-    def __init__(self, database: DatabaseServer, name: str, redis_server: RedisServer) -> None:
-        self.database, self.name = database, name
-        database.load_sql(HELPDESK, name)
-        self.connection = database.connect(name)
-        seed(self.connection, 300)
-        self.redis = redis_server.client(db=1)
-        self.url = documented_account(database, name)
-        self.daemon = Projector(self.url, redis_server.url(db=1))
-
-    def execute(self, sql: str) -> None:
-        with self.connection.cursor() as cursor:
-            cursor.execute(sql)
-
-    def one(self, sql: str) -> Any:
-        with self.connection.cursor() as cursor:
-            cursor.execute(sql)
-            return cursor.fetchone()[0]
-
-    def settle(self) -> None:
-        """Wait until everything committed is applied."""
-        await_checkpoint(self.redis, self.connection, self.daemon)
-
-    def check(self) -> None:
-        """Wait, then compare the whole hash with hand-written SQL."""
-        self.settle()
-        assert assert_hash_equals_database(self.redis, self.connection) > 0
-
 
 @pytest.fixture
 def world(
     database: DatabaseServer, fresh_database: str, fresh_redis: RedisServer
-) -> Iterator[World]:
+) -> Iterator[HelpdeskWorld]:
     """A world on MariaDB, then one on MySQL."""
-    made = World(database, fresh_database, fresh_redis)
-    with contextlib.ExitStack() as stack:
-        stack.callback(made.connection.close)
-        stack.callback(made.redis.close)
-        stack.push(made.daemon.__exit__)
+    with HelpdeskWorld(database, fresh_database, fresh_redis) as made:
         yield made
 
 
-def test_the_hash_is_built_and_follows(world: World) -> None:
+def test_the_hash_is_built_and_follows(world: HelpdeskWorld) -> None:
     """A build, then changes of every kind, each in the document moments later."""
     world.daemon.start()
     world.check()
@@ -82,7 +44,7 @@ def test_the_hash_is_built_and_follows(world: World) -> None:
     world.check()
 
 
-def test_a_random_workload_ends_equal(world: World) -> None:
+def test_a_random_workload_ends_equal(world: HelpdeskWorld) -> None:
     """Four connections, 300 transactions a second over all twelve tables, at server defaults."""
     world.daemon.start()
     workload = Workload(
@@ -93,7 +55,7 @@ def test_a_random_workload_ends_equal(world: World) -> None:
     world.check()
 
 
-def test_kill_9_at_any_moment_loses_nothing(world: World) -> None:
+def test_kill_9_at_any_moment_loses_nothing(world: HelpdeskWorld) -> None:
     """A workload goes on while the daemon is killed and started again and again."""
     workload = Workload(
         lambda: world.database.connect(world.name), seed=5, cascades=False, rate=200
@@ -111,7 +73,7 @@ def test_kill_9_at_any_moment_loses_nothing(world: World) -> None:
     world.check()
 
 
-def test_sigterm_ends_cleanly_within_two_seconds(world: World) -> None:
+def test_sigterm_ends_cleanly_within_two_seconds(world: HelpdeskWorld) -> None:
     """Exit status 0, the lease given up, the checkpoint where the documents are."""
     world.daemon.start()
     world.settle()
@@ -126,7 +88,7 @@ def test_sigterm_ends_cleanly_within_two_seconds(world: World) -> None:
 
 @pytest.mark.parametrize("silent", ["mysql", "redis"])
 def test_sigterm_ends_as_soon_where_a_server_is_silent(
-    world: World, fresh_redis: RedisServer, silent: str
+    world: HelpdeskWorld, fresh_redis: RedisServer, silent: str
 ) -> None:
     """Before anything was read, and in the midst; a lease that can be given up is given up."""
     with (
@@ -161,7 +123,7 @@ def _ends_soon(daemon: Projector) -> None:
     assert time.monotonic() - began < 2
 
 
-def test_a_wrong_word_is_answered_with_one_line(world: World) -> None:
+def test_a_wrong_word_is_answered_with_one_line(world: HelpdeskWorld) -> None:
     """Parameters that the driver does not know, a projection that is not set: exit 2."""
     assert world.daemon.run("status", "--projection", "nope").returncode == 2
     world.daemon.environment["PROJECTOR_MYSQL__URL"] += "?nonsense=1"
@@ -171,7 +133,7 @@ def test_a_wrong_word_is_answered_with_one_line(world: World) -> None:
         assert "nonsense" in said.stderr
 
 
-def test_status_tells_lag_and_the_last_error(world: World) -> None:
+def test_status_tells_lag_and_the_last_error(world: HelpdeskWorld) -> None:
     """As the daemon sees them, also while it has no lease because MySQL is away."""
     with TcpProxy(world.database.host, world.database.port) as to_mysql:
         urls = world.daemon.environment
@@ -193,17 +155,17 @@ def test_status_tells_lag_and_the_last_error(world: World) -> None:
         wait_for(lambda: len(os.listdir(_proc(world, "task"))) <= threads, world.daemon)
 
 
-def _status(world: World) -> dict[str, Any]:
+def _status(world: HelpdeskWorld) -> dict[str, Any]:
     said: dict[str, Any] = json.loads(world.daemon.run("status", "--json").stdout)
     return said
 
 
-def _proc(world: World, name: str) -> str:
+def _proc(world: HelpdeskWorld, name: str) -> str:
     assert world.daemon.process is not None
     return f"/proc/{world.daemon.process.pid}/{name}"
 
 
-def test_an_idle_daemon_costs_next_to_nothing(world: World) -> None:
+def test_an_idle_daemon_costs_next_to_nothing(world: HelpdeskWorld) -> None:
     """Ten seconds of nothing: at most the clock asked of the database; of Redis the lease, requests
     and memory; under one percent of a core."""
     world.daemon.start()
@@ -221,7 +183,7 @@ def test_an_idle_daemon_costs_next_to_nothing(world: World) -> None:
     assert world.redis.info("stats")["total_commands_processed"] < 100
 
 
-def _selects(world: World) -> int:
+def _selects(world: HelpdeskWorld) -> int:
     return int(world.database.execute("SHOW GLOBAL STATUS LIKE 'Com_select'")[0][1])
 
 
@@ -231,7 +193,7 @@ def _cpu_s(daemon: Projector) -> float:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
-def test_until_current_stops_by_itself(world: World) -> None:
+def test_until_current_stops_by_itself(world: HelpdeskWorld) -> None:
     """Everything committed before its start is in Redis when it ends."""
     world.daemon.start("--until-current")
     assert world.daemon.wait(60) == 0
@@ -242,7 +204,7 @@ def test_until_current_stops_by_itself(world: World) -> None:
     assert_hash_equals_database(world.redis, world.connection)
 
 
-def test_one_bad_document_never_stops_the_rest(world: World) -> None:
+def test_one_bad_document_never_stops_the_rest(world: HelpdeskWorld) -> None:
     """A date that does not exist goes to quarantine, is retried when the row changes."""
     ticket = world.one("SELECT MIN(id) FROM tickets")
     world.daemon.start()
@@ -259,7 +221,7 @@ def test_one_bad_document_never_stops_the_rest(world: World) -> None:
     assert not world.redis.hlen("{tickets}:quarantine")
 
 
-def test_commands_tell_and_mend(world: World) -> None:
+def test_commands_tell_and_mend(world: HelpdeskWorld) -> None:
     """status, document, verify, verify --repair, resync, against a running daemon."""
     assert world.daemon.run("status").returncode == 3
     assert world.daemon.run("resync").returncode == 3
@@ -281,7 +243,7 @@ def test_commands_tell_and_mend(world: World) -> None:
     world.check()
 
 
-def test_a_lost_hash_is_rebuilt(world: World) -> None:
+def test_a_lost_hash_is_rebuilt(world: HelpdeskWorld) -> None:
     """Deleted under a live checkpoint, and everything flushed."""
     world.daemon.start()
     world.check()
@@ -293,7 +255,7 @@ def test_a_lost_hash_is_rebuilt(world: World) -> None:
     world.check()
 
 
-def test_two_daemons_one_writes(world: World, fresh_redis: RedisServer) -> None:
+def test_two_daemons_one_writes(world: HelpdeskWorld, fresh_redis: RedisServer) -> None:
     """The other stands by, and takes over within seconds of the first one's death."""
     world.daemon.start()
     world.settle()
@@ -307,7 +269,7 @@ def test_two_daemons_one_writes(world: World, fresh_redis: RedisServer) -> None:
         assert_hash_equals_database(world.redis, world.connection)
 
 
-def test_truncate_and_renames_of_tables_are_followed(world: World) -> None:
+def test_truncate_and_renames_of_tables_are_followed(world: HelpdeskWorld) -> None:
     """What the log does not spell out row by row becomes a walk."""
     world.daemon.start()
     world.settle()
@@ -318,7 +280,7 @@ def test_truncate_and_renames_of_tables_are_followed(world: World) -> None:
     world.check()
 
 
-def test_a_definition_behind_a_pending_prepare_is_learned_once(world: World) -> None:
+def test_a_definition_behind_a_pending_prepare_is_learned_once(world: HelpdeskWorld) -> None:
     """A forgotten XA transaction, which may hold the checkpoint back, does not keep the daemon
     starting over."""
     world.daemon.start()

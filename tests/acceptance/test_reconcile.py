@@ -6,7 +6,8 @@ import threading
 
 import pytest
 
-from tests.acceptance.test_live import World, world  # noqa: F401 (a fixture)
+from tests.acceptance.test_live import world  # noqa: F401 (a fixture)
+from tests.acceptance.worlds import HelpdeskWorld
 from tests.oracle import assert_hash_equals_database
 from tests.projector_process import put_off, wait_for
 from tests.workload import Workload
@@ -14,7 +15,7 @@ from tests.workload import Workload
 pytestmark = pytest.mark.server
 
 
-def _damage(world: World) -> dict[str, int]:  # noqa: F811
+def _damage(world: HelpdeskWorld) -> dict[str, int]:  # noqa: F811
     """Put every kind of damage into the hash; give the counts that verify must find."""
     ids = sorted(world.redis.hkeys("tickets"), key=int)
     document = json.loads(world.redis.hget("tickets", ids[0]))
@@ -28,12 +29,12 @@ def _damage(world: World) -> dict[str, int]:  # noqa: F811
     return {"stale": 3, "orphan": 2, "missing": 5}
 
 
-def _quiet(world: World) -> None:  # noqa: F811
+def _quiet(world: HelpdeskWorld) -> None:  # noqa: F811
     """Let neither the scrub nor a lost hash's own repair come first."""
     world.daemon.environment["PROJECTOR_RECONCILE__SCRUB_INTERVAL_S"] = "0"
 
 
-def test_damage_is_found_exactly_and_mended(world: World) -> None:  # noqa: F811
+def test_damage_is_found_exactly_and_mended(world: HelpdeskWorld) -> None:  # noqa: F811
     """verify without a daemon counts; verify --repair mends, without and with one."""
     _quiet(world)
     world.daemon.start()
@@ -58,7 +59,7 @@ def test_damage_is_found_exactly_and_mended(world: World) -> None:  # noqa: F811
     world.check()
 
 
-def test_the_scrub_alone_mends_altered_documents(world: World) -> None:  # noqa: F811
+def test_the_scrub_alone_mends_altered_documents(world: HelpdeskWorld) -> None:  # noqa: F811
     """A pass takes its interval; what it finds is counted and logged as an error."""
     world.daemon.environment["PROJECTOR_RECONCILE__SCRUB_INTERVAL_S"] = "4"
     world.daemon.start()
@@ -76,7 +77,7 @@ def test_the_scrub_alone_mends_altered_documents(world: World) -> None:  # noqa:
     assert counted in world.daemon.http("/metrics")[1].decode()
 
 
-def test_verify_raises_no_false_alarm_under_traffic(world: World) -> None:  # noqa: F811
+def test_verify_raises_no_false_alarm_under_traffic(world: HelpdeskWorld) -> None:  # noqa: F811
     """While 200 transactions a second change everything."""
     world.daemon.start()
     world.settle()
@@ -93,7 +94,7 @@ def test_verify_raises_no_false_alarm_under_traffic(world: World) -> None:  # no
     world.check()
 
 
-def test_a_build_goes_on_where_it_was_killed(world: World) -> None:  # noqa: F811
+def test_a_build_goes_on_where_it_was_killed(world: HelpdeskWorld) -> None:  # noqa: F811
     """kill -9 in the middle; the next process begins at the last finished chunk; live writes go on
     meanwhile and no ticket that stands in the hash vanishes."""
     world.execute(
@@ -126,7 +127,7 @@ def test_a_build_goes_on_where_it_was_killed(world: World) -> None:  # noqa: F81
 
 @pytest.mark.parametrize(("left", "phase"), [({}, b"write"), ({"999999": "of old"}, b"orphans")])
 def test_a_build_looks_for_orphans_where_documents_stood(
-    world: World,  # noqa: F811
+    world: HelpdeskWorld,  # noqa: F811
     left: dict[str, str],
     phase: bytes,
 ) -> None:
@@ -140,7 +141,7 @@ def test_a_build_looks_for_orphans_where_documents_stood(
 
 
 def test_a_resync_asked_for_twice_runs_once_and_can_be_cancelled(
-    world: World,  # noqa: F811
+    world: HelpdeskWorld,  # noqa: F811
 ) -> None:
     """The second one joins the first while that has not begun; a cancelled one ends in the
     middle."""
@@ -160,7 +161,7 @@ def test_a_resync_asked_for_twice_runs_once_and_can_be_cancelled(
     world.check()
 
 
-def _ask_paused(world: World, *commands: list[str]) -> None:  # noqa: F811
+def _ask_paused(world: HelpdeskWorld, *commands: list[str]) -> None:  # noqa: F811
     """Run commands whose requests the daemon finds all at once."""
     results: list[int] = []
     asking = [
@@ -180,12 +181,12 @@ def _ask_paused(world: World, *commands: list[str]) -> None:  # noqa: F811
     assert results == [0] * len(commands)
 
 
-def _walks(world: World) -> list[str]:  # noqa: F811
+def _walks(world: HelpdeskWorld) -> list[str]:  # noqa: F811
     """The reasons of the walks over everything that have ended."""
     return [e["reason"] for e in world.daemon.events() if e["event"] == "resync_done"]
 
 
-def test_a_wide_fan_out_is_put_off_and_done(world: World) -> None:  # noqa: F811
+def test_a_wide_fan_out_is_put_off_and_done(world: HelpdeskWorld) -> None:  # noqa: F811
     """Beyond the limit ids are worked off behind newer changes; a kill loses none of it."""
     world.daemon.environment["PROJECTOR_FANOUT_MAX_DOCUMENTS"] = "20"
     world.daemon.environment["PROJECTOR_RECONCILE__CHUNK_DOCUMENTS"] = "10"
@@ -199,7 +200,7 @@ def test_a_wide_fan_out_is_put_off_and_done(world: World) -> None:  # noqa: F811
     world.check()
 
 
-def test_a_build_ends_while_wide_changes_go_on(world: World) -> None:  # noqa: F811
+def test_a_build_ends_while_wide_changes_go_on(world: HelpdeskWorld) -> None:  # noqa: F811
     """More is put off than can be worked off: the build is not kept waiting, and takes it along."""
     world.execute(
         "INSERT INTO tickets (title, status_id, priority_id, department_id, requester_id)"
@@ -237,7 +238,7 @@ def test_a_build_ends_while_wide_changes_go_on(world: World) -> None:  # noqa: F
     world.check()
 
 
-def test_a_changed_projection_rebuilds_or_stops(world: World) -> None:  # noqa: F811
+def test_a_changed_projection_rebuilds_or_stops(world: HelpdeskWorld) -> None:  # noqa: F811
     """The fingerprint beside the checkpoint tells; the setting decides."""
     world.daemon.start()
     world.check()
