@@ -493,3 +493,68 @@ def test_keys_that_the_account_is_not_shown_still_act(
     _ts(world)
     world.execute("SET foreign_key_checks = 0", "DELETE FROM parent")
     _ts(world)
+
+
+# Keys beside what the log tells in another way, or not where documents are read
+
+_doc = table("doc", "id", "pid")
+_member = table("member", "id", "doc")
+followed = Projection(
+    "followed", root=_doc, fields=[_doc.c.id, _doc.c.pid],
+    collections=[Many("members", _member, on=_member.c.doc == _doc.c.id, value=_member.c.id)],
+)  # fmt: skip
+
+
+def _follow(world: World) -> None:
+    members = world.execute("SELECT doc, id FROM member ORDER BY id")
+    world.expect({
+        str(i): {"id": i, "pid": pid, "members": [m for doc, m in members if doc == i]}
+        for i, pid in world.execute("SELECT id, pid FROM doc")
+    })  # fmt: skip
+
+
+@on(MARIADB)
+@pytest.mark.parametrize("action", ["CASCADE", "SET NULL"])
+def test_keys_of_versioned_tables_are_followed(abroad: MakeWorld, action: str) -> None:
+    """A parent's DELETE is logged as an update; a child's update with its earlier state."""
+    world = abroad(
+        "CREATE TABLE p (id INT PRIMARY KEY, x INT) WITH SYSTEM VERSIONING;"
+        f"CREATE TABLE doc (id INT PRIMARY KEY, pid INT, FOREIGN KEY (pid) REFERENCES p (id)"
+        f" ON DELETE {action}) WITH SYSTEM VERSIONING;"
+        "CREATE TABLE member (id INT PRIMARY KEY, doc INT);"
+        "INSERT INTO p SELECT seq, 0 FROM seq_1_to_40;"
+        "INSERT INTO doc SELECT seq, seq FROM seq_1_to_40;",
+        "tests.abroad.test_hidden:followed",
+    )
+    world.start()
+    for number in range(1, 31, 3):
+        world.execute(
+            f"UPDATE doc SET pid = {number + 1} WHERE id = {number}",
+            f"UPDATE p SET x = 5 WHERE id = {number + 2}",
+            f"DELETE FROM p WHERE id = {number + 1}",
+        )
+        _follow(world)
+
+
+@on(ONE_OF_EACH)
+def test_keys_that_share_a_column_are_followed(abroad: MakeWorld) -> None:
+    """One changes what the other refers by, and no document reads either."""
+    world = abroad(
+        "CREATE TABLE a (id INT PRIMARY KEY); CREATE TABLE ax (id INT, x INT, PRIMARY KEY (id, x));"
+        "CREATE TABLE doc (id INT PRIMARY KEY, pid INT); INSERT INTO doc VALUES (1, 0), (2, 0);"
+        "CREATE TABLE member (id INT PRIMARY KEY, doc INT, a INT, x INT,"
+        " FOREIGN KEY (a) REFERENCES a (id) ON DELETE CASCADE,"
+        " FOREIGN KEY (a, x) REFERENCES ax (id, x) ON UPDATE CASCADE ON DELETE SET NULL);"
+        "INSERT INTO a VALUES (1), (2), (3); INSERT INTO ax VALUES (1, 1), (1, 2), (2, 1);"
+        "INSERT INTO member VALUES (1, 1, 1, 1), (2, 1, 1, 2), (3, 2, 2, 1)",
+        "tests.abroad.test_hidden:followed",
+    )
+    world.start()
+    for change in (
+        "DELETE FROM ax WHERE (id, x) = (1, 2)",
+        "UPDATE ax SET x = 7 WHERE (id, x) = (1, 1)",
+        "DELETE FROM a WHERE id = 1",
+        "DELETE FROM a WHERE id = 2",
+    ):
+        world.execute(change)
+        _follow(world)

@@ -5,11 +5,13 @@ import ssl
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from projector.errors import OperatorError, PositionLostError
+from projector.model import MISSING
 from projector.mysql.binlog import BinlogSource
 from projector.mysql.position import GtidSet
 from tests.fix_servers import missing
@@ -136,6 +138,18 @@ def test_a_deleted_row_of_a_versioned_table_comes(
         log.read_to_end()
     private.execute("SET GLOBAL binlog_row_metadata = NO_LOG")
     assert net(log.changes) == [("update", [(2, 2)], [(2, 2)])]
+
+
+def test_rows_that_cannot_be_read_and_only_lead_to_others_are_told(
+    private: DatabaseServer, schema: str
+) -> None:
+    """Without a value: whoever follows keys through their table must know that they came."""
+    private.execute("ALTER TABLE t ADD COLUMN g GEOMETRY", database=schema)
+    between = replace(watch(schema, columns=("id", "g")), is_read=False)
+    with reading(private, between) as log:
+        private.execute("INSERT INTO t (a) VALUES (1)", database=schema)
+        log.read_to_end()
+    assert net(log.changes) == [("insert", [], [(MISSING, MISSING)])]
 
 
 @pytest.mark.parametrize("is_undone", [False, True])

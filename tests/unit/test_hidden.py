@@ -199,6 +199,13 @@ def test_without_gtids_a_snapshot_waits_for_the_last_linked_rows() -> None:
     assert not stage.snapshots.are_kept
 
 
+def test_a_row_that_cannot_be_read_drops_the_snapshots() -> None:
+    """It may refer to anything, and stands in none of them."""
+    stage = Stage()
+    stage.read(inserted((6, 5, None)))
+    assert stage.read(inserted((MISSING, MISSING, MISSING)), gone(1)) == [WALK]
+
+
 def test_values_that_the_server_takes_for_equal_and_we_do_not_cost_a_walk() -> None:
     """A column of another type than was known, or one that is written in another way."""
     stage = Stage(key(DEPOT, "parent", REGION, "SET NULL"))

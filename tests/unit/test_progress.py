@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from projector.debt import Debt, full
-from projector.model import Kind, Need, RowsChange, TableChange, TableName
-from projector.mysql.barrier import LockedRows, MariadbSnapshot
+from projector.errors import TransientError
+from projector.model import MISSING, Kind, Need, RowsChange, TableChange, TableName
+from projector.mysql.barrier import LockedRows, MariadbSnapshot, awaited
 from projector.mysql.binlog.events import Gtid
 from projector.mysql.binlog.progress import Progress
 from projector.mysql.position import Flavour, GtidSet, MariadbGtids, Position
@@ -121,6 +122,7 @@ def test_a_debt_keeps_the_barrier_that_lies_behind() -> None:
 TABLE = TableName("shop", "goods")
 KEYS = {TABLE: ((0, "id"),)}
 STATEMENT = [TableChange(TABLE, "statement")]
+ROWS = [RowsChange(TABLE, Kind.INSERT, [], [(1,)], 1)]
 FRESH = [(b"binlog_snapshot_file", b"binlog.000008"), (b"binlog_snapshot_position", b"400")]
 FAR = [(b"binlog_snapshot_file", b"binlog.000007"), (b"binlog_snapshot_position", b"99999")]
 
@@ -135,10 +137,31 @@ def test_a_files_beginning_is_doubted_also_where_no_row_is_known() -> None:
     assert barrier.reached(owed, [[], []])
     assert barrier.reached(owed, [[], FAR])
     assert not barrier.reached(Need(place, STATEMENT), [[], FRESH])
-    assert barrier.reached(Need(place, STATEMENT, is_kept=True), [[], FRESH])
     assert barrier.reached(Need(place), [[], FRESH])  # nothing is owed
-    rows = Need(place, [RowsChange(TABLE, Kind.INSERT, [], [(1,)], 1)])
+    rows = Need(place, ROWS)
     assert "LOCK IN SHARE MODE" in barrier.opening(rows, [[], FRESH])[0]
+
+
+def test_a_snapshot_is_kept_only_where_what_was_met_last_can_be_waited_for() -> None:
+    """Behind a statement, or rows whose keys the log lacks, nothing that can be locked shows."""
+    unkeyed = [RowsChange(TABLE, Kind.INSERT, [], [(MISSING,)], 1)]
+    assert awaited([*STATEMENT, *ROWS], KEYS)
+    assert not awaited([*ROWS, *STATEMENT], KEYS)
+    assert not awaited([*ROWS, *unkeyed], KEYS)
+    assert not awaited([*ROWS, ROWS[0]._replace(table=TableName("shop", "keyless"))], KEYS)
+
+    known, unknown = Need(mariadb(9, 900), ROWS, is_kept=True), Need(mariadb(9, 900), is_kept=True)
+    barrier = MariadbSnapshot(KEYS)
+    assert "LOCK IN SHARE MODE" in barrier.opening(known, [[], FRESH])[0]
+    assert barrier.reached(known, [[], [], FRESH])
+    assert barrier.reached(unknown, [[], FAR])
+    with pytest.raises(TransientError):
+        barrier.reached(unknown, [[], FRESH])
+    assert barrier.can_keep(unknown)
+    assert not barrier.can_keep(Need(mariadb(9, 4), is_kept=True))
+    assert barrier.can_keep(Need(mariadb(9, 4), ROWS, is_kept=True))
+    assert LockedRows(KEYS).can_keep(known)
+    assert not LockedRows(KEYS).can_keep(unknown)
 
 
 def test_without_gtids_a_walk_locks_what_it_reads() -> None:

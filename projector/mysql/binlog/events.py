@@ -136,6 +136,14 @@ def shown(*, is_mariadb: bool) -> int:
     return _WITHOUT_KEYS if is_mariadb else _WITHOUT_KEYS | _BY_SQL
 
 
+def may_act(buf: bytes, at: int, end: int, shown: int) -> bool:
+    """Return whether a foreign key may have acted on these rows without a word in the log."""
+    if end - at < HEADER_SIZE + 8:
+        raise DamagedEventError("a row event that is too short")
+    is_insert = KIND_BY_TYPE[buf[at + 4]] is Kind.INSERT
+    return not (is_insert or buf[at + 25] & shown)
+
+
 def gtid(buf: bytes, at: int, end: int) -> Gtid:
     """Read a GTID or an anonymous GTID event."""
     body = at + HEADER_SIZE

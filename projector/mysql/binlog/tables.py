@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final, NamedTuple
 
-from projector.model import TableName, Watch
+from projector.model import MISSING, Kind, RowsChange, TableName, Watch
 from projector.mysql.binlog.catalog import Catalog
 from projector.mysql.binlog.rows import RowsDecoder
 from projector.mysql.binlog.tablemap import ColumnInfo, TableMap, agrees
@@ -25,6 +25,11 @@ class WatchedTable(NamedTuple):
     table: TableName
     decoder: RowsDecoder | None
     watch: Watch
+
+    def unread(self) -> RowsChange:
+        """Return that rows came of which nobody can tell anything, not even what they refer to."""
+        row = (MISSING,) * (len(self.watch.columns) + len(self.watch.bases))
+        return RowsChange(self.table, Kind.INSERT, (), (row,), 0)
 
 
 _NO_TABLE: Final = TableName("", "")

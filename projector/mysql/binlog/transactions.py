@@ -163,8 +163,11 @@ class Assembler:
         kind = buf[at + 4]
         if decoder is None:
             is_told = watch.keys_unseen and self._is_mariadb  # by the tables that it acts on
-            if watch.is_read or (self._acts(buf, at, end) and not is_told):
+            may_act = events.may_act(buf, at, end, self._shown)
+            if watch.is_read or (may_act and not is_told):
                 self._say(TableChange(table, "undecodable"))
+            elif events.KIND_BY_TYPE[kind] is Kind.INSERT:
+                self._changes.append(watched.unread())
             return
         before, after, count = decoder.decode(kind, buf, at + HEADER_SIZE, end)
         hides = not buf[at + 25] & self._shown
@@ -195,20 +198,13 @@ class Assembler:
 
     def _take_acting_rows(self, buf: bytes, at: int, end: int) -> None:
         self._take_rows(buf, at, end)
-        if self._acts(buf, at, end):
+        if events.may_act(buf, at, end, self._shown):
             own = self._table_by_id[buf[at + 19 : at + 25]]
             for table in self._acted_on if self._is_mariadb else self._unseen:
                 if own is None or own.table != table:
                     self._say(TableChange(table, "cascade"))
         if buf[at + 25] & events.ENDS_STATEMENT:
             self._acted_on.clear()
-
-    def _acts(self, buf: bytes, at: int, end: int) -> bool:
-        """Return whether a foreign key may have acted on these rows without a word in the log."""
-        if end - at < HEADER_SIZE + 8:
-            raise DamagedEventError("a row event that is too short")
-        is_insert = events.KIND_BY_TYPE[buf[at + 4]] is Kind.INSERT
-        return not (is_insert or buf[at + 25] & self._shown)
 
     def _take_gtid(self, buf: bytes, at: int, end: int) -> None:
         if self._is_open:
