@@ -440,6 +440,7 @@ work_free(Work *work)
         buffer_free(&work->groupings[i].out);
         free(work->groupings[i].fragments);
         free(work->groupings[i].groups);
+        Py_XDECREF((PyObject *)work->groupings[i].rows);
     }
     free(work->groupings);
     buffer_free(&work->documents);
@@ -463,6 +464,7 @@ take_rows(Work *work, PyObject *list)
             work->is_refused = 1; /* Python knows what to say of it */
             return -1;
         }
+        Py_INCREF(rows); /* whoever has the list may change it while the lock is given away */
         work->groupings[i].rows = (Rows *)rows;
         size += ((Rows *)rows)->bytes.size;
     }
