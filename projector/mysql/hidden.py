@@ -110,7 +110,7 @@ class Completer:
         elif table.inward and change.after and self._snapshots.are_kept:
             rows = change.after
             if change.kind is Kind.UPDATE:
-                rows = [_merged(*pair) for pair in zip(change.before, change.after, strict=True)]
+                rows = _noteworthy(change)
             if any(MISSING in table.key_of(row) for row in rows):
                 self._snapshots.forget()
             else:
@@ -269,6 +269,14 @@ def _adds_references(edge: Edge, cause: Change) -> bool:
 def _merged(before: Row, after: Row) -> Row:
     """Return a row as it is after an update: what the image after lacks has not changed."""
     return tuple(b if a is MISSING else a for b, a in zip(before, after, strict=True))
+
+
+def _noteworthy(change: RowsChange) -> list[Row]:
+    """Return rows as they are after an update, without those of which it changes nothing watched
+    and the log has but the key (binlog_row_image=MINIMAL): what they refer to is known from before.
+    """
+    pairs = [(old, _merged(old, new)) for old, new in zip(change.before, change.after, strict=True)]
+    return [new for old, new in pairs if new != old or MISSING not in new]
 
 
 def _may_reference(edge: Edge, row: Row, references: Collection[Values]) -> bool:

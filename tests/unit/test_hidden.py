@@ -206,6 +206,20 @@ def test_a_row_that_cannot_be_read_drops_the_snapshots() -> None:
     assert stage.read(inserted((MISSING, MISSING, MISSING)), gone(1)) == [WALK]
 
 
+def test_an_update_of_nothing_watched_costs_no_walk_though_the_image_has_but_the_key() -> None:
+    """Under MINIMAL: what the row refers to is what it did before."""
+    stage = Stage(key(DEPOT, "parent", REGION, "SET NULL"), visible=[(7, 1, None)])
+    stage.read(inserted((6, 5, None)))
+    known, nothing = (7, MISSING, MISSING), (MISSING, MISSING, MISSING)
+    update = RowsChange(DEPOT, Kind.UPDATE, [known], [nothing], 1)
+    assert stage.read(update, gone(2)) == []
+    assert stage.read(update, gone(1)) == [
+        RowsChange(DEPOT, Kind.UPDATE, [(7, 1, None)], [(7, None, None)], 1)
+    ]
+    moves = RowsChange(DEPOT, Kind.UPDATE, [known], [(MISSING, MISSING, 4)], 1)
+    assert stage.read(moves, gone(2)) == [WALK]
+
+
 def test_values_that_the_server_takes_for_equal_and_we_do_not_cost_a_walk() -> None:
     """A column of another type than was known, or one that is written in another way."""
     stage = Stage(key(DEPOT, "parent", REGION, "SET NULL"))
