@@ -10,7 +10,7 @@ from projector.errors import OperatorError, PositionLostError, TransientError
 from projector.model import Change, RowsChange, Transactions
 from projector.mysql.binlog import BinlogSource
 from projector.mysql.binlog.catalog import Catalog
-from projector.mysql.binlog.connection import Server, Wire, connect, identify
+from projector.mysql.binlog.connection import Replica, Server, Wire, connect, identify
 from projector.mysql.binlog.damage import DamagedEventError
 from projector.mysql.binlog.progress import Progress
 from projector.mysql.binlog.stream import Stream
@@ -46,7 +46,7 @@ Replay = Callable[[bytes, random.Random], list[Change]]
 
 def record(server: DatabaseServer, who: Server, start: Position) -> bytes:
     """The log's bytes from a place to its end."""
-    wire = Wire(settings(server), who, start)
+    wire = Wire(settings(server), who, start, Replica.visitor())
     end, data = time.monotonic() + 0.5, b""
     while time.monotonic() < end:  # until a heartbeat or two have come as well
         data += b"" if wire.is_idle() else wire.receive()
