@@ -26,8 +26,8 @@ from projector.commands import show as reports
 from projector.commands.answers import answers_written
 from projector.commands.check import require, run_checks
 from projector.commands.chosen import choose_plan, one_or_all, parse_ids, print_json
-from projector.commands.remote import Inquiry, compared
-from projector.daemon import Daemon, Parts
+from projector.commands.remote import RemoteProjection, compared
+from projector.daemon import Adapters, Daemon
 from projector.errors import ConfigurationError, ExitCode, OperatorError, ProjectorError
 from projector.mysql import explain, scaffold
 from projector.mysql.binlog import BinlogSource
@@ -121,7 +121,7 @@ def run(
         logs.configure(chosen.log)
         logs.switch_level_on_signal()
         health = Health(heartbeat_s=chosen.mysql.heartbeat_s)
-        parts = make_parts(chosen, health.progress)
+        parts = make_adapters(chosen, health.progress)
         daemon = Daemon(chosen, parts, health)
         ending = _end_on_signals(daemon)
         server = Server(chosen.http, health)
@@ -140,7 +140,7 @@ def run(
             server.stop()
             ending.done()
         if until_current:
-            reports.show_run(out, [make_inquiry(chosen, plan) for plan in parts.plans])
+            reports.show_run(out, [make_remote(chosen, plan) for plan in parts.plans])
         raise typer.Exit(code)
 
 
@@ -164,15 +164,15 @@ def resync(
 ) -> None:
     """Ask the running daemon to rebuild documents, and show how far it is."""
     with failures_explained():
-        inquiries = _inquiries(config, projection, ids)
+        remotes = _remote_projections(config, projection, ids)
         request: dict[str, Any] = {"kind": "cancel" if cancel else "resync"}
         if ids is not None and not cancel:
             request["ids"] = parse_ids(ids)
-        for inquiry in inquiries:
-            inquiry.ask(request, wait=wait and not cancel)
+        for remote in remotes:
+            remote.ask(request, wait=wait and not cancel)
         if wait and not cancel and ids is None:
-            for inquiry in inquiries:
-                reports.show_progress(out, inquiry)
+            for remote in remotes:
+                reports.show_progress(out, remote)
         out.print("cancelled" if cancel else "done" if wait else "asked for")
 
 
@@ -186,16 +186,16 @@ def verify(
 ) -> None:
     """Compare every document with the database, under live traffic; exit 1 if any differ."""
     with failures_explained():
-        inquiries = _inquiries(config, projection, ids)
-        source = BinlogSource(inquiries[0].settings.mysql)
+        remotes = _remote_projections(config, projection, ids)
+        source = BinlogSource(remotes[0].settings.mysql)
         wanted = parse_ids(ids) if ids is not None else None
         found = {}
-        for inquiry in inquiries:
-            mend = inquiry.repair if repair else None
-            mend_lists = inquiry.repair_lists if repair else None
-            with inquiry.sides(source.current) as sides, reports.counting(err, sides) as progress:
+        for remote in remotes:
+            mend = remote.repair if repair else None
+            mend_lists = remote.repair_lists if repair else None
+            with remote.sides(source.current) as sides, reports.counting(err, sides) as progress:
                 report = verification.verify(sides, wanted, mend, progress, mend_lists)
-            found[inquiry.plan.name] = report
+            found[remote.plan.name] = report
         source.close()
         if as_json:
             print_json(one_or_all([reports.verification(*each) for each in found.items()]))
@@ -213,7 +213,7 @@ def status(
     """Show how things stand: a verdict, checkpoint, lease, documents and progress; exit 3 when no
     checkpoint exists."""
     with failures_explained():
-        found = [inquiry.status(time.time()) for inquiry in _inquiries(config, projection)]
+        found = [remote.status(time.time()) for remote in _remote_projections(config, projection)]
         if as_json:
             print_json(one_or_all(found))
         else:
@@ -238,7 +238,7 @@ def document(
         chosen = _settings(config)
         logs.configure(chosen.log)
         plan = choose_plan(load_projections(chosen.projection), projection)
-        stored, fetched = make_inquiry(chosen, plan).document(document_id)
+        stored, fetched = make_remote(chosen, plan).document(document_id)
         database = fetched.documents.get(document_id)
         report = {
             "id": document_id,
@@ -374,24 +374,28 @@ def _settings(config: Path | None) -> settings.Settings:
     return chosen
 
 
-def _inquiries(
+def _remote_projections(
     config: Path | None, projection: str | None, ids: str | None = None
-) -> list[Inquiry]:
+) -> list[RemoteProjection]:
     """Look into the projection named; into all of them where none is. Ids belong to one."""
     chosen = _settings(config)
     logs.configure(chosen.log)
     plans = load_projections(chosen.projection)
     if projection is not None or ids is not None:
         plans = [choose_plan(plans, projection)]
-    return [make_inquiry(chosen, plan) for plan in plans]
+    return [make_remote(chosen, plan) for plan in plans]
 
 
-def make_inquiry(chosen: settings.Settings, plan: Plan) -> Inquiry:
+def make_remote(chosen: settings.Settings, plan: Plan) -> RemoteProjection:
     """Make what looks into one projection; connects to nothing yet."""
-    return Inquiry(chosen, plan, make_sink(chosen, plan), make_database(chosen), Position.parse)
+    return RemoteProjection(
+        chosen, plan, make_sink(chosen, plan), make_database(chosen), Position.parse
+    )
 
 
-def make_parts(chosen: settings.Settings, on_answer: Callable[[], None] = lambda: None) -> Parts:
+def make_adapters(
+    chosen: settings.Settings, on_answer: Callable[[], None] = lambda: None
+) -> Adapters:
     """Make what the daemon works with; connects to nothing yet. `on_answer`: told when a server
     has answered."""
     plans = load_projections(chosen.projection)
@@ -403,7 +407,7 @@ def make_parts(chosen: settings.Settings, on_answer: Callable[[], None] = lambda
         chosen.mysql.parsed_url.database or "",
         is_replica=chosen.mysql.reads_elsewhere,
     )
-    return Parts(plans, sinks, source, database)
+    return Adapters(plans, sinks, source, database)
 
 
 def make_database(chosen: settings.Settings) -> MysqlDatabase:

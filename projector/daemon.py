@@ -57,7 +57,7 @@ log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
-class Parts:
+class Adapters:
     """What the daemon works with; made by the command line."""
 
     plans: Sequence[Plan]
@@ -76,7 +76,7 @@ class _End(Enum):
 class Daemon:
     """One process: at most one at a time writes, the others stand by."""
 
-    def __init__(self, settings: Settings, parts: Parts, health: Health) -> None:
+    def __init__(self, settings: Settings, parts: Adapters, health: Health) -> None:
         self._settings = settings
         self._parts = parts
         self._health = health

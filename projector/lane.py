@@ -41,7 +41,7 @@ from projector.model import (
     Reason,
     Transactions,
 )
-from projector.pipeline import Known, Limits, Pipeline
+from projector.pipeline import Limits, Pipeline, StoredState
 from projector.portion import Portions
 from projector.ports import Database, Knowledge, Reader, Sink
 from projector.position import Position, later
@@ -148,7 +148,7 @@ class Lane:
             on_answer=self._listener.progress, on_wait=self._say_wait,
         )  # fmt: skip
         debts, unusable = usable(checkpoint.debts, self.plan, checkpoint.position.parse)
-        known = Known(
+        known = StoredState(
             checkpoint, debts, set(self.sink.quarantined()), damage=checkpoint.damage,
             are_lists_lost=checkpoint.are_lists_lost,
         )  # fmt: skip

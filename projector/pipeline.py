@@ -51,7 +51,7 @@ class Limits:
 
 
 @dataclass(slots=True)
-class Known:
+class StoredState:
     """What this process knows of the store, as of its last write."""
 
     checkpoint: Checkpoint
@@ -72,7 +72,7 @@ class Pipeline:
         fetcher: Fetcher,
         sink: Sink,
         limits: Limits,
-        known: Known,
+        known: StoredState,
         read_ahead: ReadAhead | None = None,
     ) -> None:
         self.plan = plan

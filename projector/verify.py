@@ -76,7 +76,7 @@ class _Look:
 
 
 @dataclass(frozen=True, slots=True)
-class Sides:
+class Comparison:
     """The two sides, and how to know that the tail has passed a moment.
 
     `fetcher` gives each thread its own, `count` about how many documents there are. `position`
@@ -96,7 +96,7 @@ class Sides:
 
 
 def verify(
-    sides: Sides,
+    sides: Comparison,
     ids: Sequence[str] | None,
     repair: Callable[[Sequence[str]], None] | None,
     on_progress: Callable[[int], None] = lambda done: None,
@@ -127,7 +127,9 @@ def verify(
     return report
 
 
-def _compare_strays(sides: Sides, report: Report, repair_lists: Callable[[], None] | None) -> None:
+def _compare_strays(
+    sides: Comparison, report: Report, repair_lists: Callable[[], None] | None
+) -> None:
     """Count ids that stand in lists which nothing recorded of them accounts for; the store judges
     by itself, so that no second look is needed."""
     found = _strays(sides)
@@ -138,7 +140,7 @@ def _compare_strays(sides: Sides, report: Report, repair_lists: Callable[[], Non
         report.repaired += len(found) - len(_strays(sides) & found)
 
 
-def _strays(sides: Sides) -> set[str]:
+def _strays(sides: Comparison) -> set[str]:
     found: set[str] = set()
     cursor: str | None = None
     while True:
@@ -163,7 +165,7 @@ def differing_fields(stored: bytes | None, database: bytes | None) -> list[str]:
 
 
 def _first_looks(
-    sides: Sides, ids: Sequence[str] | None, pool: ThreadPoolExecutor, portion: Portion
+    sides: Comparison, ids: Sequence[str] | None, pool: ThreadPoolExecutor, portion: Portion
 ) -> Iterator[_Look]:
     """Look at all documents of the database, then at those of the store that it does not have."""
     if ids is not None:
@@ -192,7 +194,7 @@ def _ahead(
         yield flying.popleft().result()
 
 
-def _in_database(sides: Sides, portion: Portion) -> Iterator[list[str]]:
+def _in_database(sides: Comparison, portion: Portion) -> Iterator[list[str]]:
     after: str | None = None
     while True:
         size = portion.size
@@ -204,7 +206,7 @@ def _in_database(sides: Sides, portion: Portion) -> Iterator[list[str]]:
         after = found[-1]
 
 
-def _in_store(sides: Sides) -> Iterator[list[str]]:
+def _in_store(sides: Comparison) -> Iterator[list[str]]:
     cursor = 0
     while True:
         cursor, stored = sides.sink.scan(cursor, sides.chunk_documents)
@@ -213,11 +215,11 @@ def _in_store(sides: Sides) -> Iterator[list[str]]:
             break
 
 
-def _orphans(sides: Sides, stored: list[str]) -> list[str]:
+def _orphans(sides: Comparison, stored: list[str]) -> list[str]:
     return sorted(set(stored) - sides.fetcher().existing(stored, Need(sides.position())))
 
 
-def _look_within(sides: Sides, portion: Portion, ids: Sequence[str]) -> _Look:
+def _look_within(sides: Comparison, portion: Portion, ids: Sequence[str]) -> _Look:
     """Look, and learn from it how much to look at next."""
     started = time.monotonic()
     looked = _look(sides, ids)
@@ -226,7 +228,7 @@ def _look_within(sides: Sides, portion: Portion, ids: Sequence[str]) -> _Look:
     return looked
 
 
-def _look(sides: Sides, ids: Sequence[str]) -> _Look:
+def _look(sides: Comparison, ids: Sequence[str]) -> _Look:
     """Read both sides, the store first; in halves where all at once is too much."""
     stored = sides.sink.read(ids)
     try:
@@ -244,7 +246,7 @@ def _look(sides: Sides, ids: Sequence[str]) -> _Look:
     return _Look(ids, stored, fetched)
 
 
-def _standing(sides: Sides, looked: _Look) -> dict[str, tuple[bytes | None, bytes | None]]:
+def _standing(sides: Comparison, looked: _Look) -> dict[str, tuple[bytes | None, bytes | None]]:
     """Return what differs on the last look, as (stored, in the database)."""
     found: dict[str, tuple[bytes | None, bytes | None]] = {}
     places: Mapping[str, str] = {}  # of the look before
@@ -280,7 +282,7 @@ def _standing(sides: Sides, looked: _Look) -> dict[str, tuple[bytes | None, byte
     return found
 
 
-def _displaced(sides: Sides, ids: Sequence[str], fetched: Fetched) -> frozenset[str]:
+def _displaced(sides: Comparison, ids: Sequence[str], fetched: Fetched) -> frozenset[str]:
     """Return those that stand in other lists than the database's rows say, or in none."""
     if not sides.sink.has_lists:
         return frozenset()
@@ -289,7 +291,7 @@ def _displaced(sides: Sides, ids: Sequence[str], fetched: Fetched) -> frozenset[
     )
 
 
-def _await(sides: Sides, position: Position) -> None:
+def _await(sides: Comparison, position: Position) -> None:
     """Wait until the daemon has passed a position."""
     deadline = time.monotonic() + _WAIT_S
     while not sides.passed().surely_reaches(position):

@@ -27,14 +27,14 @@ from projector.reconcile import BACKGROUND
 from projector.record import read_number
 from projector.settings import Settings
 from projector.sink_redis import RedisSink
-from projector.verify import Sides, differing_fields
+from projector.verify import Comparison, differing_fields
 
 _COUNTS = ("done", "total", "written", "removed")
 _POLL_S = 0.2
 _TAKEN_UP_S = 15.0  # a leader looks for requests several times a second
 
 
-class Inquiry:
+class RemoteProjection:
     """One projection, seen from outside the daemon."""
 
     def __init__(
@@ -88,10 +88,10 @@ class Inquiry:
         return self.sink.read([document_id]).get(document_id), fetched
 
     @contextmanager
-    def sides(self, current: Callable[[], Any]) -> Iterator[Sides]:
+    def sides(self, current: Callable[[], Any]) -> Iterator[Comparison]:
         """Return what `verify` compares."""
         with self._fetchers() as (fetcher, _):
-            yield Sides(
+            yield Comparison(
                 self.sink, fetcher, lambda: self._database.count(self.plan.count_query(None)),
                 self._position, self._passed, current,
                 self.sink.holder() is not None,

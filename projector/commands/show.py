@@ -21,11 +21,11 @@ from rich.progress import (
 from rich.table import Table
 
 from projector.checks import Check
-from projector.commands.remote import Inquiry
+from projector.commands.remote import RemoteProjection
 from projector.commands.verdict import WELL
 from projector.metrics import documents_removed, documents_written
 from projector.record import printable, read_number, read_object
-from projector.verify import KINDS, Report, Sides
+from projector.verify import KINDS, Comparison, Report
 
 _ID_CHARACTERS = 200
 _ALIKE = 8  # findings of one kind that are shown one by one
@@ -40,11 +40,11 @@ def _bar(console: Console) -> Progress:
     )  # fmt: skip
 
 
-def show_progress(console: Console, inquiry: Inquiry) -> None:
+def show_progress(console: Console, remote: RemoteProjection) -> None:
     """Follow a resync to its end."""
     with _bar(console) as bar:
         task = bar.add_task("resync", total=None, rate="")
-        for state in inquiry.progress():
+        for state in remote.progress():
             done, total = (int(read_number(state.get(name))) for name in ("done", "total"))
             took = read_number(state.get("updated_at")) - read_number(state.get("started_at"))
             rate = f"{done / took:,.0f}/s" if took > 0 else ""
@@ -52,7 +52,7 @@ def show_progress(console: Console, inquiry: Inquiry) -> None:
 
 
 @contextmanager
-def counting(console: Console, sides: Sides) -> Iterator[Callable[[int], None]]:
+def counting(console: Console, sides: Comparison) -> Iterator[Callable[[int], None]]:
     """Return what to call with the number of documents compared."""
     with _bar(console) as bar:
         task = bar.add_task("verify", total=sides.count(), rate="")
@@ -110,7 +110,7 @@ def show_statuses(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
             _show_facts(console, facts)
 
 
-def show_run(console: Console, inquiries: Sequence[Inquiry]) -> None:
+def show_run(console: Console, remotes: Sequence[RemoteProjection]) -> None:
     """Say what `run --until-current` has done, and up to which commit the documents are whole."""
     written, removed = (
         int(sum(s.value for family in counter.collect() for s in family.samples
@@ -118,8 +118,8 @@ def show_run(console: Console, inquiries: Sequence[Inquiry]) -> None:
         for counter in (documents_written, documents_removed)
     )  # fmt: skip
     console.print(f"{written:,} documents written, {removed:,} removed", highlight=False)
-    for inquiry in inquiries:
-        status = inquiry.status(time.time())
+    for remote in remotes:
+        status = remote.status(time.time())
         if "checkpoint" in status:
             console.print(
                 f"{status['projection']}: {status['documents']:,} documents, whole up to"

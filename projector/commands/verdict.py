@@ -20,7 +20,7 @@ class Verdict:
 
 
 def judge(status: Mapping[str, Any], max_lag_s: float) -> Verdict:
-    """Judge what `Inquiry.status` tells; what weighs most comes first."""
+    """Judge what `RemoteProjection.status` tells; what weighs most comes first."""
     name = status["projection"]
     return next(_complaints(name, status, max_lag_s), None) or Verdict(
         "current", f"{name} is current: {status['documents']:,} documents."

@@ -15,7 +15,7 @@ from typing import Any
 
 from sqlalchemy import Column, Integer, MetaData, Table
 
-from projector.daemon import Daemon, Parts
+from projector.daemon import Adapters, Daemon
 from projector.errors import PositionLostError
 from projector.fetch import Fetched
 from projector.lane import Lane
@@ -260,7 +260,7 @@ class DaemonWorld:
             source: Any = ModelSource(self)
             sinks = [MortalSink(self, store) for store in self.stores]
             engine: Any = None
-            parts = Parts(PLANS, sinks, source, engine)
+            parts = Adapters(PLANS, sinks, source, engine)
             self._daemon = ModelDaemon(model_settings(), parts, Health())
             self._daemon.world = self
             self.is_crashed = False

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from projector import daemon, lane, leases, pipeline, waiting
-from projector.daemon import Daemon, Parts
+from projector.daemon import Adapters, Daemon
 from projector.debt import ALL, Debt, full
 from projector.model import Kind, RowsChange, TableChange
 from projector.service.health import Health, State
@@ -57,7 +57,7 @@ def _idle() -> tuple[Daemon, Health]:
     health, nothing = Health(), None
     source: Any = nothing
     engine: Any = nothing
-    parts = Parts(PLANS, [MemorySink(MemoryStore()) for _ in PLANS], source, engine)
+    parts = Adapters(PLANS, [MemorySink(MemoryStore()) for _ in PLANS], source, engine)
     return Daemon(model_settings(), parts, health), health
 
 

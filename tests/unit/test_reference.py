@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from projector.checks import Check
 from projector.cli import app
 from projector.commands.configured import Setting
-from projector.commands.remote import Inquiry, progress
+from projector.commands.remote import RemoteProjection, progress
 from projector.commands.show import verification
 from projector.commands.verdict import WELL
 from projector.mysql.position import Position
@@ -67,7 +67,7 @@ def _status() -> dict[str, Any]:
 
     settings = Settings(mysql={"url": "mysql://u@h/d"}, _env_file=None)
     [plan] = load_projections("tests.examples.twelve:documents")
-    return Inquiry(settings, plan, _Store(), None, Position.parse).status(1764078060.0)  # type: ignore[arg-type]
+    return RemoteProjection(settings, plan, _Store(), None, Position.parse).status(1764078060.0)  # type: ignore[arg-type]
 
 
 def test_the_fields_of_status_are_those_of_the_page() -> None:

@@ -9,7 +9,7 @@ import pytest
 
 from projector.fetch import Fetched
 from projector.mysql.position import Position
-from projector.verify import Report, Sides, verify
+from projector.verify import Comparison, Report, verify
 
 NOW = Position.parse("mysql|u1|binlog.000007|1234|")
 
@@ -45,6 +45,6 @@ class Both:
 def test_what_changes_between_two_looks_is_no_difference(places: list[str], stale: int) -> None:
     """Also where only its place in a list changes, by a column that no document shows."""
     both: Any = Both(*places)
-    sides = Sides(both, lambda: both, lambda: 1, *[lambda: NOW] * 3, is_led=True)
+    sides = Comparison(both, lambda: both, lambda: 1, *[lambda: NOW] * 3, is_led=True)
     report: Report = verify(sides, ["1"], None)
     assert (report.checked, report.stale) == (1, stale)
