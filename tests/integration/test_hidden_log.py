@@ -7,6 +7,7 @@ actions of foreign keys by itself.
 
 import collections
 import random
+import threading
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -17,6 +18,7 @@ from typing import Any
 import pymysql
 import pytest
 import sqlalchemy as sa
+from sqlalchemy import make_url
 
 from projector.model import Change, Kind, Row, RowsChange, TableChange, TableName, Watch
 from projector.mysql.binlog import BinlogSource
@@ -29,6 +31,7 @@ from schema.projection import tickets
 from tests.seed import seed
 from tests.servers import DatabaseServer, Flavour, start_database
 from tests.servers.account import documented_account
+from tests.servers.replica import start_replica, wait_for_replica
 
 pytestmark = pytest.mark.server
 
@@ -251,6 +254,30 @@ def test_keys_of_every_type_are_found_in_the_snapshot(server: DatabaseServer) ->
             assert [type(change) for change in children] == [RowsChange], (kind, children)
     finally:
         log.close()
+
+
+def test_keys_are_read_from_a_replica_that_has_the_last_definition() -> None:
+    """It is a second behind an ALTER TABLE that the log has told already."""
+    with start_database(Flavour.MARIADB) as primary, start_replica(primary) as replica:
+        primary.create_database("behind")
+        for statement in ("CREATE TABLE p0 (k INT PRIMARY KEY)",
+                          "CREATE TABLE c0 (id INT PRIMARY KEY, k INT)"):  # fmt: skip
+            primary.execute(statement, database="behind")
+        wait_for_replica(primary, replica)
+        replica.execute("STOP SLAVE SQL_THREAD")
+        primary.execute(
+            "ALTER TABLE c0 ADD FOREIGN KEY (k) REFERENCES p0 (k) ON DELETE CASCADE",
+            database="behind",
+        )
+        made = engine(make_url(replica.url("behind")), Mysql(url=replica.url("behind")))
+        source = BinlogSource(Mysql(url=primary.url("behind")))
+        log = MysqlLog(source, lambda: Connection(made), "behind", is_replica=True)
+        later = threading.Timer(1.0, replica.execute, ["START SLAVE SQL_THREAD"])
+        later.start()
+        log.learn([_plan(0)], lambda: False)
+        later.join()
+        assert [key.parent.name for key in log._learned.keys] == ["p0"]
+        made.dispose()
 
 
 def _await_snapshot(server: DatabaseServer, name: str, log: MysqlLog) -> None:
