@@ -36,6 +36,7 @@ from projector.mysql.log import MysqlLog
 from projector.mysql.position import Position
 from projector.mysql.reader import MysqlDatabase
 from projector.projection import Plan, load_projections
+from projector.projection.jsonschema import json_schema
 from projector.service.health import Health
 from projector.service.http import Server
 from projector.service.probes import live
@@ -332,16 +333,10 @@ def scaffold_(
 
 @app.command()
 def schema(config: ConfigOption = None, projection: ProjectionOption = None) -> None:
-    """Print the JSON Schema of the document."""
+    """Print the JSON Schema of the document: by its own types or the model it names."""
     with failures_explained():
         plan = choose_plan(load_projections(settings.projection_setting(config)), projection)
-        model = plan.projection.document
-        if model is None:
-            raise OperatorError(
-                f"the projection {plan.name} names no Pydantic model",
-                "Give it one: Projection(document=...).",
-            )
-        print_json(model.model_json_schema(mode="serialization"))
+        print_json(json_schema(plan))
 
 
 @app.command("settings")

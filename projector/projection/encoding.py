@@ -29,7 +29,9 @@ from sqlalchemy.sql.elements import _anonymous_label
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from projector.errors import ConfigurationError
+from projector.projection import shapes
 from projector.projection.jsontext import json_value, trusted_json
+from projector.projection.shapes import Shape
 from projector.projection.values import Field, expression_of
 
 Raw = bytes | None  # a column as the server sent it
@@ -71,9 +73,11 @@ class SentRows(list[tuple[Raw, ...]]):
 @dataclass(frozen=True, slots=True)
 class Form:
     """How values of a declared type are written: `checked` takes whatever the server may send,
-    `trusted` what it has promised (None: the server's text is JSON already)."""
+    `trusted` what it has promised (None: the server's text is JSON already). `shape` says of both
+    what they write."""
 
     checked: Encoder
+    shape: Shape
     trusted: Mapping[Promise, Encoder | None] = field(default_factory=dict)
 
     def encoder(self, promise: Promise) -> Encoder | None:
@@ -227,23 +231,25 @@ def bits(value: bytes) -> bytes:
     return b"%d" % int.from_bytes(value, "big")
 
 
-_WHOLE_NUMBER = Form(whole_number, {Promise.WHOLE: None})
-_BOOLEAN = Form(any_boolean, {Promise.WHOLE: boolean, Promise.BIT: bits_boolean})
-_UUID = Form(uuid_bytes)
-_BLOB = Form(blob)
-_TEXT = Form(any_text, {Promise.TEXT: text})
+_WHOLE_NUMBER = Form(whole_number, shapes.WHOLE, {Promise.WHOLE: None})
+_BOOLEAN = Form(any_boolean, shapes.BOOLEAN, {Promise.WHOLE: boolean, Promise.BIT: bits_boolean})
+_DECIMAL = Form(any_number_as_text, shapes.DECIMAL, {Promise.DECIMAL: number_as_text})
+_INSTANTS = {Promise.INSTANT: date_time, Promise.STAMP: date_time}
+_UUID = Form(uuid_bytes, shapes.UUID)
+_BLOB = Form(blob, shapes.BASE64)
+_TEXT = Form(any_text, shapes.TEXT, {Promise.TEXT: text})
 _BY_TYPE: Sequence[tuple[type[TypeEngine[Any]], Form]] = (
     (sa.Boolean, _BOOLEAN),
     (sa.Integer, _WHOLE_NUMBER),
     (mysql.YEAR, _WHOLE_NUMBER),
-    (mysql.BIT, Form(whole_number, {Promise.BIT: bits})),
-    (sa.Float, Form(floating)),
-    (sa.Numeric, Form(any_number_as_text, {Promise.DECIMAL: number_as_text})),
-    (sa.DateTime, Form(any_date_time, {Promise.INSTANT: date_time, Promise.STAMP: date_time})),
-    (sa.Date, Form(any_date, {Promise.DATE: date_only})),
-    (sa.Time, Form(time_of_day)),
-    (sa.Uuid, Form(uuid_text)),
-    (sa.JSON, Form(json_value, {Promise.JSON: trusted_json})),
+    (mysql.BIT, Form(whole_number, shapes.WHOLE, {Promise.BIT: bits})),
+    (sa.Float, Form(floating, shapes.FLOATING)),
+    (sa.Numeric, _DECIMAL),
+    (sa.DateTime, Form(any_date_time, shapes.INSTANT, _INSTANTS)),
+    (sa.Date, Form(any_date, shapes.DATE, {Promise.DATE: date_only})),
+    (sa.Time, Form(time_of_day, shapes.TIME)),
+    (sa.Uuid, Form(uuid_text, shapes.UUID)),
+    (sa.JSON, Form(json_value, shapes.ANYTHING, {Promise.JSON: trusted_json})),
 )
 
 # Those that the compiled core has, too, under their names (csrc/values.c).

@@ -15,6 +15,7 @@ import sqlalchemy as sa
 from sqlalchemy.ext.compiler import compiles
 from sqlalchemy.sql import functions, operators, visitors
 
+from projector.projection import shapes
 from projector.projection.encoding import Form, text
 from projector.projection.forms import form_for
 from projector.projection.jsontext import sorted_members
@@ -57,8 +58,8 @@ def form_for_figure(declared: Field, manner: Manner) -> Form:
     if next(_members(expression), None) is None:
         return form
     if isinstance(expression.type, sa.JSON):
-        return Form(sorted_members)
-    return Form(lambda value: text(sorted_members(value)))
+        return Form(sorted_members, form.shape)
+    return Form(lambda value: text(sorted_members(value)), shapes.TEXT)
 
 
 def _members(expression: Expression) -> Iterator[Any]:

@@ -15,6 +15,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from projector.errors import ConfigurationError
+from projector.projection import shapes
 from projector.projection.encoding import (
     Encoder,
     Form,
@@ -25,6 +26,7 @@ from projector.projection.encoding import (
     text,
 )
 from projector.projection.jsontext import json_value, trusted_json
+from projector.projection.shapes import Shape, or_null
 from projector.projection.values import (
     Choice,
     Encoded,
@@ -54,7 +56,7 @@ def form_for(declared: Field, manner: Manner = _PLAIN) -> Form:
     """Choose the form of a declared field."""
     match declared:
         case Fixed() | Hashed() | Partial():
-            form = Form(_masked(declared))
+            form = Form(_masked(declared), _masked_shape(declared))
         case Choice():
             form = _chosen(declared.names, declared.other)
         case Flags():
@@ -62,7 +64,7 @@ def form_for(declared: Field, manner: Manner = _PLAIN) -> Form:
         case Moment():
             form = _moment(declared, manner)
         case Encoded():
-            form = Form(_decoded(declared))
+            form = Form(_decoded(declared), shapes.TEXT)
         case Json():
             form = _json(declared)
         case _:
@@ -99,7 +101,11 @@ def _of_a_text(form: Form) -> Form:
     try:
         encode(b"")
     except ValueError:
-        return Form(lambda v: encode(v) if v and not v.isspace() else b"null", form.trusted)
+        return Form(
+            lambda v: encode(v) if v and not v.isspace() else b"null",
+            or_null(form.shape),
+            form.trusted,
+        )
     return form
 
 
@@ -114,6 +120,16 @@ def _masked(declared: Fixed | Hashed | Partial) -> Encoder:
         return text(declared.mask(said).encode())
 
     return encode
+
+
+def _masked_shape(declared: Fixed | Hashed | Partial) -> Shape:
+    match declared:
+        case Fixed():
+            return shapes.one_of([declared.text])
+        case Hashed():
+            return shapes.HMAC
+        case Partial():
+            return shapes.TEXT
 
 
 def _undecorated(kind: TypeEngine[Any]) -> TypeEngine[Any]:
@@ -142,7 +158,8 @@ def _chosen(names: Mapping[Any, Scalar], other: Scalar) -> Form:
     def of_bits(value: bytes) -> bytes:
         return known.get(b"%d" % int.from_bytes(value, "big"), rest)
 
-    return Form(encode, {Promise.BIT: of_bits})
+    shape = shapes.one_of([*names.values(), other])
+    return Form(encode, shape, {Promise.BIT: of_bits})
 
 
 def _as_whole(value: bytes) -> bytes:
@@ -165,7 +182,7 @@ def _flags(declared: Flags) -> Form:
             'Write Flags(column, {1: "read", 2: "write"}) of a number, Flags(column) of a SET.',
         )
     if names is None:
-        return Form(_members)
+        return Form(_members, shapes.array(shapes.TEXT))
     ordered = [(bit, _scalar(names[bit])) for bit in sorted(names)]
 
     def write(number: int) -> bytes:
@@ -177,7 +194,11 @@ def _flags(declared: Flags) -> Form:
         except ValueError:
             raise ValueError("not a whole number") from None
 
-    return Form(encode, {Promise.BIT: lambda value: write(int.from_bytes(value, "big"))})
+    return Form(
+        encode,
+        shapes.array(shapes.one_of(names[bit] for bit, _ in ordered)),
+        {Promise.BIT: lambda value: write(int.from_bytes(value, "big"))},
+    )
 
 
 def _members(value: bytes) -> bytes:
@@ -204,11 +225,11 @@ def _dated(kind: sa.DateTime | sa.Date, manner: Manner) -> Form:
         and manner.zone != _PLAIN.zone
     ):
         local = _local(manner.zone)
-        form = Form(local, {**form.trusted, Promise.INSTANT: local})
+        form = Form(local, form.shape, {**form.trusted, Promise.INSTANT: local})
     if manner.zero_dates == "refuse":
         return form
     trusted = {promise: _or_null(encode) for promise, encode in form.trusted.items() if encode}
-    return Form(_or_null(form.checked), trusted)
+    return Form(_or_null(form.checked), or_null(form.shape), trusted)
 
 
 def _or_null(encode: Encoder) -> Encoder:
@@ -267,4 +288,4 @@ def _json(declared: Json) -> Form:
                 raise
             return b"null" if otherwise == "null" else any_text(value)
 
-    return Form(encode, {Promise.JSON: trusted_json})
+    return Form(encode, shapes.ANYTHING, {Promise.JSON: trusted_json})

@@ -22,7 +22,7 @@ from tests.servers import Flavour
 SEEDS = int(os.environ.get("ABROAD_SEEDS", "60"))
 
 
-def _plan(seed: int) -> Plan | None:
+def made_up(seed: int) -> Plan | None:
     """Make up a declaration; None for one that no projection can be."""
     world = WorldPlan(seed)
     schema = schemas.generate(world.chance, list(Flavour)[seed % 3], is_folding=False)
@@ -49,7 +49,7 @@ def test_a_condition_is_in_every_query_that_reads_its_table(
 ) -> None:
     """Constants, comparisons, columns of the parent: of documents and of look-ups alike."""
     monkeypatch.setenv("ABROAD_MASK_KEY", MASK_KEY)
-    made = _plan(seed)
+    made = made_up(seed)
     if made is None:
         return
     queries = [level.sql for level in made.levels]
