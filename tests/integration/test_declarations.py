@@ -14,6 +14,7 @@ from projector.errors import ConfigurationError
 from projector.mysql.connection import Connection, engine
 from projector.projection import Aggregate, Join, Many, Plan, Projection
 from projector.settings import Mysql
+from tests.schema_check import assert_as_said
 from tests.servers import DatabaseServer
 
 pytestmark = pytest.mark.server
@@ -37,7 +38,9 @@ class Stage:
     def documents(self, projection: Projection) -> dict[str, Any]:
         documents, failed = self._made(projection)
         assert not failed
-        return {key: json.loads(document) for key, document in documents.items()}
+        parsed = {key: json.loads(document) for key, document in documents.items()}
+        assert_as_said(Plan(projection), parsed.values())
+        return parsed
 
     def failures(self, projection: Projection) -> dict[str, str]:
         return self._made(projection)[1]

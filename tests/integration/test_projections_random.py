@@ -1,6 +1,7 @@
 """Made-up projections over random histories: what is followed equals what is rebuilt."""
 
 import contextlib
+import json
 import random
 import time
 from collections.abc import Iterator
@@ -26,6 +27,7 @@ from projector.route import Router
 from projector.settings import Mysql
 from tests.examples import generated, history
 from tests.memory_sink import entries
+from tests.schema_check import assert_as_said
 from tests.servers import DatabaseServer
 from tests.servers.account import documented_account
 
@@ -151,6 +153,8 @@ def _follow(
         for follower in followers:
             expected = generated.documents(follower.spec, rows)
             assert generated.parsed(follower.documents) == expected, follower.spec
+            stored = [json.loads(document) for document in follower.documents.values()]
+            assert_as_said(follower.plan, stored)
             listed = {k: entries(place) for k, place in follower.places.items()}
             expected = generated.places(follower.spec, follower.views, rows)
             assert listed == expected, (follower.spec, follower.views)
