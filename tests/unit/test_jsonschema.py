@@ -39,11 +39,9 @@ from projector.projection.jsonschema import json_schema
 from projector.projection.levels import Level, Nested, Object
 from tests.abroad.worlds.oracle import MASK_KEY
 from tests.examples import generated
-from tests.unit.test_declared_random import made_up
-
-pytest.importorskip("jsonschema", reason="it is among the dependencies of the tests")
 from tests.integration.test_course import EXAMPLE, PAGES
 from tests.schema_check import assert_as_said
+from tests.unit.test_declared_random import made_up
 
 EXAMPLES = [
     "company:employees_by_id", "depots:orders_by_id", "desk:desk", "forum:forum",
