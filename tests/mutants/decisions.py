@@ -204,16 +204,16 @@ DECISIONS: list[Mutant] = [
         "test_progress.py::test_a_debt_keeps_the_barrier_that_lies_behind",
     ),
     decision(
-        "debt",
-        "if not new or not known:",
+        "position",
+        "if new is None or known is None:",
         "if False:",
-        "test_progress.py::test_a_debt_keeps_the_barrier_that_lies_behind",
+        "test_debt.py::test_of_two_causes_the_one_behind_counts",
     ),
     decision(
-        "debt",
+        "position",
         "return new or known",
         "return (new)",
-        "test_progress.py::test_a_debt_keeps_the_barrier_that_lies_behind",
+        "test_debt.py::test_of_two_causes_the_one_behind_counts",
     ),
     decision(
         "debt",
@@ -270,9 +270,15 @@ DECISIONS: list[Mutant] = [
         "test_debt.py::test_what_this_projection_cannot_work_off_is_told",
     ),
     decision(
-        "debt",
-        "return known if is_here and second.surely_reaches(first) else new",
-        "return known if second.surely_reaches(first) else new",
+        "mysql/position",
+        "        if isinstance(self.gtids, GtidSet) and isinstance(other.gtids, GtidSet):\n            # The",
+        "        if isinstance(other.gtids, GtidSet):\n            # The",
+        "test_resume.py::test_of_two_places_that_nobody_can_compare_one_is_lost",
+    ),
+    decision(
+        "mysql/position",
+        "return other if is_here and other.surely_reaches(self) else self",
+        "return other if other.surely_reaches(self) else self",
         "test_debt.py::test_of_two_causes_the_one_behind_counts",
     ),
     decision(

@@ -40,11 +40,4 @@ EQUIVALENT: list[Mutant] = [
         "test_conditions.py",
         "a dot in front changes neither the words of a text nor what it calls",
     ),
-    decision(
-        "resume",
-        "    if isinstance(first.gtids, GtidSet) and isinstance(second.gtids, GtidSet):",
-        "    if isinstance(second.gtids, GtidSet):",
-        "test_resume.py",
-        "positions of which only one has a set are of two flavours, and raise before",
-    ),
 ]

@@ -7,11 +7,11 @@ from tests.mutants.mutant import Mutant
 FOUR: list[Mutant] = [
     Mutant(
         "four: the stream begins at the latest position",
-        "projector/resume.py",
-        "        if first.reaches(second):\n            return second\n"
-        "        if second.reaches(first):\n            return first",
-        "        if first.reaches(second):\n            return first\n"
-        "        if second.reaches(first):\n            return second",
+        "projector/mysql/position.py",
+        "        if self.surely_reaches(other):\n            return other\n"
+        "        if other.surely_reaches(self):\n            return self",
+        "        if self.surely_reaches(other):\n            return self\n"
+        "        if other.surely_reaches(self):\n            return other",
         "tests/unit/test_resume.py::test_the_stream_begins_where_the_last_one_is",
     ),
     Mutant(

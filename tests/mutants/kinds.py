@@ -33,9 +33,9 @@ KINDS: list[Mutant] = [
     ),
     Mutant(
         "I: of two places the later one is the earlier",
-        "projector/resume.py",
-        "        if first.reaches(second):\n            return second\n",
-        "        if first.reaches(second):\n            return first\n",
+        "projector/mysql/position.py",
+        "        if self.surely_reaches(other):\n            return other\n",
+        "        if self.surely_reaches(other):\n            return self\n",
         "tests/unit/test_resume.py::test_no_projection_misses_a_transaction",
     ),
     Mutant(

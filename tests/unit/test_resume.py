@@ -277,3 +277,15 @@ def test_the_earlier_place_is_one_that_both_have_passed(
     assert a.reaches(found)
     assert b.reaches(found)
     assert found == b.earlier(a) or found.gtids == b.earlier(a).gtids
+
+
+def test_of_two_places_that_nobody_can_compare_one_is_lost() -> None:
+    """Of two servers, one of which had no GTIDs yet, or is another flavour."""
+    old = Position(Flavour.MYSQL, "a", "binlog.000001", 4, None)
+    for other in (
+        Position(Flavour.MYSQL, "b", "binlog.000001", 4, GtidSet.parse(f"{SID}:1-5")),
+        Position(Flavour.MARIADB, "b", "binlog.000001", 4, MariadbGtids.parse("0-1-5")),
+    ):
+        for first, second in ((old, other), (other, old)):
+            with pytest.raises(PositionLostError):
+                first.earlier(second)
