@@ -323,8 +323,8 @@ def test_what_cannot_be_followed_is_said(
     url = database.url(fresh_database)
     with contextlib.closing(CommandLine(url, redis_server.url(db=1))) as daemon:
         for arguments, status, said in (
-            (("ticket",), 3, "did you mean ost_ticket?"),
-            (("ost_tikcet",), 3, "did you mean ost_ticket"),
+            (("ticket",), 2, "did you mean ost_ticket?"),
+            (("ost_tikcet",), 2, "did you mean ost_ticket"),
             (("ost_ticket", "--follow", "user_id=ost_user.no"), 3, "no column ost_user.no"),
             (("ost_ticket", "--follow", "nobody=ost_user.id"), 3, "no column nobody to follow"),
             (("ost_ticket", "--follow", "user_id"), 2, "cannot be read"),
