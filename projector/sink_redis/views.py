@@ -66,8 +66,7 @@ class Lists:
         if len(reply) < 5:  # not held, or no checkpoint
             return [*reply, 0]
         following = text_of(reply[4])
-        beyond = next((each for each in views if each > view), "")
-        self._looking = (view, following) if following != "0" else (beyond, "0")
+        self._looking = (view, following) if following != "0" else (self._beyond(view), "0")
         return list(reply[:4])
 
     def displaced(self, places: Mapping[str, str]) -> frozenset[str]:
