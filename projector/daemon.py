@@ -35,7 +35,7 @@ from projector.leases import Leases
 from projector.logs import BatchLog
 from projector.model import Change, Damage, Kind, RowsChange, TableChange, Transactions
 from projector.portion import Portions
-from projector.ports import Database, Knowledge, Sink, Source
+from projector.ports import Database, Knowledge, Patience, Sink, Source
 from projector.position import Position
 from projector.projection import Plan
 from projector.resume import Resume, decide, refused
@@ -195,17 +195,10 @@ class Daemon:
     def _learn(self) -> bool:
         """Read definitions; True when they are not as they were before."""
         self._learned_at, before = self._parts.source.current(), self._known
-        try:
-            self._known = self._parts.source.learn(self._parts.plans, self._is_learning_in_vain)
-        finally:
-            self._health.waits(_LEARNING, None)
+        patience = Patience(self._is_ending, on_wait=partial(self._health.waits, _LEARNING))
+        self._known = self._parts.source.learn(self._parts.plans, patience)
         self._is_redefined = False
         return self._known != before
-
-    def _is_learning_in_vain(self) -> bool:
-        """Asked while the server where documents are read has yet to get the log's definitions."""
-        self._health.waits(_LEARNING, "the log's definitions to show where documents are read")
-        return self._is_ending()
 
     def _is_ending(self) -> bool:
         return self._stop.is_set() or self._leases.are_lost

@@ -43,7 +43,7 @@ from projector.model import (
 )
 from projector.pipeline import Limits, Pipeline, StoredState
 from projector.portion import Portions
-from projector.ports import Database, Knowledge, Reader, Sink
+from projector.ports import Database, Knowledge, Patience, Reader, Sink
 from projector.position import Position, later
 from projector.projection import Plan
 from projector.reconcile import BACKGROUND, ChunkReader, Walker
@@ -143,10 +143,10 @@ class Lane:
         """Begin to work from a checkpoint. `start`: where the stream begins, if before it; `end`:
         of the log by now, if that is known."""
         self._ahead_of = Ahead(checkpoint.position, start or checkpoint.position)
+        patience = Patience(self._is_stopping, on_wait=self._say_wait)
         self._readers = self._database.readers(
-            checkpoint.position, self._keys(), is_stopping=self._is_stopping,
-            on_answer=self._listener.progress, on_wait=self._say_wait,
-        )  # fmt: skip
+            checkpoint.position, self._keys(), patience, self._listener.progress
+        )
         debts, unusable = usable(checkpoint.debts, self.plan, checkpoint.position.parse)
         known = StoredState(
             checkpoint, debts, set(self.sink.quarantined()), damage=checkpoint.damage,

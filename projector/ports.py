@@ -38,6 +38,20 @@ class Knowledge:
     foldings: Foldings = field(default_factory=dict)
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """How to wait until the log's changes show where documents are read. `is_stopping` ends a wait
+    with TransientError, as `seconds` do; `on_wait` is told what a long one is for, and None when it
+    is over."""
+
+    is_stopping: Callable[[], bool] = bool
+    seconds: float = math.inf
+    on_wait: Callable[[str | None], None] = lambda cause: None
+
+
+FOR_EVER = Patience()
+
+
 class Source(Protocol):
     """A log of committed transactions.
 
@@ -53,9 +67,8 @@ class Source(Protocol):
         """The server's clock minus ours, in seconds, as last measured."""
         ...
 
-    def learn(self, plans: Sequence[Plan], is_stopping: Callable[[], bool]) -> Knowledge:
-        """Read what must be known of the projections' tables, as it is now: where that has to be
-        waited for, until `is_stopping`, then it raises TransientError."""
+    def learn(self, plans: Sequence[Plan], patience: Patience) -> Knowledge:
+        """Read what must be known of the projections' tables, as it is at the log's end."""
         ...
 
     def current(self) -> Position:
@@ -122,17 +135,13 @@ class Database(Protocol):
         self,
         position: Position,
         keys: KeyByTable,
-        *,
-        is_stopping: Callable[[], bool] = bool,
-        patience_s: float = math.inf,
+        patience: Patience,
         on_answer: Callable[[], None] = lambda: None,
-        on_wait: Callable[[str | None], None] = lambda cause: None,
     ) -> Callable[[], Reader]:
         """Return what makes readers, for any thread, that wait for places of this one's log.
 
-        `keys`: of the tables whose changes are waited for. `is_stopping` ends a wait, as
-        `patience_s` does; `on_answer` is told of each answer, `on_wait` what a long wait is for,
-        and None when it is over. Raises OperatorError where nobody can tell what is visible.
+        `keys`: of the tables whose changes are waited for. `on_answer` is told of each answer.
+        Raises OperatorError where nobody can tell what is visible.
         """
         ...
 

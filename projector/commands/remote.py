@@ -20,7 +20,7 @@ from projector.errors import OperatorError
 from projector.fetch import Fetched, Fetcher
 from projector.lane import Lane
 from projector.model import Need, Watch
-from projector.ports import Database, Knowledge
+from projector.ports import Database, Knowledge, Patience
 from projector.position import Parse, Position
 from projector.projection import Plan
 from projector.reconcile import BACKGROUND
@@ -161,9 +161,8 @@ class RemoteProjection:
         """Return what gives each thread a fetcher of its own."""
         position = self._position()
         plan = self._database.fitted(self.plan)
-        readers = self._database.readers(
-            position, {}, patience_s=self.settings.mysql.read_timeout_s
-        )
+        patience = Patience(seconds=self.settings.mysql.read_timeout_s)
+        readers = self._database.readers(position, {}, patience)
         local = threading.local()
         made: list[Fetcher] = []
 

@@ -8,16 +8,22 @@ a test of their results. Never reads first and asks later: position and rows sha
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+import time
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from projector.errors import OperatorError, TransientError
 from projector.model import MISSING, Change, KeyByTable, Need, RowsChange, TableName
+from projector.mysql.connection import Connection
 from projector.mysql.position import Flavour, GtidSet, Position, file_number, own
 from projector.mysql.results import RawRows
+from projector.ports import Patience
 from projector.projection.keys import among
 
 _WAIT_S = 1.0  # limit of one wait on the server; the caller asks again as long as it likes
+_SAID_AFTER_S = 2.0  # shorter waits are everyday life
+_CAUSE = "the log's changes to show where documents are read"
 _HEAD_BYTES = 1 << 16  # what a file begins with: its description and the list of GTIDs
 _FIRST_EVENT = 4  # where a position stands that has been carried over into the next file
 
@@ -210,6 +216,41 @@ def _lock(table: TableName, names: Sequence[str], rows: set[tuple[Any, ...]]) ->
     columns = [f"`{name.replace('`', '``')}`" for name in names]
     spelled = ".".join(f"`{part.replace('`', '``')}`" for part in table)
     return f"SELECT COUNT(*) FROM {spelled} WHERE {among(columns, rows)} "
+
+
+def behind(
+    barrier: Barrier,
+    connection: Connection,
+    need: Need,
+    patience: Patience,
+    queries: Sequence[str] = (),
+    max_bytes: float = math.inf,
+    on_again: Callable[[], None] = lambda: None,
+) -> list[RawRows]:
+    """Open a snapshot that holds what is needed, and run queries in it in the same round trip:
+    again until it does. Return the queries' results.
+
+    `on_again` is told of each attempt but the first. Raises TransientError when the patience ends.
+    """
+    said: list[RawRows] = []
+    started, is_told = time.monotonic(), False
+    try:
+        while True:
+            opening = barrier.opening(need, said)
+            results = connection.query_raw(*opening, *queries, max_bytes=max_bytes)
+            said = results[: len(opening)]
+            if barrier.reached(need, said):
+                return results[len(opening) :]
+            on_again()
+            waited_s = time.monotonic() - started
+            if patience.is_stopping() or waited_s > patience.seconds:
+                raise TransientError("mysql", f"stopped while waiting for {_CAUSE}")
+            if waited_s > _SAID_AFTER_S and not is_told:
+                is_told = True
+                patience.on_wait(_CAUSE)
+    finally:
+        if is_told:
+            patience.on_wait(None)
 
 
 def choose(

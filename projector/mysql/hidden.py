@@ -78,16 +78,16 @@ class Completer:
         self._types = types
         self._left = 0  # of _FOUND_ROWS, in this read
         self._told: dict[TableChange, None] = {}  # in this read
-        self._is_inside = False  # a transaction of which a piece has come
+        self.is_inside = False  # a transaction of which a piece has come
 
     def complete(self, transactions: Transactions) -> Transactions:
         """Return the transactions with the missing changes, each behind the one it follows from."""
         tables = self._tables
         if not tables:
             return transactions
-        if transactions.has_undone and self._is_inside:
+        if transactions.has_undone and self.is_inside:
             self._snapshots.forget()  # what was noted of the pieces before may be undone
-        self._is_inside = transactions.position is None
+        self.is_inside = transactions.position is None
         self._left = _FOUND_ROWS
         self._told.clear()
         changes: list[Change] = []

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from projector.errors import TransientError
 from projector.model import Change, KeyByTable, Need, Transactions, Watch
-from projector.mysql.barrier import Barrier, awaited, choose
+from projector.mysql.barrier import Barrier, awaited, behind, choose
 from projector.mysql.binlog import BinlogSource
 from projector.mysql.connection import Connection
 from projector.mysql.hidden import SAVEPOINT, Completer
@@ -14,9 +13,8 @@ from projector.mysql.knowledge import Learned, learn
 from projector.mysql.linked import linked
 from projector.mysql.position import Position as MysqlPosition
 from projector.mysql.position import own
-from projector.mysql.results import RawRows
 from projector.mysql.snapshots import Snapshots
-from projector.ports import Knowledge
+from projector.ports import Knowledge, Patience
 from projector.position import Position
 from projector.projection import Plan
 
@@ -45,20 +43,19 @@ class MysqlLog:
         self._keys: KeyByTable = {}  # by which rows of linked tables are locked
         self._met: Need | None = None  # the last whole transactions read
         self._awaited: Sequence[Change] = ()  # with linked rows, the last met
-        self._is_inside = False  # a transaction of which a piece has come
 
     @property
     def clock_offset_s(self) -> float:
         """The server's clock minus ours, in seconds; see `ports.Source`."""
         return self._inner.clock_offset_s
 
-    def learn(self, plans: Sequence[Plan], is_stopping: Callable[[], bool]) -> Knowledge:
+    def learn(self, plans: Sequence[Plan], patience: Patience) -> Knowledge:
         """Read what must be known of the projections' tables; see `ports.Source`."""
         connection = self._connect()
         try:
             if self._is_replica:  # which is behind: let it have the log's definitions
                 end = self._inner.current()
-                _await(connection, choose(end, {}, is_replica=True), Need(end), is_stopping)
+                behind(choose(end, {}, is_replica=True), connection, Need(end), patience)
                 connection.query("ROLLBACK")
             self._learned = learn(connection, plans, self._schema)
         finally:
@@ -98,10 +95,10 @@ class MysqlLog:
         if transactions is not None and self._completer is not None:
             self._meet(transactions)
             transactions = self._completer.complete(transactions)
-        met, barrier = self._met, self._barrier
-        if met is not None and barrier is not None and self._snapshots is not None:
+        met, barrier, completer = self._met, self._barrier, self._completer
+        if met is not None and barrier and completer and self._snapshots is not None:
             # Also where nothing came: what was asked keeps its tables from being altered (MariaDB).
-            may_ask = not self._is_inside and barrier.can_keep(met)
+            may_ask = not completer.is_inside and barrier.can_keep(met)
             self._snapshots.tend(met, may_ask=may_ask)
         return transactions
 
@@ -110,8 +107,7 @@ class MysqlLog:
         keys = self._keys
         if changes := [c for c in transactions.changes if c.table is None or c.table in keys]:
             self._awaited = awaited(changes, keys)
-        self._is_inside = transactions.position is None
-        if not self._is_inside:
+        if transactions.position is not None:
             self._met = Need(transactions.barrier, self._awaited, is_kept=True)
 
     def wake(self) -> None:
@@ -122,7 +118,7 @@ class MysqlLog:
         """End the stream and free the connections."""
         snapshots, self._snapshots = self._snapshots, None
         self._completer = self._barrier = self._met = None
-        self._keys, self._awaited, self._is_inside = {}, (), False
+        self._keys, self._awaited = {}, ()
         if snapshots is not None:
             snapshots.close()
         self._inner.close()
@@ -133,19 +129,6 @@ class MysqlLog:
         """Open a snapshot at or beyond what is needed; return the log's visible end after that."""
         barrier = self._barrier
         assert barrier is not None
-        _await(connection, barrier, need, is_dropped)
+        behind(barrier, connection, need, Patience(is_dropped))
         connection.query(f"SAVEPOINT {SAVEPOINT}")
         return self._inner.visible_end()
-
-
-def _await(
-    connection: Connection, barrier: Barrier, need: Need, is_stopping: Callable[[], bool]
-) -> None:
-    """Open a snapshot that holds what is needed. Raises TransientError when stopped."""
-    results: list[RawRows] = []
-    while True:
-        results = connection.query_raw(*barrier.opening(need, results))
-        if barrier.reached(need, results):
-            return
-        if is_stopping():
-            raise TransientError("mysql", "stopped while waiting for a commit to show")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Sequence
 
 from sqlalchemy.engine import Engine
@@ -11,64 +10,37 @@ from sqlalchemy.engine import Engine
 from projector import metrics
 from projector.errors import RefusedError, TransientError
 from projector.model import KeyByTable, Need
-from projector.mysql.barrier import Barrier, choose
+from projector.mysql.barrier import Barrier, behind, choose
 from projector.mysql.columns import fitted
 from projector.mysql.connection import Connection
 from projector.mysql.position import own
 from projector.mysql.results import RawRows
+from projector.ports import FOR_EVER, Patience
 from projector.position import Position
 from projector.projection import Plan
 
 _CLOSING = "COMMIT"
-_SAID_AFTER_S = 2.0  # at the barrier: shorter waits are everyday life
 _COUNT_S = 5  # limit of a count, which is only for a progress bar
-_BARRIER = "the log's changes to show where documents are read"
 
 
 class MysqlReader:
-    """Implements `ports.Reader` over one connection; `is_stopping` ends a wait at the barrier with
-    TransientError, as `patience_s` does."""
+    """Implements `ports.Reader` over one connection."""
 
     def __init__(
-        self,
-        connection: Connection,
-        barrier: Barrier,
-        is_stopping: Callable[[], bool] = bool,
-        patience_s: float = math.inf,
-        on_wait: Callable[[str | None], None] = lambda cause: None,
+        self, connection: Connection, barrier: Barrier, patience: Patience = FOR_EVER
     ) -> None:
-        self._connection = connection
-        self._barrier = barrier
-        self._is_stopping = is_stopping
-        self._patience_s = patience_s
-        self._on_wait = on_wait
+        self._connection, self._barrier, self._patience = connection, barrier, patience
 
     def rows(
         self, queries: Sequence[str], need: Need, max_bytes: float = math.inf
     ) -> list[RawRows]:
         """Run queries in one snapshot at or beyond what is needed; see `ports.Reader`."""
-        said: list[RawRows] = []
-        started, is_told = time.monotonic(), False
-        try:
-            with metrics.stage.labels("fetch").time():
-                while True:
-                    opening = self._barrier.opening(need, said)
-                    results = self._connection.query_raw(
-                        *opening, *queries, _CLOSING, max_bytes=max_bytes
-                    )
-                    said = results[: len(opening)]
-                    if self._barrier.reached(need, said):
-                        return results[len(opening) : -1]
-                    metrics.barrier_waits.inc()
-                    waited_s = time.monotonic() - started
-                    if self._is_stopping() or waited_s > self._patience_s:
-                        raise TransientError("mysql", f"stopped while waiting for {_BARRIER}")
-                    if waited_s > _SAID_AFTER_S and not is_told:
-                        is_told = True
-                        self._on_wait(_BARRIER)
-        finally:
-            if is_told:
-                self._on_wait(None)
+        with metrics.stage.labels("fetch").time():
+            results = behind(
+                self._barrier, self._connection, need, self._patience, [*queries, _CLOSING],
+                max_bytes, metrics.barrier_waits.inc,
+            )  # fmt: skip
+        return results[:-1]
 
     def close(self) -> None:
         """Drop the connection."""
@@ -85,17 +57,12 @@ class MysqlDatabase:
         self,
         position: Position,
         keys: KeyByTable,
-        *,
-        is_stopping: Callable[[], bool] = bool,
-        patience_s: float = math.inf,
+        patience: Patience,
         on_answer: Callable[[], None] = lambda: None,
-        on_wait: Callable[[str | None], None] = lambda cause: None,
     ) -> Callable[[], MysqlReader]:
         """Return what makes readers; see `ports.Database`."""
         barrier = choose(own(position), keys, is_replica=self._is_replica)
-        return lambda: MysqlReader(
-            Connection(self.engine, on_answer), barrier, is_stopping, patience_s, on_wait
-        )
+        return lambda: MysqlReader(Connection(self.engine, on_answer), barrier, patience)
 
     def fitted(self, plan: Plan) -> Plan:
         """Return the plan for the types that its tables have now."""

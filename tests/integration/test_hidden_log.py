@@ -25,6 +25,7 @@ from projector.mysql.binlog import BinlogSource
 from projector.mysql.connection import Connection, engine
 from projector.mysql.log import MysqlLog
 from projector.mysql.position import Position
+from projector.ports import FOR_EVER
 from projector.projection import Plan, Projection
 from projector.settings import Mysql
 from schema.projection import tickets
@@ -90,7 +91,7 @@ class Stage:
         self.log = MysqlLog(
             BinlogSource(mysql), lambda: Connection(made), self.name, is_replica=False
         )
-        self.watches = self.log.learn([Plan(tickets)], lambda: False).watches
+        self.watches = self.log.learn([Plan(tickets)], FOR_EVER).watches
         start = self.log.current()
         self.replay = Replay({watch.table: self.rows(watch) for watch in self.watches})
         self.log.start(start, self.watches)
@@ -243,7 +244,7 @@ def test_keys_of_every_type_are_found_in_the_snapshot(server: DatabaseServer) ->
     made = engine(mysql.parsed_url, mysql)
     log = MysqlLog(BinlogSource(mysql), lambda: Connection(made), name, is_replica=False)
     plans = [_plan(number) for number in range(len(_KEYS))]
-    watches = log.learn(plans, lambda: False).watches
+    watches = log.learn(plans, FOR_EVER).watches
     log.start(log.current(), watches)
     try:
         _await_snapshot(server, name, log)
@@ -274,7 +275,7 @@ def test_keys_are_read_from_a_replica_that_has_the_last_definition() -> None:
         log = MysqlLog(source, lambda: Connection(made), "behind", is_replica=True)
         later = threading.Timer(1.0, replica.execute, ["START SLAVE SQL_THREAD"])
         later.start()
-        log.learn([_plan(0)], lambda: False)
+        log.learn([_plan(0)], FOR_EVER)
         later.join()
         assert [key.parent.name for key in log._learned.keys] == ["p0"]
         made.dispose()

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import Column, Integer, MetaData, Table
@@ -21,7 +21,7 @@ from projector.fetch import Fetched
 from projector.lane import Lane
 from projector.model import Applied, Batch, Transactions, Watch, merged
 from projector.mysql.position import Position
-from projector.ports import Knowledge
+from projector.ports import Knowledge, Patience
 from projector.projection import Plan, Projection
 from projector.service.health import Health
 from tests.memory_sink import MemorySink, MemoryStore
@@ -105,7 +105,7 @@ class ModelSource:
 
     visible_end = current
 
-    def learn(self, plans: Sequence[Plan], is_stopping: Callable[[], bool]) -> Knowledge:
+    def learn(self, plans: Sequence[Plan], patience: Patience) -> Knowledge:
         return Knowledge(merged([w for plan in plans for w in plan.watches("db")]))
 
     def check(self, place: Position) -> None:

@@ -34,6 +34,7 @@ from projector.mysql.knowledge import Learned
 from projector.mysql.linked import linked, needed, widened
 from projector.mysql.log import MysqlLog
 from projector.mysql.snapshots import Snapshots, folded, may_equal
+from projector.ports import FOR_EVER, Patience
 from projector.projection import Plan
 from projector.projection.columns import ColumnType
 from schema.projection import tickets
@@ -324,7 +325,7 @@ def test_definitions_are_read_where_documents_are_once_these_have_come(
     answers = [b"1", b"1", b"0"]
     asked: list[str] = []
 
-    def query(*statements: str) -> list[Any]:
+    def query(*statements: str, max_bytes: float = 0) -> list[Any]:
         asked.extend(statements)
         return [[(answers.pop(0),)], []] if len(statements) == 2 else [[]]
 
@@ -332,12 +333,12 @@ def test_definitions_are_read_where_documents_are_once_these_have_come(
     inner: Any = SimpleNamespace(current=lambda: position(3))
     monkeypatch.setattr(mysql_log, "learn", lambda *_: Learned(logs_actions=bool(answers)))
     read = MysqlLog(inner, lambda: connection, "d", is_replica=True)
-    read.learn([], lambda: False)
+    read.learn([], FOR_EVER)
     assert not read._learned.logs_actions
     assert str(position(3).gtids) in asked[0]
     answers.append(b"1")
     with pytest.raises(TransientError):
-        read.learn([], lambda: True)
+        read.learn([], Patience(lambda: True))
 
 
 # -- what matters
