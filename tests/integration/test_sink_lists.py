@@ -15,12 +15,18 @@ from projector.model import Applied, Batch, Reason, ViewSet
 from projector.ports import Lease, Sink
 from tests.integration.test_sink_contract import batch, module_store, position, store
 from tests.memory_sink import entries
+from tests.servers import RedisKind
 from tests.sink_stores import NAME, OfServer, Store
 
 __all__ = ["module_store", "store"]
 pytestmark = pytest.mark.server
 
 VIEWS = {"status": 0, "tag": 0}
+
+# What keys of types are, the store in memory does not know.
+on_servers = pytest.mark.parametrize(
+    "module_store", [*RedisKind, "cluster"], indirect=True, scope="module", ids=str
+)
 Places = Mapping[str, str]
 
 
@@ -238,10 +244,9 @@ def test_a_store_begun_anew_beside_old_lists(store: Store) -> None:
     assert not sink.renew().are_lists_lost
 
 
-def test_writes_of_versions_without_lists_are_noticed(store: Store) -> None:
+@on_servers
+def test_writes_of_versions_without_lists_are_noticed(store: OfServer) -> None:
     """They change documents and leave lists as they were, with every number the same."""
-    if not isinstance(store, OfServer):
-        pytest.skip("memory has one version")
     sink = started(store, {"1": "1 status:open"})
     sink.release()
     older = store.sink()
@@ -317,10 +322,9 @@ def test_random_writes_and_losses_end_as_one_write(store: Store, seed: int) -> N
         assert len(got) >= min(most, len(order))
 
 
-def test_a_key_of_another_type_stops_the_write_before_it_begins(store: Store) -> None:
+@on_servers
+def test_a_key_of_another_type_stops_the_write_before_it_begins(store: OfServer) -> None:
     """Neither documents nor lists are half written."""
-    if not isinstance(store, OfServer):
-        pytest.skip("memory has no types")
     sink = started(store, {"1": "1 status:open"})
     store.client.set(f"{{{NAME}}}:by:status:closed", "mine")
     with pytest.raises(OperatorError):
@@ -333,21 +337,16 @@ def test_a_key_of_another_type_stops_the_write_before_it_begins(store: Store) ->
     assert found.position == position(1)
 
 
-def of_server(store: Store) -> Any:
-    if not isinstance(store, OfServer):
-        pytest.skip("memory has no keys")
-    return store.client
-
-
 def key(rest: str) -> str:
     return f"{{{NAME}}}:{rest}"
 
 
+@on_servers
 @pytest.mark.parametrize("wrong", ["by:status:open", "by:status:closed", "lists:status", "listed"])
-def test_a_key_of_another_type_is_named(store: Store, wrong: str) -> None:
+def test_a_key_of_another_type_is_named(store: OfServer, wrong: str) -> None:
     """By the write that meets it, by a look at what is displaced, and by `check`; the lease is
     kept meanwhile, and a stranger's key is not taken away."""
-    client = of_server(store)
+    client = store.client
     sink = started(store, {"1": "1 status:open"})
     client.delete(key(wrong))
     client.set(key(wrong), "mine")
@@ -365,9 +364,10 @@ def test_a_key_of_another_type_is_named(store: Store, wrong: str) -> None:
         assert store.sink(views=VIEWS).unusable_key() == key(wrong)
 
 
-def test_garbage_among_records_is_passed_over(store: Store) -> None:
+@on_servers
+def test_garbage_among_records_is_passed_over(store: OfServer) -> None:
     """Of where an id stands, of how much a view holds, of how long a list is."""
-    client = of_server(store)
+    client = store.client
     places = {"1": "11 status:new", "2": "2 status:open", "3": "3 status:open"}
     sink = started(store, {"1": "10 status:open", "2": places["2"], "3": places["3"]})
     client.hset(key("listed"), "1", "5 garbage\nhigh status:x")
@@ -389,10 +389,11 @@ def rounds(sink: Sink, places: Places) -> None:
     assert not any(sink.renew().are_lists_lost for _ in range(4))
 
 
+@on_servers
 @pytest.mark.parametrize("loss", ["junk", "list and record", "directory and record", "figure"])
-def test_a_directory_that_lies_is_mended(store: Store, loss: str) -> None:
+def test_a_directory_that_lies_is_mended(store: OfServer, loss: str) -> None:
     """By a walk, and for good: what it names and is not there, and lists that it does not name."""
-    client = of_server(store)
+    client = store.client
     sink = started(store, {"1": "10 status:open", "2": "20 status:closed"})
     places = {"1": "11 status:closed", "2": "20 status:closed"}
     match loss:
@@ -424,17 +425,18 @@ def strays_of(sink: Sink) -> set[tuple[str, str]]:
             return found
 
 
-def test_a_score_that_is_no_number_moves_nothing(store: Store) -> None:
+@on_servers
+def test_a_score_that_is_no_number_moves_nothing(store: OfServer) -> None:
     """The others of its batch stand where they should: nothing is half written."""
-    of_server(store)
     sink = started(store, {"1": "10 status:open", "2": "20 status:open"})
     listed(sink, {"1": "high status:new", "2": "21 status:new"})
     assert ids(store) == {"status:new": ["2"]}
 
 
-def test_a_long_list_is_cut_little_by_little(store: Store) -> None:
+@on_servers
+def test_a_long_list_is_cut_little_by_little(store: OfServer) -> None:
     """So that a limit that was lowered does not hold the server up; what was cut stays away."""
-    client = of_server(store)
+    client = store.client
     sink = started(store, {"0": "0 status:x", "1": "1 status:y"})
     many = {str(n): n for n in range(12_000)}
     client.zadd(key("by:status:x"), many)
@@ -454,9 +456,10 @@ def test_a_long_list_is_cut_little_by_little(store: Store) -> None:
     assert sink.views()["status"].members == 2001
 
 
-def test_many_short_lists_are_looked_at_together(store: Store) -> None:
+@on_servers
+def test_many_short_lists_are_looked_at_together(store: OfServer) -> None:
     """One script looks at a hundred; how much was looked at is told, so that a walk can rest."""
-    client = of_server(store)
+    client = store.client
     sink = started(store, {str(n): f"{n} tag:t{n}" for n in range(3000)})
     if not store.is_cluster:  # type: ignore[attr-defined]
         client.config_resetstat()
