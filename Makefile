@@ -43,7 +43,7 @@ docs: setup  ## the documents as a site, in build/docs, strictly; SERVE=1 shows 
 	$(BIN)/sphinx-build -q -W --keep-going -n docs build/docs
 	$(if $(SERVE),$(BIN)/python -m http.server 8000 --bind 127.0.0.1 --directory build/docs)
 
-pictures: setup  ## take the documents' picture of the status page anew
+pictures: setup  ## take the documents' picture of the status page again
 	PROJECTOR_TEST_PICTURES=1 $(PYTEST) tests/acceptance/test_status_page.py -k picture
 
 format: setup  ## format, and mend what the linter can mend

@@ -10,9 +10,8 @@ from typing import Any
 import prometheus_client
 
 from projector import metrics
-from projector.commands.configured import masked
-from projector.settings import Settings
-from projector.variables import paths, variable
+from projector.commands.configured import fields, masked
+from projector.variables import variable
 
 FOLDER = Path(__file__).resolve().parents[1] / "docs" / "reference"
 
@@ -29,7 +28,8 @@ def settings_page() -> str:
         "",
     ]
     section: tuple[str, ...] | None = None
-    for path, field in _fields():
+    # those in no section first, as in TOML
+    for path, field in sorted(fields(), key=lambda each: len(each[0]) > 1):
         if path[:-1] != section:
             section = path[:-1]
             title = f"`[{'.'.join(section)}]`" if section else "Beside all sections"
@@ -43,16 +43,6 @@ def settings_page() -> str:
         meaning = (field.description or "").replace("|", "\\|")
         lines.append(f"| `{variable(path)}` | {meaning} | {_default(field)} |")
     return "\n".join(lines).replace("\n\n\n", "\n\n") + "\n"
-
-
-def _fields() -> list[tuple[tuple[str, ...], Any]]:
-    found = []
-    for path in paths(Settings):
-        model: Any = Settings
-        for section in path[:-1]:
-            model = model.model_fields[section].annotation
-        found.append((path, model.model_fields[path[-1]]))
-    return sorted(found, key=lambda each: len(each[0]) > 1)
 
 
 def _default(field: Any) -> str:

@@ -71,10 +71,11 @@ def every_setting(config: Path | None) -> list[Setting]:
     """Return all settings as they are now, wrong ones too. Raises ConfigurationError for a file
     that cannot be read."""
     sources = by_source(config)
-    return [_setting(path, field, sources) for path, field in _fields()]
+    return [_setting(path, field, sources) for path, field in fields()]
 
 
-def _fields() -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
+def fields() -> Iterator[tuple[tuple[str, ...], FieldInfo]]:
+    """Yield the path of every setting with its field."""
     for path in paths(Settings):
         model: Any = Settings
         for section in path[:-1]:
@@ -134,7 +135,7 @@ def masked(url: Any) -> str | None:
 
 
 def unknown(name: str, meant: str | None) -> str:
-    """Say that a variable sets nothing."""
+    """Return the sentence that a variable sets nothing."""
     return f"{name} is no setting and changes nothing{f'; did you mean {meant}?' if meant else ''}"
 
 
@@ -163,7 +164,7 @@ def show(console: Console, settings: Sequence[Setting]) -> None:
 def sample() -> str:
     """Write a TOML file that holds every setting, commented out, with its default."""
     sections: dict[tuple[str, ...], list[str]] = {}
-    for path, field in _fields():
+    for path, field in fields():
         lines = [f"# {line}\n" for line in textwrap.wrap(_said(field), _WIDTH - 2)]
         lines.append(f"# {path[-1]} = {_toml(path, field)}\n")
         sections.setdefault(path[:-1], []).append("".join(lines))

@@ -111,7 +111,7 @@ def show_statuses(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
 
 
 def show_run(console: Console, remotes: Sequence[RemoteProjection]) -> None:
-    """Say what `run --until-current` has done, and up to which commit the documents are whole."""
+    """Show what `run --until-current` has done, and up to which commit documents are whole."""
     written, removed = (
         int(sum(s.value for family in counter.collect() for s in family.samples
                 if s.name.endswith("_total")))

@@ -267,10 +267,12 @@ def test_what_runs_first_in_a_session_changes_no_document(world: World) -> None:
         world.expect(_expected(range(1, _ORDERS + 2)))
 
 
+# MySQL has no such limit.
+@pytest.mark.parametrize(
+    "private", [f for f in Flavour if f is not Flavour.MYSQL], indirect=True, scope="module"
+)
 def test_a_time_limit_of_the_account_ends_no_query(world: World) -> None:
     """MariaDB: GRANT ... WITH MAX_STATEMENT_TIME."""
-    if world.database.flavour is Flavour.MYSQL:
-        pytest.skip("MySQL has no such limit")
     user = make_url(world.url).username
     world.execute(f"ALTER USER '{user}'@'%' WITH MAX_STATEMENT_TIME 0.0001")
     world.start()

@@ -182,7 +182,7 @@ def test_the_page_fits_and_can_be_read(
 
 
 def test_the_readmes_picture_is_of_this_page(browser: Browser, daemon: Daemon) -> None:
-    """A leader with a million documents; `make pictures` takes it anew. The picture has the width
+    """A leader with a million documents; `make pictures` takes it again. The picture has the width
     that the page has today."""
     metrics.documents.labels("tickets").set(1_000_000)
     daemon.lead()
