@@ -28,7 +28,9 @@ from projector.model import (
 )
 from projector.mysql.foreign_keys import ForeignKey
 from projector.mysql.hidden import Completer
-from projector.mysql.linked import Edge, Linked, Values
+from projector.mysql.knowledge import Learned
+from projector.mysql.linked import Edge, Linked, Values, linked
+from projector.mysql.log import MysqlLog
 from projector.mysql.position import Flavour, Position
 from projector.mysql.snapshots import Snapshots, View
 from tests.unit.model_database import SID, position
@@ -268,6 +270,31 @@ class VersionSnapshots(Snapshots):
             if any(id(change) in awaited for change in entry.changes)
         ]
         return max(shown, default=0)
+
+
+class VersionLog(MysqlLog):
+    """The completed log of such a database. `incoming`: what is read from it, the last first."""
+
+    def __init__(
+        self,
+        snapshots: VersionSnapshots,
+        keys: Sequence[ForeignKey],
+        versioned: Iterable[TableName] = (),
+        *,
+        has_gtids: bool,
+    ) -> None:
+        self.incoming: list[Transactions] = []
+        inner: Any = SimpleNamespace(
+            read=lambda _: self.incoming.pop() if self.incoming else None,
+            start=lambda *_: None, close=lambda: None,
+        )  # fmt: skip
+        unconnected: Any = None
+        super().__init__(inner, unconnected, "d", is_replica=False)
+        self._learned = Learned(keys=keys, versioned=frozenset(versioned), logs_actions=False)
+        self.start(place(0, has_gtids=has_gtids), WATCHES)
+        self.linked = linked(WATCHES, keys, {}, self._learned.versioned)
+        self._snapshots = snapshots
+        self._completer = VersionCompleter(self.linked, {}, snapshots)
 
 
 def batches(

@@ -47,6 +47,7 @@ from tests.unit.model_hidden import (
     WATCHES,
     Database,
     VersionCompleter,
+    VersionLog,
     VersionSnapshots,
     key,
     place,
@@ -94,18 +95,7 @@ class Stage:
         self.show(visible)
         self.has_gtids, self.at = has_gtids, 0
         self.snapshots = VersionSnapshots(self.database, random.Random(0), has_gtids=has_gtids)
-        self.incoming: list[Transactions] = []
-        inner: Any = SimpleNamespace(
-            read=lambda _: self.incoming.pop() if self.incoming else None,
-            start=lambda *_: None, close=lambda: None,
-        )  # fmt: skip
-        unconnected: Any = None
-        self.log = MysqlLog(inner, unconnected, "d", is_replica=False)
-        self.log._learned = Learned(keys=self.keys, logs_actions=False)
-        self.log.start(place(0, has_gtids=has_gtids), WATCHES)
-        self.log._snapshots = self.snapshots
-        tables = linked(WATCHES, self.keys, {}, versioned)
-        self.log._completer = VersionCompleter(tables, {}, self.snapshots)
+        self.log = VersionLog(self.snapshots, self.keys, versioned, has_gtids=has_gtids)
 
     def show(self, rows: Sequence[Row]) -> None:
         """Let a snapshot see these rows of the child from now on."""
@@ -118,7 +108,7 @@ class Stage:
         here = place(self.at + 1, has_gtids=self.has_gtids)
         self.at += is_whole
         position = here if is_whole else None
-        self.incoming.append(
+        self.log.incoming.append(
             Transactions(changes, int(is_whole), position, here, (), has_undone=has_undone)
         )
         found = self.log.read(0)

@@ -12,7 +12,6 @@ import itertools
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -31,25 +30,20 @@ from projector.mysql import hidden
 from projector.mysql import log as mysql_log
 from projector.mysql.foreign_keys import ForeignKey
 from projector.mysql.hidden import Completer
-from projector.mysql.knowledge import Learned
-from projector.mysql.linked import linked
-from projector.mysql.log import MysqlLog
 from projector.mysql.snapshots import Snapshots
 from tests.unit.model_hidden import (
     PARCEL,
     REGION,
     SHELF,
     TABLES,
-    WATCHES,
     Database,
     Entry,
     Rows,
-    VersionCompleter,
+    VersionLog,
     VersionSnapshots,
     batches,
     both,
     key,
-    place,
 )
 
 _HISTORIES, _STEPS = 120, 80
@@ -117,20 +111,8 @@ class History:
         self.snapshots = VersionSnapshots(
             self.database, chance, has_gtids=self.has_gtids, knows_end=knows_end
         )
-        self.incoming: list[Transactions] = []
-        inner: Any = SimpleNamespace(
-            read=lambda _: self.incoming.pop() if self.incoming else None,
-            start=lambda *_: None, close=lambda: None,
-        )  # fmt: skip
-        unconnected: Any = None
-        self.log = MysqlLog(inner, unconnected, "d", is_replica=False)
-        learned = Learned(keys=keys, versioned=frozenset(versioned), logs_actions=False)
-        self.log._learned = learned
-        self.log.start(place(0, has_gtids=self.has_gtids), WATCHES)
-        self.log._snapshots = self.snapshots
-        tables = linked(WATCHES, keys, {}, versioned)
-        self.log._completer = VersionCompleter(tables, {}, self.snapshots)
-        self.linked = [table for table in TABLES if table in tables]
+        self.log = VersionLog(self.snapshots, keys, versioned, has_gtids=self.has_gtids)
+        self.linked = [table for table in TABLES if table in self.log.linked]
         self.told: dict[TableName, set[Row]] = {table: set() for table in TABLES}
         self.read = self.asked = self.walks = self.wrong = 0
 
@@ -165,7 +147,7 @@ class History:
         entries = self.database.log[self.read : upto]
         told: list[Change] = []
         for whole, part in batches(entries, self.read, self.chance, has_gtids=self.has_gtids):
-            self.incoming.append(part)
+            self.log.incoming.append(part)
             found = self.log.read(0)
             assert found is not None
             told += found.changes
