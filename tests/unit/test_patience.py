@@ -61,7 +61,9 @@ def test_a_long_wait_is_told_and_a_short_one_is_not(reached_at: int, told: list[
     assert heard == told
 
 
-@pytest.mark.parametrize("patience", [Patience(lambda: True), Patience(seconds=3)], ids=str)
+@pytest.mark.parametrize(
+    "patience", [Patience(lambda: True), Patience(seconds=3)], ids=["stops", "ends"]
+)
 def test_a_wait_ends_with_its_patience(patience: Patience) -> None:
     """What stops, or has waited long enough, gets an error that passes."""
     heard: list[str | None] = []
