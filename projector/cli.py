@@ -32,6 +32,7 @@ from projector.errors import ConfigurationError, ExitCode, OperatorError, Projec
 from projector.mysql import explain, scaffold
 from projector.mysql.binlog import BinlogSource
 from projector.mysql.connection import Connection, engine
+from projector.mysql.dialect import MYSQL
 from projector.mysql.log import MysqlLog
 from projector.mysql.position import Position
 from projector.mysql.reader import MysqlDatabase
@@ -238,7 +239,7 @@ def document(
     with failures_explained():
         chosen = _settings(config)
         logs.configure(chosen.log)
-        plan = choose_plan(load_projections(chosen.projection), projection)
+        plan = choose_plan(load_projections(chosen.projection, MYSQL), projection)
         stored, fetched = make_remote(chosen, plan).document(document_id)
         database = fetched.documents.get(document_id)
         report = {
@@ -260,7 +261,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Test beforehand all that the daemon presumes of MySQL, Redis and the projection."""
     with failures_explained():
         chosen = _settings(config)
-        checks = run_checks(chosen, load_projections(chosen.projection))
+        checks = run_checks(chosen, load_projections(chosen.projection, MYSQL))
         if as_json:
             print_json([dataclasses.asdict(check) for check in checks])
         else:
@@ -286,7 +287,7 @@ def explain_(
         if (table is None) != (key is None):
             raise ConfigurationError("--table and --key go together", "Give both or neither.")
         chosen = _settings(config)
-        plan = choose_plan(load_projections(chosen.projection), projection)
+        plan = choose_plan(load_projections(chosen.projection, MYSQL), projection)
         connection = Connection(engine(chosen.mysql.parsed_read_url, chosen.mysql))
         report: dict[str, Any] = {"projection": plan.name}
         if table is not None and key is not None:
@@ -335,7 +336,7 @@ def scaffold_(
 def schema(config: ConfigOption = None, projection: ProjectionOption = None) -> None:
     """Print the JSON Schema of the document: by its own types or the model it names."""
     with failures_explained():
-        plan = choose_plan(load_projections(settings.projection_setting(config)), projection)
+        plan = choose_plan(load_projections(settings.projection_setting(config), MYSQL), projection)
         print_json(json_schema(plan))
 
 
@@ -375,7 +376,7 @@ def _remote_projections(
     """Look into the projection named; into all of them where none is. Ids belong to one."""
     chosen = _settings(config)
     logs.configure(chosen.log)
-    plans = load_projections(chosen.projection)
+    plans = load_projections(chosen.projection, MYSQL)
     if projection is not None or ids is not None:
         plans = [choose_plan(plans, projection)]
     return [make_remote(chosen, plan) for plan in plans]
@@ -393,7 +394,7 @@ def make_adapters(
 ) -> Adapters:
     """Make what the daemon works with; connects to nothing yet. `on_answer`: told when a server
     has answered."""
-    plans = load_projections(chosen.projection)
+    plans = load_projections(chosen.projection, MYSQL)
     sinks = [make_sink(chosen, plan) for plan in plans]
     database = make_database(chosen)
     source = MysqlLog(

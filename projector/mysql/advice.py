@@ -7,8 +7,8 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from projector.model import TableName
+from projector.mysql.likeness import turns_into
 from projector.projection.columns import BINARIES, NATIVE, NUMBERS, TEXTS, TIMES, ColumnType
-from projector.projection.likeness import turns_into
 
 _LONGEST_KEY_BYTES = 3072  # of an index, by InnoDB's default row format
 _PREFIX = 100  # characters of a text that is too long for an index

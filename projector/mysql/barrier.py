@@ -16,6 +16,7 @@ from typing import Any, Protocol
 from projector.errors import OperatorError, TransientError
 from projector.model import MISSING, Change, KeyByTable, Need, RowsChange, TableName
 from projector.mysql.connection import Connection
+from projector.mysql.literals import literal
 from projector.mysql.position import Flavour, GtidSet, Position, file_number, own
 from projector.mysql.results import RawRows
 from projector.ports import Patience
@@ -215,7 +216,7 @@ def awaited(changes: Sequence[Change], key_by_table: KeyByTable) -> Sequence[Cha
 def _lock(table: TableName, names: Sequence[str], rows: set[tuple[Any, ...]]) -> str:
     columns = [f"`{name.replace('`', '``')}`" for name in names]
     spelled = ".".join(f"`{part.replace('`', '``')}`" for part in table)
-    return f"SELECT COUNT(*) FROM {spelled} WHERE {among(columns, rows)} "
+    return f"SELECT COUNT(*) FROM {spelled} WHERE {among(columns, rows, [literal] * len(columns))} "
 
 
 def behind(

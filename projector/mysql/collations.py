@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from projector.mysql.connection import Connection
+from projector.mysql.literals import literal
 from projector.projection import Plan
 from projector.projection.columns import ColumnType, Types
 from projector.projection.folding import Folding, Foldings, characters, folding, is_foldable
-from projector.projection.keys import literal
 
 _AT_ONCE = 2000
 

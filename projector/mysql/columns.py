@@ -9,9 +9,9 @@ from typing import Any
 from projector.model import TableName
 from projector.mysql.collations import foldings_of
 from projector.mysql.connection import Connection
+from projector.mysql.literals import literal
 from projector.projection import Plan
 from projector.projection.columns import MEMBERS, ColumnType, TableTypes, Types
-from projector.projection.keys import literal
 
 _MEMBER = re.compile(r"'((?:[^'\\]|''|\\.)*)'", re.DOTALL)
 _ESCAPE = re.compile(r"\\(.)", re.DOTALL)

@@ -15,11 +15,12 @@ from projector.model import folded
 from projector.mysql.advice import quoted
 from projector.mysql.columns import fitted
 from projector.mysql.connection import Connection
+from projector.mysql.dialect import MYSQL
 from projector.mysql.indexes import are_numbers, explained, native, role, spelled
+from projector.mysql.literals import literal
 from projector.projection import Plan
 from projector.projection.keys import KeyCodec, among
 from projector.projection.routes import Route
-from projector.projection.sql import compile_sql
 from projector.projection.values import expression_of
 
 _SHOWN = 20  # ids that a report names
@@ -91,7 +92,7 @@ def _name(expression: Any) -> str:
 
 
 def _sql(expression: Any) -> str:
-    return " ".join(compile_sql(sa.select(expression)).split()[1:]).partition(" FROM ")[0]
+    return " ".join(MYSQL.compile(sa.select(expression)).split()[1:]).partition(" FROM ")[0]
 
 
 def touched(plan: Plan, table: str, key: str, connection: Connection) -> list[dict[str, Any]]:
@@ -134,14 +135,14 @@ def _row(route: Route, key: str, connection: Connection) -> tuple[Any, ...]:
     if not node.key:
         raise OperatorError(f"{node.table.name} has no primary key", "Name another table.")
     try:
-        values = KeyCodec(node.key).to_values(key)
+        values = KeyCodec(node.key, MYSQL).to_values(key)
     except ValueError:
         raise OperatorError(
             f"{key!r} is no key of {node.table.name}",
             f"Write {':'.join(route.key_columns)}.",
         ) from None
     columns = ", ".join(map(quoted, route.columns))
-    where = among([quoted(name) for name in route.key_columns], [values])
+    where = among([quoted(name) for name in route.key_columns], [values], [literal] * len(values))
     [rows] = connection.query_raw(f"SELECT {columns} FROM {spelled(node)} WHERE {where}")
     if not rows:
         raise OperatorError(f"{node.table.name} has no row {key}", "Name a row that exists.")

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from projector.model import TableName, Watch
 from projector.mysql.connection import Connection
-from projector.projection.keys import literal
+from projector.mysql.literals import literal
 
 _QUOTED = re.compile(r"`((?:[^`]|``)+)`")
 _ROW_PERIOD = {"ROW START", "ROW END"}  # of a system-versioned table: given by the server

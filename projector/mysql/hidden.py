@@ -39,9 +39,10 @@ from projector.model import (
 )
 from projector.mysql.connection import ServerError
 from projector.mysql.linked import Edge, Linked, Values
+from projector.mysql.literals import writer_for
 from projector.mysql.snapshots import Snapshots, View, folded, may_equal
 from projector.projection.columns import APPROXIMATE, BINARIES, INTEGERS, ColumnType, TableTypes
-from projector.projection.keys import among, writer_for
+from projector.projection.keys import among
 
 SAVEPOINT = "hidden"
 _DEPTH = 15  # FK_MAX_CASCADE_DEL in storage/innobase/include/row0mysql.h: InnoDB refuses more

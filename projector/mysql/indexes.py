@@ -19,9 +19,9 @@ from projector.model import TableName
 from projector.mysql.advice import Missing, Wanted, index, quoted, unlike
 from projector.mysql.columns import fitted
 from projector.mysql.connection import Connection
+from projector.mysql.literals import literal
 from projector.projection import Plan
 from projector.projection.columns import ColumnType
-from projector.projection.keys import literal
 from projector.projection.nodes import Node
 from projector.projection.routes import LookUp
 
@@ -98,7 +98,8 @@ def _seeks_down(node: Node, plan: Plan) -> Iterator[_Seek]:
 def _seeks_up(look_up: LookUp, plan: Plan) -> Iterator[_Seek]:
     """From a changed row's values to the root."""
     start: dict[str, list[ColumnType]] = {name: [] for name in look_up.columns}
-    for alike in look_up.likenesses:
+    for likenesses in look_up.likenesses:
+        alike: Any = likenesses  # this dialect's own
         for name, x in zip(look_up.columns, alike, strict=True):
             if not (x.is_plain and x.own.kind and x.own.is_text and x.other.is_text):
                 start[name].append(x.own)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import datetime
 import functools
+import json
 import math
 import re
 import uuid
@@ -264,12 +265,14 @@ _COMPILED: Mapping[Encoder | None, str] = {
 
 
 def form_of(kind: TypeEngine[Any]) -> Form:
-    """Choose by the declared type. Raises ConfigurationError for what no such server has."""
-    if isinstance(kind, sa.Interval | sa.ARRAY):
+    """Choose by the declared type. Raises ConfigurationError for what has no form."""
+    if isinstance(kind, sa.Interval):
         raise ConfigurationError(
-            f"{type(kind).__name__} is a type that neither MySQL nor MariaDB has",
-            "Declare the type that the column has.",
+            "Interval is a type without a form in JSON",
+            "Declare the type that the column has, or cast it to a text.",
         )
+    if isinstance(kind, sa.ARRAY):
+        return _array(form_of(kind.item_type))
     if isinstance(kind, TypeDecorator):
         return form_of(kind.impl_instance)
     if isinstance(kind, mysql.TINYINT) and kind.display_width == 1:
@@ -280,6 +283,30 @@ def form_of(kind: TypeEngine[Any]) -> Form:
     if isinstance(kind, sa.types._Binary):
         return _UUID if kind.length == 16 and isinstance(kind, sa.BINARY) else _BLOB
     return _TEXT
+
+
+def _array(element: Form) -> Form:
+    """Of an array that comes as JSON: texts as the server writes them, nulls, arrays within."""
+    encode = element.checked
+
+    def written(part: Any) -> bytes:
+        if part is None:
+            return b"null"
+        if isinstance(part, str):
+            return encode(part.encode())
+        return b"[%b]" % b",".join(map(written, part))
+
+    def encode_array(value: bytes) -> bytes:
+        try:
+            parts = json.loads(value)
+        except ValueError:
+            raise ValueError("not an array") from None
+        if not isinstance(parts, list):
+            raise ValueError("not an array")
+        return written(parts)
+
+    # How deep it goes no type says: items are of the element's shape, or arrays.
+    return Form(encode_array, shapes.array(shapes.ANYTHING))
 
 
 def name_of(declared: Field) -> str:

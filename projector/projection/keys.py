@@ -21,6 +21,7 @@ from sqlalchemy import Column, Integer, LargeBinary, String, Uuid
 
 from projector.errors import ConfigurationError
 from projector.projection.columns import APPROXIMATE, EXACT, MEMBERS, NUMBERS, ColumnType
+from projector.projection.dialect import Dialect, Write
 
 Value = int | float | str | bytes | Decimal
 
@@ -38,23 +39,12 @@ _FORMS = {
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """One column of the key. `write` writes a value in SQL."""
+    """One column of the key. `write` writes a value in SQL, None as the dialect does."""
 
     to_text: Callable[[Any], str]
     from_text: Callable[[str], Value]
-    write: Callable[[Any], str]
+    write: Write | None = None
     type: ColumnType | None = None
-
-    def beyond(self, column: str, value: Any, *, or_equal: bool = False) -> str:
-        """Write `column > value`, or `>=`, in the order by which the server sorts the column."""
-        if self.type is None or self.type.kind not in MEMBERS:
-            return f"{column}{'>=' if or_equal else '>'}{self.write(value)}"
-        number = self.type.number_of(value)
-        if self.type.kind == "set":  # sorted by number, and compared with a text as a text
-            return f"{column}+0{'>=' if or_equal else '>'}{number}"
-        following = self.type.members[max(0, number - 1 if or_equal else number) :]
-        every = ["", *following] if or_equal and not number else following
-        return f"{column} IN ({','.join(map(self.write, every))})" if every else "FALSE"
 
 
 _LONGEST_KEY_BYTES = 2 * 65535  # of a VARBINARY, in hex
@@ -81,53 +71,27 @@ def _text(text: str) -> str:
     return text
 
 
-def literal(value: Any) -> str:
-    """Write a value as a SQL literal that no SQL mode, charset or content can break out of."""
-    if isinstance(value, bool | int):
-        return str(int(value))
-    if isinstance(value, str):
-        return f"_utf8mb4 0x{value.encode().hex()}" if value else "''"
-    if isinstance(value, bytes | bytearray | memoryview):
-        return f"0x{bytes(value).hex()}" if value else "''"
-    if isinstance(value, Decimal):
-        return format(value, "f")
-    if isinstance(value, float):
-        return repr(value) if "e" in repr(value) else f"{value!r}e0"
-    return f"'{value}'"  # dates and times: digits and punctuation only
-
-
-def writer_for(kind: ColumnType | None) -> Callable[[Any], str]:
-    """Return how literals are written for a column. What its character set lacks would be an error:
-    it is converted, and finds rows with a question mark at most."""
-    if kind is None or not kind.is_text or kind.charset in (None, "utf8mb4"):
-        return literal
-    form = f"CONVERT({{}} USING {kind.charset}) COLLATE {kind.collation}"
-
-    def write(value: Any) -> str:
-        is_plain = not isinstance(value, str) or value.isascii()
-        return literal(value) if is_plain else form.format(literal(value))
-
-    return write
-
-
 # int: ZEROFILL comes with zeros
 _WHOLE_NUMBER = _Part(lambda value: str(int(value)), _whole_number, str)
-_TEXT = _Part(
-    lambda value: value.decode() if isinstance(value, bytes) else str(value), _text, literal
-)
-_UUID = _Part(_uuid_text, _uuid_bytes, literal)
-_BYTES = _Part(lambda value: value.hex(), lambda text: bytes.fromhex(_text(text)), literal)
+_TEXT = _Part(lambda value: value.decode() if isinstance(value, bytes) else str(value), _text)
+_UUID = _Part(_uuid_text, _uuid_bytes)
+_BYTES = _Part(lambda value: value.hex(), lambda text: bytes.fromhex(_text(text)))
 
 
 class KeyCodec:
     """Ids of one root table. Raises ConfigurationError for key types that cannot name a field."""
 
     def __init__(
-        self, columns: Sequence[Column[object]], types: Sequence[ColumnType | None] = ()
+        self,
+        columns: Sequence[Column[object]],
+        dialect: Dialect,
+        types: Sequence[ColumnType | None] = (),
     ) -> None:
+        self._dialect = dialect
         self._parts = [_part(column) for column in columns]
         if types:
-            self._parts = [_fitted(*pair) for pair in zip(self._parts, types, strict=True)]
+            fitted = zip(self._parts, types, strict=True)
+            self._parts = [_fitted(part, kind, dialect) for part, kind in fitted]
         self._single = self._parts[0] if len(self._parts) == 1 else None
 
     def to_id(self, values: Sequence[Any]) -> str:
@@ -153,7 +117,7 @@ class KeyCodec:
 
     def among(self, columns: Sequence[str], keys: Iterable[Sequence[Any]]) -> str:
         """Write `columns IN keys`."""
-        return among(columns, keys, [part.write for part in self._parts])
+        return among(columns, keys, [self._write(part) for part in self._parts])
 
     def beyond(self, columns: Sequence[str], key: Sequence[Any]) -> str:
         """Write `columns > key` in key order, in the form that is read as an index range; for no
@@ -161,11 +125,18 @@ class KeyCodec:
         if not key:
             return "TRUE"
         *firsts, last = zip(self._parts, columns, key, strict=True)
-        predicate = last[0].beyond(*last[1:])
-        for part, column, value in reversed(firsts):
-            from_here = part.beyond(column, value, or_equal=True)
-            predicate = f"({from_here} AND ({part.beyond(column, value)} OR {predicate}))"
+        predicate = self._beyond(*last)
+        for each in reversed(firsts):
+            from_here = self._beyond(*each, or_equal=True)
+            predicate = f"({from_here} AND ({self._beyond(*each)} OR {predicate}))"
         return predicate
+
+    def _beyond(self, part: _Part, column: str, value: Any, *, or_equal: bool = False) -> str:
+        write = self._write(part)
+        return self._dialect.beyond(column, part.type, value, write, or_equal=or_equal)
+
+    def _write(self, part: _Part) -> Write:
+        return part.write or self._dialect.literal
 
 
 def _part(column: Column[object]) -> _Part:
@@ -182,7 +153,7 @@ def _part(column: Column[object]) -> _Part:
     )
 
 
-def _fitted(part: _Part, kind: ColumnType | None) -> _Part:
+def _fitted(part: _Part, kind: ColumnType | None, dialect: Dialect) -> _Part:
     """Read and write only what the column can hold."""
     if part is not _TEXT or kind is None:
         return part
@@ -203,23 +174,22 @@ def _fitted(part: _Part, kind: ColumnType | None) -> _Part:
         return text
 
     if kind.kind in MEMBERS:
-        return replace(part, from_text=member, write=writer_for(kind), type=kind)
+        return replace(part, from_text=member, write=dialect.writer(kind), type=kind)
     if kind.kind in _FORMS:
         return replace(part, from_text=formed)
-    return replace(part, write=writer_for(kind))
+    return replace(part, write=dialect.writer(kind))
 
 
 def among(
     columns: Sequence[str],
     values: Iterable[Sequence[Any]],
-    writers: Sequence[Callable[[Any], str]] | None = None,
+    writers: Sequence[Write],
 ) -> str:
     """Write `columns IN values` so that every server uses an index for it.
 
     MariaDB turns long lists of rows into a subquery (in_predicate_conversion_threshold), hence OR
     and AND for composite keys.
     """
-    writers = writers or [literal] * len(columns)
     if len(columns) == 1:
         [write] = writers
         inner = ",".join([write(value[0]) for value in values])

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from projector.projection.dialect import with_keys
 from projector.projection.encoding import Raw, RowWriter
 from projector.projection.keys import KeyCodec
 from projector.projection.nodes import Node
-from projector.projection.sql import with_keys
 
 Rows = Sequence[Sequence[Raw]]
 RowKey = Any  # the raw key value of a row, or the tuple of them

@@ -13,6 +13,7 @@ from types import ModuleType
 
 from projector.errors import ConfigurationError
 from projector.projection.declaration import Projection
+from projector.projection.dialect import Dialect
 from projector.projection.plan import Plan
 from projector.settings import REFERENCE, names_file
 
@@ -22,12 +23,12 @@ WRITE_ONE = (  # to whom has none yet
 )
 
 
-def load_projections(setting: str) -> list[Plan]:
+def load_projections(setting: str, dialect: Dialect) -> list[Plan]:
     """Import each of a comma-separated list: `module:attribute` or `/path/to/file.py:attribute`.
 
     A path that is not absolute begins at the working folder. Raises ConfigurationError.
     """
-    plans = [Plan(_load(name.strip())) for name in setting.split(",") if name.strip()]
+    plans = [Plan(_load(name.strip()), dialect) for name in setting.split(",") if name.strip()]
     names = [plan.name for plan in plans]
     if not plans or len(set(names)) < len(names):
         raise ConfigurationError(

@@ -21,6 +21,7 @@ import sqlalchemy as sa
 
 from projector.errors import ConfigurationError
 from projector.projection.columns import BINARIES, TEXTS, ColumnType
+from projector.projection.dialect import Dialect
 from projector.projection.encoding import (
     Encoder,
     Promise,
@@ -32,7 +33,6 @@ from projector.projection.encoding import (
 from projector.projection.folding import Folding, Foldings, is_exact, is_foldable
 from projector.projection.forms import typed
 from projector.projection.levels import Level, Rows
-from projector.projection.sql import compile_sql
 from projector.projection.values import expression_of
 from projector.projection.views import Part, Place, PlannedView, Views
 
@@ -63,13 +63,14 @@ class Placer:
         levels: Sequence[Level],
         types: Callable[[sa.Column[Any]], ColumnType | None],
         foldings: Foldings,
+        dialect: Dialect,
     ) -> None:
         self._views = views.planned
         self._levels = levels
         self._spellings = [
             [_Spelling(view, part, types, foldings) for part in view.parts] for view in self._views
         ]
-        said = [str(FORMAT_VERSION), *(_spelled(v) for v in self._views)]
+        said = [str(FORMAT_VERSION), *(_spelled(v, dialect) for v in self._views)]
         said += [spelling.mark for row in self._spellings for spelling in row]
         self._compiled = [
             (
@@ -404,9 +405,9 @@ def _day_us(date: bytes) -> int | None:
     return (day.toordinal() - _EPOCH) * _DAY_US
 
 
-def _spelled(view: PlannedView) -> str:
+def _spelled(view: PlannedView, dialect: Dialect) -> str:
     declared = view.declared
     expressions = [*map(expression_of, declared.keys), declared.newest]
     expressions += [declared.where] if declared.where is not None else []
-    texts = [compile_sql(sa.select(expression)) for expression in expressions]
+    texts = [dialect.compile(sa.select(expression)) for expression in expressions]
     return "\n".join([view.name, str(view.keep), *texts])

@@ -18,42 +18,43 @@ from projector.projection.assembly import assemble
 from projector.projection.columns import ColumnType, TableTypes, Types
 from projector.projection.declaration import OneOf, Projection
 from projector.projection.descent import joined_to_one
+from projector.projection.dialect import Dialect, Likeness, keys_mark, with_keys
 from projector.projection.folding import Foldings
 from projector.projection.graph import build
 from projector.projection.keys import KeyCodec
 from projector.projection.levels import Level, Rows
-from projector.projection.likeness import Likeness
 from projector.projection.nodes import Node, all_nodes, columns_in
 from projector.projection.places import Placer
 from projector.projection.routes import LookUp, Route, routes
 from projector.projection.selects import levels, names_within
-from projector.projection.sql import compile_sql, keys_mark, with_keys
 from projector.projection.values import Hashed, Manner, Moment
 from projector.projection.views import Views, plan_views
 
-_UNKNOWN = Likeness(ColumnType("", ""), ColumnType("", ""))
+_UNKNOWN = ColumnType("", "")
 ENCODING_VERSION = 2  # raise when the same rows give other bytes: every document is then rebuilt
 
 
 class Plan:
     """The SELECTs, routes and tables of one projection. Raises ConfigurationError."""
 
-    def __init__(self, projection: Projection) -> None:
+    def __init__(self, projection: Projection, dialect: Dialect) -> None:
         self.projection = projection
+        self.dialect = dialect
         self.name = projection.name
         self.folds_names = False  # whether the server's names of tables ignore case; told by it
         self.root: Node = build(projection)
-        self.codec = KeyCodec(self.root.key)
-        self.top: Level = levels(projection, self.root)
+        self.codec = KeyCodec(self.root.key, dialect)
+        self.top: Level = levels(projection, self.root, dialect)
         self.levels: list[Level] = self.top.all()
-        self.routes: list[Route] = routes(self.root, self.codec)
-        self.views: Views = plan_views(projection, self.levels)
+        self.routes: list[Route] = routes(self.root, self.codec, dialect)
+        self.views: Views = plan_views(projection, self.levels, dialect)
         self._types: Types = {}
         self._foldings: Foldings = {}
         self._asked = self.levels  # with what views want beside the documents
         if self.views.columns:
-            sql = levels(projection, self.root, self.views.columns).sql
+            sql = levels(projection, self.root, dialect, self.views.columns).sql
             self._asked = [replace(self.top, sql=sql), *self.levels[1:]]
+        self._check_types()
         self._check_document()
 
     def fitted(self, types: Types, foldings: Foldings = MappingProxyType({})) -> Plan:
@@ -63,9 +64,8 @@ class Plan:
         for made in ("look_ups", "placer"):
             other.__dict__.pop(made, None)
         other._types, other._foldings = types, foldings
-        other.codec = KeyCodec(
-            self.root.key, [other.type_of(self.root, c.name) for c in self.root.key]
-        )
+        key_types = [other.type_of(self.root, c.name) for c in self.root.key]
+        other.codec = KeyCodec(self.root.key, self.dialect, key_types)
         return other
 
     def types_of(self, node: Node) -> TableTypes:
@@ -80,7 +80,7 @@ class Plan:
     def placer(self) -> Placer:
         """What says where documents stand; of a plan that is `fitted`. Raises ConfigurationError
         where nobody can say which texts are one value."""
-        return Placer(self.views, self.levels, self._column_type, self._foldings)
+        return Placer(self.views, self.levels, self._column_type, self._foldings, self.dialect)
 
     def view_key_types(self) -> list[ColumnType]:
         """Return the types of texts that are keys of views, as far as they are known."""
@@ -114,7 +114,11 @@ class Plan:
             (self.type_of(node, mine), self.type_of(look_up.start, other))
             for mine, other in zip(own, look_up.columns, strict=True)
         ]
-        return tuple(Likeness(mine, other) if mine and other else _UNKNOWN for mine, other in pairs)
+        alike = self.dialect.likeness
+        return tuple(
+            alike(mine, other) if mine and other else alike(_UNKNOWN, _UNKNOWN)
+            for mine, other in pairs
+        )
 
     @cached_property
     def fingerprint(self) -> str:
@@ -231,7 +235,7 @@ class Plan:
         if self.projection.where is not None:
             source = joined_to_one(self.root)
             statement = statement.where(self.projection.where)
-        return compile_sql(statement.select_from(source))
+        return self.dialect.compile(statement.select_from(source))
 
     def count_query(self, after: str | None) -> str:
         """Write the query for the number of documents beyond `after`."""
@@ -241,6 +245,12 @@ class Plan:
     def to_id(self, row: Sequence[Any]) -> str:
         """Return the id of a row that begins with the root's key."""
         return self.codec.to_id(row)
+
+    def _check_types(self) -> None:
+        for declared in self._declared:
+            kind = getattr(getattr(declared, "column", declared), "type", None)
+            if kind is not None:
+                self.dialect.require(kind)
 
     def _check_document(self) -> None:
         model = self.projection.document

@@ -6,7 +6,7 @@ leads from the parent's columns to the root. Pure: look-ups are written here and
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,10 +14,9 @@ from typing import Any
 import sqlalchemy as sa
 
 from projector.projection.descent import Descent, from_root
-from projector.projection.keys import KeyCodec, among, literal
-from projector.projection.likeness import Likeness, sought
+from projector.projection.dialect import Dialect, Likeness, Write, keys_mark, with_keys
+from projector.projection.keys import KeyCodec, among
 from projector.projection.nodes import Node, all_nodes, determines_id
-from projector.projection.sql import compile_sql, keys_mark, spelled, with_keys
 
 
 @dataclass(frozen=True)  # no slots: for the cached property
@@ -35,6 +34,7 @@ class LookUp:
     column_names: tuple[str, ...]
     id_names: tuple[str, ...]
     codec: KeyCodec
+    dialect: Dialect
     likenesses: tuple[tuple[Likeness, ...], ...] = ()
 
     def query(self, values: Iterable[Sequence[Any]], after: Sequence[Any], limit: int) -> str:
@@ -48,10 +48,10 @@ class LookUp:
         return all(x.is_known for alike in self.likenesses for x in alike)
 
     @cached_property
-    def _writers(self) -> list[Callable[[Any], str]] | None:
+    def _writers(self) -> list[Write] | None:
         """How literals are written that find all that the join finds; None where some do not."""
         if not self.likenesses:
-            return [literal] * len(self.columns)
+            return [self.dialect.literal] * len(self.columns)
         if len(self.likenesses) != 1 or not all(x.is_plain for x in self.likenesses[0]):
             return None
         return [x.write for x in self.likenesses[0]]
@@ -63,7 +63,7 @@ class LookUp:
         found = []
         for likenesses in self.likenesses:
             own = [r for r in rows if all(x.suits(v) for x, v in zip(likenesses, r, strict=True))]
-            found.append(sought(self.column_names, own, likenesses))
+            found.append(self.dialect.sought(self.column_names, own, likenesses))
         return f"({' OR '.join(found)})"
 
 
@@ -86,23 +86,26 @@ class Route:
         return tuple(c.name for c in self.node.key)
 
 
-def routes(root: Node, codec: KeyCodec) -> list[Route]:
+def routes(root: Node, codec: KeyCodec, dialect: Dialect) -> list[Route]:
     """Derive the route of each node. Look-ups of one name are one look-up."""
     named: dict[str, LookUp] = {}
-    return [_route(node, root, named, codec) for node in all_nodes(root)]
+    return [_route(node, root, named, codec, dialect) for node in all_nodes(root)]
 
 
-def _route(node: Node, root: Node, named: dict[str, LookUp], codec: KeyCodec) -> Route:
+def _route(
+    node: Node, root: Node, named: dict[str, LookUp], codec: KeyCodec, dialect: Dialect
+) -> Route:
     if node.parent is None:
         return Route(node, tuple(c.name for c in root.key), None, None)
-    by_key = _look_up(node, node.key, root, named, codec) if node.key else None
+    by_key = _look_up(node, node.key, root, named, codec, dialect) if node.key else None
     own_by_parent = {other.key: own for own, other in node.pairs}
     others = [other for _, other in node.pairs]
     if node.parent is root and determines_id(node.pairs, root):
         columns = tuple(own_by_parent[c.key].name for c in root.key)
         return Route(node, columns, None, by_key)
     columns = tuple(own.name for own, _ in node.pairs)
-    return Route(node, columns, _look_up(node.parent, others, root, named, codec), by_key)
+    look_up = _look_up(node.parent, others, root, named, codec, dialect)
+    return Route(node, columns, look_up, by_key)
 
 
 def ids_statement(start: Node, root: Node) -> tuple[sa.Select[Any], list[Any]]:
@@ -123,6 +126,7 @@ def _look_up(
     root: Node,
     named: dict[str, LookUp],
     codec: KeyCodec,
+    dialect: Dialect,
 ) -> LookUp:
     statement, key = ids_statement(start, root)
     names = tuple(c.name for c in columns)
@@ -131,10 +135,11 @@ def _look_up(
         name="/".join([*reversed(steps), "+".join(names)]),
         start=start,
         columns=names,
-        sql=compile_sql(statement),
-        column_names=tuple(spelled(c) for c in columns),
-        id_names=tuple(spelled(c) for c in key),
+        sql=dialect.compile(statement),
+        column_names=tuple(map(dialect.spell, columns)),
+        id_names=tuple(map(dialect.spell, key)),
         codec=codec,
+        dialect=dialect,
     )
     return _named(look_up, named)
 

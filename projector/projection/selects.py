@@ -8,6 +8,7 @@ so that they can be sent together. Pure: nothing here talks to a server.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
@@ -25,13 +26,13 @@ from projector.projection.declaration import (
     Projection,
 )
 from projector.projection.descent import from_root, joined_to_one
+from projector.projection.dialect import Dialect, Statement, keys_mark
 from projector.projection.encoding import Form, Promise, RowWriter, name_of, text
 from projector.projection.expressions import is_figure
-from projector.projection.figures import form_for_figure, settled
+from projector.projection.figures import form_for_figure
 from projector.projection.forms import form_by_key, form_for
 from projector.projection.levels import Level, Named, Nested, Object, Trail, key_reader
 from projector.projection.nodes import Inset, Listed, Node, nodes_read, on_alias
-from projector.projection.sql import Statement, compile_sql, keys_mark, spelled
 from projector.projection.values import (
     WRAPPERS,
     Expression,
@@ -48,9 +49,21 @@ from projector.projection.values import (
 _NULL_OVER_NOTHING = {"sum", "min", "max", "avg", "group_concat"}
 
 
-def levels(projection: Projection, root: Node, more: Sequence[Expression] = ()) -> Level:
+@dataclass(frozen=True, slots=True)
+class _Style:
+    """What holds for all levels of a projection. `width`: of the root's key."""
+
+    manner: Manner
+    dialect: Dialect
+    width: int
+
+
+def levels(
+    projection: Projection, root: Node, dialect: Dialect, more: Sequence[Expression] = ()
+) -> Level:
     """Plan all queries of a projection; that of the root reads `more` behind its own columns."""
     fields, width, manner = list(projection.fields), len(root.key), projection.manner
+    style = _Style(manner, dialect, width)
     if not fields:
         raise ConfigurationError(
             f"{projection.name} has no fields", "Name the root's key at least."
@@ -59,7 +72,7 @@ def levels(projection: Projection, root: Node, more: Sequence[Expression] = ()) 
     writer = RowWriter(
         tuple(map(name_of, fields)), tuple(form_for(f, manner) for f in fields), width
     )
-    body = _object(root, writer, columns, width, manner)
+    body = _object(root, writer, columns, style)
     asked = sa.select(*_labelled([*columns, *more]))
     statement = asked.select_from(joined_to_one(root)).where(keys_mark())
     if projection.where is not None:
@@ -67,34 +80,30 @@ def levels(projection: Projection, root: Node, more: Sequence[Expression] = ()) 
     _refuse_double(projection.name, names_within(root, fields))
     key = key_reader(0, width)
     return Level(
-        node=root, sql=compile_sql(statement), key_names=tuple(spelled(c) for c in root.key),
+        node=root, sql=dialect.compile(statement), key_names=tuple(map(dialect.spell, root.key)),
         key_width=width, width=len(columns), parent=key, own=key, body=body,
         before=b"", after=b"", empty=b"", nothing=None, is_object=True, parent_width=width,
         signature=_signature(root, fields, manner),
     )  # fmt: skip
 
 
-def _object(
-    place: Node, writer: RowWriter, columns: list[Expression], width: int, manner: Manner
-) -> Object:
+def _object(place: Node, writer: RowWriter, columns: list[Expression], style: _Style) -> Object:
     """Plan what stands in the object of a node; append what its insets read to `columns`."""
-    insets = tuple(_inset(inset, columns, width, manner, writer.path) for inset in place.insets)
+    insets = tuple(_inset(inset, columns, style, writer.path) for inset in place.insets)
     base = place.many_parent
     hanging = [c for node in base.scope for c in node.children if c.place is place]
     within = writer.path if place is not base else ""
-    levels = tuple(_level(child, width, manner, within) for child in hanging)
+    levels = tuple(_level(child, style, within) for child in hanging)
     return Object(writer, insets, levels)
 
 
-def _inset(
-    inset: Inset, columns: list[Expression], width: int, manner: Manner, path: str
-) -> Nested | Trail:
+def _inset(inset: Inset, columns: list[Expression], style: _Style, path: str) -> Nested | Trail:
     declared = inset.declared
     label = b",%b:" % text(declared.name.encode())
     inner = ".".join(filter(None, (path, declared.name)))
     if isinstance(declared, Path):
         return _trail(
-            declared, inset.nodes, columns, label, form_for(declared.value, manner), inner
+            declared, inset.nodes, columns, label, form_for(declared.value, style.manner), inner
         )
     kinds: Sequence[One | Kind] = (
         [declared] if isinstance(declared, One) else [*declared.of.values()]
@@ -113,10 +122,11 @@ def _inset(
         marks.append(len(columns))
         columns += [mark, *map(expression_of, kind.fields)]
         writer = RowWriter(
-            tuple(map(name_of, kind.fields)), tuple(form_for(f, manner) for f in kind.fields),
+            tuple(map(name_of, kind.fields)),
+            tuple(form_for(f, style.manner) for f in kind.fields),
             marks[-1] + 1, inner,
         )  # fmt: skip
-        objects.append(_object(node, writer, columns, width, manner))
+        objects.append(_object(node, writer, columns, style))
         _refuse_double(declared.name, names_within(node, kind.fields))
     return Nested(label, tuple(marks), tuple(objects))
 
@@ -200,8 +210,8 @@ def _labelled(columns: Sequence[Expression]) -> list[Expression]:
     return [column.label(f"c{index}") for index, column in enumerate(columns)]
 
 
-def _level(node: Node, width: int, manner: Manner, within: str) -> Level:
-    declared = node.declared
+def _level(node: Node, style: _Style, within: str) -> Level:
+    declared, manner, dialect = node.declared, style.manner, style.dialect
     assert declared is not None
     assert node.parent is not None
     fields = _fields(declared)
@@ -219,19 +229,21 @@ def _level(node: Node, width: int, manner: Manner, within: str) -> Level:
     keys = [*descent.keys, *(column for above in reversed(enclosing) for column in above.row_key)]
     own_key = list(node.row_key) if any(other.children for other in node.scope) else []
     first = len(keys) + len(own_key)
-    columns = [*keys, *own_key, *_asked(declared, node)]
-    body = _object(node, _writer(declared, node, first, manner), columns, width, manner)
+    columns = [*keys, *own_key, *_asked(declared, node, dialect)]
+    body = _object(node, _writer(declared, node, first, manner), columns, style)
     statement = sa.select(*_labelled(columns)).select_from(descent.source).where(keys_mark())
     statement = statement.where(*descent.conditions, *(condition for _, condition in conditions))
     arranged: Statement = _arranged(statement, declared, node, keys, len(columns))
     if isinstance(declared, Aggregate) and not all(map(_is_known_over_nothing, fields)):
-        arranged = sa.union_all(arranged, _over_nothing(descent.source, keys, columns[first:]))
+        arranged = sa.union_all(
+            arranged, _over_nothing(descent.source, keys, columns[first:], dialect)
+        )
     if isinstance(declared, Many | First) and declared.value is None:  # plain values need no name
         _refuse_double(declared.name, names_within(node, fields))
     before, after, empty = _brackets(declared)
     return Level(
-        node=node, sql=compile_sql(arranged),
-        key_names=tuple(spelled(c) for c in descent.keys), key_width=width,  # type: ignore[arg-type]
+        node=node, sql=dialect.compile(arranged),
+        key_names=tuple(dialect.spell(c) for c in descent.keys), key_width=style.width,  # type: ignore[arg-type]
         width=len(columns),
         parent=key_reader(0, len(keys)), own=key_reader(0, first), body=body,
         before=before, after=after, empty=empty,
@@ -268,10 +280,10 @@ def _named(declared: Listed, key: int, path: str, manner: Manner) -> Named | Non
     return Named(names, by_key, "last" if is_counted else declared.repeated, is_counted)
 
 
-def _asked(declared: Listed, node: Node) -> list[Expression]:
+def _asked(declared: Listed, node: Node, dialect: Dialect) -> list[Expression]:
     fields = list(map(expression_of, _fields(declared)))
     if isinstance(declared, Aggregate) or (isinstance(declared, Pairs) and is_figure(fields[1])):
-        return [settled(field, node.key) for field in fields]
+        return [dialect.settled(field, node.key) for field in fields]
     return fields
 
 
@@ -329,10 +341,13 @@ def _is_known_over_nothing(declared: Field) -> bool:
 
 
 def _over_nothing(
-    source: sa.FromClause, keys: Sequence[Expression], fields: Sequence[Expression]
+    source: sa.FromClause,
+    keys: Sequence[Expression],
+    fields: Sequence[Expression],
+    dialect: Dialect,
 ) -> Statement:
     """Ask for the one row that figures over no rows give. Its keys are NULL, of the keys' types."""
-    columns = [*map(sa.func.max, keys), *fields]
+    columns = [*map(dialect.null_like, keys), *fields]
     return sa.select(*_labelled(columns)).select_from(source).where(sa.false())
 
 

@@ -16,9 +16,9 @@ from sqlalchemy.sql import functions, visitors
 
 from projector.errors import ConfigurationError
 from projector.projection.declaration import Aggregate, First, Key, Pairs, Projection, View
+from projector.projection.dialect import Dialect
 from projector.projection.expressions import require_plain
 from projector.projection.levels import Level
-from projector.projection.sql import compile_sql
 from projector.projection.values import (
     WRAPPERS,
     Expression,
@@ -98,7 +98,7 @@ class Views:
         return [part.mask for view in self.planned for part in view.parts if part.mask]
 
 
-def plan_views(projection: Projection, levels: Sequence[Level]) -> Views:
+def plan_views(projection: Projection, levels: Sequence[Level], dialect: Dialect) -> Views:
     """Find the columns of each view. Raises ConfigurationError for one that cannot be kept."""
     names = [view.name for view in projection.views]
     for name in names:
@@ -108,14 +108,19 @@ def plan_views(projection: Projection, levels: Sequence[Level]) -> Views:
                 'Write by_ and lower-case letters, digits or _, each name once: "by_status".',
             )
     columns: list[Expression] = []
-    seeker = _Seeker(projection, levels, columns)
+    seeker = _Seeker(projection, levels, columns, dialect)
     return Views(tuple(seeker.view(view) for view in projection.views), tuple(columns))
 
 
 class _Seeker:
     def __init__(
-        self, projection: Projection, levels: Sequence[Level], columns: list[Expression]
+        self,
+        projection: Projection,
+        levels: Sequence[Level],
+        columns: list[Expression],
+        dialect: Dialect,
     ) -> None:
+        self._dialect = dialect
         self._owner = projection.name
         self._projection = projection
         self._levels = levels
@@ -209,7 +214,7 @@ class _Seeker:
 
     def _place(self, owner: str, wanted: Expression) -> Place:
         """Find a column among those selected, or select it beside them."""
-        if _BY_TIME.search(_QUOTED.sub("''", compile_sql(sa.select(wanted)))):
+        if _BY_TIME.search(_QUOTED.sub("''", self._dialect.compile(sa.select(wanted)))):
             raise ConfigurationError(
                 f"{owner}: time or chance alone would change it without a row that changes",
                 "Compare columns with constants only.",

@@ -20,6 +20,7 @@ from projector.mysql.barrier import choose
 from projector.mysql.binlog import BinlogSource
 from projector.mysql.columns import fitted
 from projector.mysql.connection import Connection, engine
+from projector.mysql.dialect import MYSQL
 from projector.mysql.position import Position
 from projector.mysql.reader import MysqlReader
 from projector.projection import Join, Many, Plan, Projection
@@ -92,7 +93,9 @@ class Stage:
     def fetcher(self, projection: Projection) -> Fetcher:
         barrier = choose(self.start, {}, is_replica=False)
         connection = Connection(self.engine)
-        return Fetcher(fitted(Plan(projection), connection), MysqlReader(connection, barrier))
+        return Fetcher(
+            fitted(Plan(projection, MYSQL), connection), MysqlReader(connection, barrier)
+        )
 
 
 @pytest.fixture

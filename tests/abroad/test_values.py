@@ -16,6 +16,7 @@ from pydantic import AwareDatetime, BaseModel, TypeAdapter
 from sqlalchemy.dialects import mysql
 
 from projector.mysql.connection import Connection, engine
+from projector.mysql.dialect import MYSQL
 from projector.projection import Aggregate, Many, Plan, Projection
 from projector.settings import Mysql
 from tests.abroad.world import MakeWorld, World, strict_json
@@ -229,7 +230,7 @@ class Reader:
 
     def read(self, projection: Projection) -> tuple[dict[str, bytes], dict[str, str]]:
         """Return the documents by id, and the reasons of those that cannot be made."""
-        plan = Plan(projection)
+        plan = Plan(projection, MYSQL)
         [keys] = self.connection.query_raw(plan.ids_after(None, 100_000))
         return plan.documents(
             self.connection.query_raw(*plan.queries([plan.to_id(key) for key in keys]))
@@ -389,7 +390,7 @@ def test_objects_and_lists_do_not_depend_on_the_order_of_rows(
     )
     documents, failed = made.read(forms)
     assert failed == {}
-    plan = Plan(forms)
+    plan = Plan(forms, MYSQL)
     for number in range(1, 42):
         mine = [row for row in rows if row[1] == number]
         [alone] = plan.documents(made.connection.query_raw(*plan.queries([str(number)])))[

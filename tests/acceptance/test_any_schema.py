@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from projector.mysql.dialect import MYSQL
 from projector.projection import load_projections
 from tests.acceptance.worlds import ExampleWorld
 from tests.examples import company_oracle, shop_oracle
@@ -141,7 +142,8 @@ def test_commands_cover_all_projections_at_once(shop: ExampleWorld) -> None:
     shop.daemon.start()
     shop.check()
     names = [
-        plan.name for plan in load_projections(shop.daemon.environment["PROJECTOR_PROJECTION"])
+        plan.name
+        for plan in load_projections(shop.daemon.environment["PROJECTOR_PROJECTION"], MYSQL)
     ]
     said = json.loads(shop.daemon.run("status", "--json").stdout)
     assert [each["projection"] for each in said] == names

@@ -17,6 +17,7 @@ from pymysqlreplication.event import XidEvent
 from pymysqlreplication.row_event import DeleteRowsEvent, UpdateRowsEvent, WriteRowsEvent
 from sqlalchemy.engine import make_url
 
+from projector.mysql.dialect import MYSQL
 from projector.projection import load_projections
 
 _IDS = {
@@ -36,7 +37,7 @@ def main() -> None:
     }  # fmt: skip
     connection = pymysql.connect(**settings, database=url.database, autocommit=True)
     cursor = connection.cursor(pymysql.cursors.DictCursor)
-    [plan] = load_projections("schema.projection:tickets")
+    [plan] = load_projections("schema.projection:tickets", MYSQL)
     file, offset = target.hmget("baseline:checkpoint", "file", "offset")
     stream = BinLogStreamReader(
         connection_settings=settings, server_id=4242, blocking=True, resume_stream=True,

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from projector.mysql.binlog import BinlogSource
+from projector.mysql.dialect import MYSQL
 from projector.mysql.position import Position
 from projector.projection.plan import Plan
 from projector.settings import Mysql
@@ -137,7 +138,7 @@ def run(name: str, server: DatabaseServer, segment: Segment) -> dict[str, Any]:
     """Run one reader in a process of its own."""
     watches = [
         [*watch.table, watch.columns, sorted(watch.read)]
-        for watch in Plan(tickets).watches(DATABASE)
+        for watch in Plan(tickets, MYSQL).watches(DATABASE)
     ]
     places = [server.url(DATABASE), str(segment.start), str(segment.end), json.dumps(watches)]
     command = [sys.executable, "-m", "tests.benchmarks.reader_peers", name, *places]

@@ -8,6 +8,7 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
+from projector.mysql.dialect import MYSQL
 from projector.projection import load_projections
 from tests.projector_process import Projector, await_checkpoint, committed, is_settled, wait_for
 from tests.seed import seed
@@ -49,7 +50,7 @@ class Bench:
             documented_account(database, "helpdesk"), self.redis_url,
             PROJECTOR_RECONCILE__SCRUB_INTERVAL_S="0", PROJECTOR_LOG__LEVEL="warning",
         )  # fmt: skip
-        [self.plan] = load_projections("schema.projection:tickets")
+        [self.plan] = load_projections("schema.projection:tickets", MYSQL)
 
     @classmethod
     @contextmanager

@@ -15,6 +15,7 @@ from projector.model import Need, Transactions
 from projector.mysql.barrier import Barrier, choose
 from projector.mysql.binlog import BinlogSource
 from projector.mysql.connection import Connection, Rows, engine
+from projector.mysql.dialect import MYSQL
 from projector.mysql.reader import MysqlReader
 from projector.projection import Plan
 from projector.settings import Mysql
@@ -91,7 +92,7 @@ def _titles(fetcher: Fetcher, change: Transactions, ticket: int) -> str:
 def test_a_document_is_never_read_before_its_change_is_visible(server: DatabaseServer) -> None:
     """Without the barrier the old title is read every time; with it the new one, no write after."""
     settings = Mysql(url=documented_account(server, "helpdesk"))
-    plan = Plan(tickets)
+    plan = Plan(tickets, MYSQL)
     source = BinlogSource(settings)
     watches = plan.watches("helpdesk")
     place = {w.table: {c: i for i, c in enumerate(w.columns)} for w in watches}
@@ -139,7 +140,7 @@ def test_a_document_is_never_read_before_its_change_is_visible(server: DatabaseS
 def test_thousands_of_lone_commits_at_the_head_are_never_stale(server: DatabaseServer) -> None:
     """One after the other, each read at once behind the barrier."""
     settings = Mysql(url=documented_account(server, "helpdesk"))
-    plan = Plan(tickets)
+    plan = Plan(tickets, MYSQL)
     source = BinlogSource(settings)
     position = source.current()
     source.start(position, plan.watches("helpdesk"))

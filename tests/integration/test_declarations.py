@@ -12,6 +12,7 @@ from sqlalchemy.dialects import mysql
 
 from projector.errors import ConfigurationError
 from projector.mysql.connection import Connection, engine
+from projector.mysql.dialect import MYSQL
 from projector.projection import Aggregate, Join, Many, Plan, Projection
 from projector.settings import Mysql
 from tests.schema_check import assert_as_said
@@ -39,14 +40,14 @@ class Stage:
         documents, failed = self._made(projection)
         assert not failed
         parsed = {key: json.loads(document) for key, document in documents.items()}
-        assert_as_said(Plan(projection), parsed.values())
+        assert_as_said(Plan(projection, MYSQL), parsed.values())
         return parsed
 
     def failures(self, projection: Projection) -> dict[str, str]:
         return self._made(projection)[1]
 
     def _made(self, projection: Projection) -> tuple[dict[str, bytes], dict[str, str]]:
-        plan = Plan(projection)
+        plan = Plan(projection, MYSQL)
         [keys] = self._connection.query_raw(plan.ids_after(None, 1000))
         return plan.documents(
             self._connection.query_raw(*plan.queries([plan.to_id(key) for key in keys]))
@@ -128,7 +129,7 @@ def test_an_expression_over_no_rows_is_what_sql_makes_of_it(stage: Stage) -> Non
             "constant": "shop",
         },
     }  # fmt: skip
-    assert len(Plan(plan).queries(["1", "2"])) == 2
+    assert len(Plan(plan, MYSQL).queries(["1", "2"])) == 2
     stage.execute("DELETE FROM `lines`")
     assert {d["total"] for d in stage.documents(plan).values()} == {"0.00"}
 
@@ -205,7 +206,7 @@ def test_names_of_every_kind_are_read_and_looked_up(stage: Stage) -> None:
             "1": {"id": 1, "own": 7, name: 8, "rows": [5], "twice": 4},
             "2": {"id": 2, "own": None, name: None, "rows": [], "twice": 0},
         }
-        plan = Plan(projection)
+        plan = Plan(projection, MYSQL)
         [by_parent] = [r.look_up for r in plan.routes if r.node.table is up and r.look_up]
         assert stage.rows(by_parent.query([(7,)], (), 9)) == [("1",)]
         for route in plan.routes:
@@ -228,7 +229,7 @@ def test_look_ups_whose_names_collide_are_kept_apart(stage: Stage) -> None:
         "o", o, [o.c.id, one.c.x, two.c.y.label("y")],
         joins=[Join(one, one.c.id == o.c["a+b"]),
                Join(two, sa.and_(two.c.x == o.c.a, two.c.y == o.c.b))],
-    ))  # fmt: skip
+    ), MYSQL)  # fmt: skip
     by_role = {r.node.source.description: r.look_up for r in plan.routes if r.look_up}
     assert by_role["one"].name == "o/a+b"
     assert by_role["two"].name == "o/a+b#2"
@@ -260,7 +261,7 @@ def test_tables_of_one_name_in_several_databases_are_kept_apart(
             "1": {"id": 1, "q": 50, "other_q": None},
             "2": {"id": 2, "q": None, "other_q": 60},
         }
-        plan = Plan(projection)
+        plan = Plan(projection, MYSQL)
         found = {
             r.node.table.schema: stage.rows(r.by_key.query([(5,)], (), 9))
             for r in plan.routes
@@ -283,7 +284,7 @@ def test_unnamed_aliases_of_one_table_are_refused(stage: Stage) -> None:
         ],
     ):
         with pytest.raises(ConfigurationError, match=r"alias of lines has no name") as caught:
-            Plan(Projection("o", _ORDERS, [_ORDERS.c.id], collections=collections))
+            Plan(Projection("o", _ORDERS, [_ORDERS.c.id], collections=collections), MYSQL)
         assert "alias(" in caught.value.remedy
 
 
@@ -309,6 +310,6 @@ def test_a_number_that_a_text_refers_to_is_compared_by_the_server(stage: Stage) 
     assert stage.documents(projection) == {
         "0": {"id": 0, "p": [7], "filled": [7]}, "1": {"id": 1, "p": [5, 6], "filled": [5]},
     }  # fmt: skip
-    [route] = [r for r in Plan(projection).routes if r.node.source is p]
+    [route] = [r for r in Plan(projection, MYSQL).routes if r.node.source is p]
     assert route.look_up is not None
     assert stage.rows(route.look_up.query([("x",), ("01",)], (), 9)) == [("0",), ("1",)]

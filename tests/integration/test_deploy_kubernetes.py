@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from projector.mysql.dialect import MYSQL
 from projector.projection import load_projections
 from projector.settings import Settings
 from tests import tools
@@ -178,7 +179,7 @@ def test_the_overlay_adds_a_projection_to_the_base(tmp_path: Path) -> None:
 
 def test_the_examples_projection_is_one() -> None:
     """It loads by its path, as the overlay and the image name it."""
-    [plan] = load_projections(f"{OVERLAY / 'shop.py'}:documents")
+    [plan] = load_projections(f"{OVERLAY / 'shop.py'}:documents", MYSQL)
     assert plan.field_names == ["id", "total", "customer", "lines"]
 
 

@@ -11,8 +11,8 @@ from random import Random
 import pytest
 
 from projector.model import TableName, Watch
+from projector.mysql.literals import literal
 from projector.mysql.position import Position
-from projector.projection.keys import literal
 from tests.integration.library_reading import Flat, flat, library_rows, same
 from tests.integration.random_tables import Column, Table, random_statements, random_table
 from tests.integration.source_reading import reading

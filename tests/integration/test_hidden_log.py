@@ -23,6 +23,7 @@ from sqlalchemy import make_url
 from projector.model import Change, Kind, Row, RowsChange, TableChange, TableName, Watch
 from projector.mysql.binlog import BinlogSource
 from projector.mysql.connection import Connection, engine
+from projector.mysql.dialect import MYSQL
 from projector.mysql.log import MysqlLog
 from projector.mysql.position import Position
 from projector.ports import FOR_EVER
@@ -91,7 +92,7 @@ class Stage:
         self.log = MysqlLog(
             BinlogSource(mysql), lambda: Connection(made), self.name, is_replica=False
         )
-        self.watches = self.log.learn([Plan(tickets)], FOR_EVER).watches
+        self.watches = self.log.learn([Plan(tickets, MYSQL)], FOR_EVER).watches
         start = self.log.current()
         self.replay = Replay({watch.table: self.rows(watch) for watch in self.watches})
         self.log.start(start, self.watches)
@@ -224,7 +225,7 @@ _KEYS = {
 def _plan(number: int) -> Plan:
     child = sa.Table(f"c{number}", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True),
                      sa.Column("k", sa.String(9)))  # fmt: skip
-    return Plan(Projection(name=f"c{number}", root=child, fields=[child.c.id, child.c.k]))
+    return Plan(Projection(name=f"c{number}", root=child, fields=[child.c.id, child.c.k]), MYSQL)
 
 
 def test_keys_of_every_type_are_found_in_the_snapshot(server: DatabaseServer) -> None:

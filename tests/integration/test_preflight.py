@@ -16,6 +16,7 @@ from projector.commands.check import require, run_checks
 from projector.errors import ConfigurationError, ExitCode, OperatorError
 from projector.mysql.checks import log
 from projector.mysql.checks.asking import Facts
+from projector.mysql.dialect import MYSQL
 from projector.mysql.position import Flavour as LogFlavour
 from projector.mysql.position import Position
 from projector.projection import Hashed, Join, Many, Plan, Projection
@@ -38,7 +39,7 @@ pytestmark = pytest.mark.server
 
 HELPDESK = Path(__file__).parents[1] / "helpdesk.sql"
 ACL = Path(__file__).parents[2] / "deploy" / "redis.acl"
-TABLES = sorted({node.table.name for node in Plan(tickets).all_nodes()})
+TABLES = sorted({node.table.name for node in Plan(tickets, MYSQL).all_nodes()})
 PASSWORD = "p/w s%cret"
 NO_REDIS = "redis://127.0.0.1:1/1"
 
@@ -75,12 +76,12 @@ def found(checks: Sequence[Check], name: str) -> Check:
 
 
 def check(name: str, chosen: Settings, *projections: Projection) -> Check:
-    return found(run_checks(chosen, [Plan(p) for p in projections or (tickets,)]), name)
+    return found(run_checks(chosen, [Plan(p, MYSQL) for p in projections or (tickets,)]), name)
 
 
 def refusal(chosen: Settings, *projections: Projection) -> OperatorError:
     with pytest.raises(OperatorError) as caught:
-        require(chosen, [Plan(p) for p in projections or (tickets,)])
+        require(chosen, [Plan(p, MYSQL) for p in projections or (tickets,)])
     return caught.value
 
 
@@ -106,12 +107,12 @@ def test_nothing_fails_on_a_server_at_its_defaults(
 ) -> None:
     """Every check passes or recommends, none fails, and the start is not refused."""
     chosen = settings(database.url(helpdesk), fresh_redis.url())
-    checks = run_checks(chosen, [Plan(tickets)])
+    checks = run_checks(chosen, [Plan(tickets, MYSQL)])
     assert [c for c in checks if c.status == "failed"] == []
     assert all(c.fix for c in checks if c.status == "warning")
     assert found(checks, "mysql.clock").status == "ok"
     assert found(checks, "tickets.indexes").status == "ok"
-    require(chosen, [Plan(tickets)])
+    require(chosen, [Plan(tickets, MYSQL)])
 
 
 def test_least_privilege_is_enough_to_check_everything(
@@ -120,7 +121,7 @@ def test_least_privilege_is_enough_to_check_everything(
     """With the grants of deploy/ alone, no check fails or loses sight of a table."""
     grant_all(database, helpdesk, account)
     url = database.url(helpdesk, user=account, password=PASSWORD)
-    checks = run_checks(settings(url, fresh_redis.url()), [Plan(tickets)])
+    checks = run_checks(settings(url, fresh_redis.url()), [Plan(tickets, MYSQL)])
     assert [c for c in checks if c.status == "failed"] == []
     assert found(checks, "mysql.privileges").status == "ok"
     cascades = found(checks, "tickets.cascades")
@@ -134,11 +135,11 @@ def test_checking_writes_nothing(
     """After a check Redis is as empty as before, and a stored document is untouched."""
     chosen = settings(database.url(helpdesk), fresh_redis.url())
     with fresh_redis.client() as client:
-        run_checks(chosen, [Plan(tickets)])
+        run_checks(chosen, [Plan(tickets, MYSQL)])
         assert client.keys() == []
         client.hset("tickets", "x", "kept")
         client.set("{tickets}:lease", "somebody")
-        run_checks(chosen, [Plan(tickets)])
+        run_checks(chosen, [Plan(tickets, MYSQL)])
         assert client.hgetall("tickets") == {b"x": b"kept"}
         assert client.get("{tickets}:lease") == b"somebody"
         assert client.ttl("{tickets}:lease") == -1
@@ -167,7 +168,7 @@ def test_an_unreachable_mysql_is_said_with_the_way_there(host: str, words: str, 
     assert fix in line.fix
     assert "PROJECTOR_MYSQL__URL" in line.fix
     assert "s3cret" not in f"{line}"
-    require(chosen, [Plan(tickets)])
+    require(chosen, [Plan(tickets, MYSQL)])
 
 
 def test_a_wrong_password_is_said_without_it(database: DatabaseServer, helpdesk: str) -> None:
@@ -227,7 +228,7 @@ def test_poor_settings_of_mysql_are_warned_of() -> None:
         "--innodb-native-foreign-keys=ON", "--gtid-mode=OFF", "--enforce-gtid-consistency=OFF",
     ]  # fmt: skip
     with a_server(Flavour.MYSQL, *options) as server:
-        checks = run_checks(settings(server.url()), [Plan(tickets)])
+        checks = run_checks(settings(server.url()), [Plan(tickets, MYSQL)])
     for name, fix in {
         "binlog_row_image": "binlog_row_image=FULL",
         "gtid_mode": "enforce_gtid_consistency=ON",
@@ -253,7 +254,7 @@ def test_a_server_id_of_zero_or_ours_is_refused() -> None:
         server.execute("SET GLOBAL server_id=77")
         same = settings(server.url(), mysql={"server_id": 77})
         assert "PROJECTOR_MYSQL__SERVER_ID is 77" in refusal(same).message
-        require(settings(server.url(), mysql={"server_id": 78}), [Plan(tickets)])
+        require(settings(server.url(), mysql={"server_id": 78}), [Plan(tickets, MYSQL)])
 
 
 @pytest.mark.parametrize("option", ["--binlog-ignore-db=helpdesk", "--binlog-do-db=other"])
@@ -311,7 +312,7 @@ def test_each_missing_privilege_is_named_as_a_grant_that_mends_it(
     for grant in grants:
         database.execute(grant)
     assert check("mysql.privileges", chosen).status == "ok"
-    require(chosen, [Plan(tickets)])
+    require(chosen, [Plan(tickets, MYSQL)])
 
 
 def test_privileges_of_roles_and_of_whole_databases_count(
@@ -367,7 +368,7 @@ def small(**changes: Any) -> Projection:
 
 def test_a_projection_that_fits_is_well(database: DatabaseServer, helpdesk: str) -> None:
     """The small projection of the following tests is sound in itself."""
-    checks = run_checks(settings(database.url(helpdesk)), [Plan(small())])
+    checks = run_checks(settings(database.url(helpdesk)), [Plan(small(), MYSQL)])
     mine = [c for c in checks if c.name.startswith("small.") and c.name != "small.cascades"]
     assert {c.status for c in mine} == {"ok"}
     assert {"small.columns", "small.queries", "small.keys", "small.indexes", "small.engines"} <= {
@@ -396,7 +397,9 @@ def test_a_projection_that_does_not_fit_is_refused(
     assert error.exit_code == ExitCode.USAGE
     assert words.lower() in error.message.lower()
     assert error.remedy
-    failing = [c for c in run_checks(chosen, [Plan(small(**changes))]) if c.status == "failed"]
+    failing = [
+        c for c in run_checks(chosen, [Plan(small(**changes), MYSQL)]) if c.status == "failed"
+    ]
     assert any(words.lower() in c.detail.lower() for c in failing)
 
 
@@ -414,7 +417,7 @@ def test_what_makes_documents_doubtful_is_warned_of(
         " ENGINE=MyISAM",
     ):
         database.execute(statement, database=helpdesk)
-    checks = run_checks(chosen, [Plan(small())])
+    checks = run_checks(chosen, [Plan(small(), MYSQL)])
     engine, index = found(checks, "small.engines"), found(checks, "small.indexes")
     assert (engine.status, "MyISAM" in engine.detail) == ("warning", True)
     assert index.status == "warning"
@@ -462,7 +465,7 @@ def test_a_mask_without_its_key_is_refused(
     chosen = settings(database.url(helpdesk))
     assert "PII_KEY_OF_THIS_TEST is not set" in refusal(chosen, masked).message
     monkeypatch.setenv("PII_KEY_OF_THIS_TEST", "k")
-    require(chosen, [Plan(masked)])
+    require(chosen, [Plan(masked, MYSQL)])
 
 
 # -- the server to read from
@@ -514,7 +517,7 @@ def test_an_unreachable_redis_is_said_and_waited_for(mysql_url: str) -> None:
     assert "refused" in line.detail
     assert "PROJECTOR_REDIS__URL" in line.fix
     assert "s3cret" not in f"{line}"
-    require(chosen, [Plan(tickets)])
+    require(chosen, [Plan(tickets, MYSQL)])
 
 
 def test_a_wrong_redis_password_is_said_without_it(mysql_url: str) -> None:
@@ -549,7 +552,7 @@ def test_a_read_only_redis_fails_and_is_waited_for(mysql_url: str, own_redis: Re
     with start_redis(options=["--replicaof", own_redis.host, str(own_redis.port)]) as replica:
         chosen = settings(mysql_url, replica.url())
         assert check("redis.role", chosen).status == "failed"
-        require(chosen, [Plan(tickets)])
+        require(chosen, [Plan(tickets, MYSQL)])
 
 
 def test_a_database_that_redis_does_not_have_is_refused(
@@ -593,7 +596,7 @@ def test_the_rules_that_an_acl_lacks_are_named(mysql_url: str, kind: RedisKind) 
                 rules = line.fix.partition(" (")[0].replace("'", "").split()[2:]
                 client.execute_command("ACL", "SETUSER", *rules)
         assert check("redis.permissions.tickets", chosen).status == "ok"
-        require(chosen, [Plan(tickets)])
+        require(chosen, [Plan(tickets, MYSQL)])
         assert client.execute_command("EXISTS", "tickets") == 0
 
 
@@ -644,7 +647,7 @@ def test_the_acl_of_deploy_is_enough(mysql_url: str, fresh_redis: RedisServer) -
         url = f"redis://projector:change-me-writer@127.0.0.1:{fresh_redis.port}/1"
         try:
             chosen = settings(mysql_url, url, change_feed_max_length=10)
-            checks = run_checks(chosen, [Plan(tickets)])
+            checks = run_checks(chosen, [Plan(tickets, MYSQL)])
             assert [c for c in checks if c.status == "failed"] == []
             for command in ("info", "eval", "evalsha"):
                 client.execute_command("ACL", "SETUSER", "projector", f"-{command}")
@@ -659,7 +662,7 @@ def test_documents_that_will_not_fit_are_foreseen(
     mysql: DatabaseServer, fresh_redis: RedisServer
 ) -> None:
     """The mean size of some documents and the server's count of rows are held against the limit."""
-    plan = Plan(tickets)
+    plan = Plan(tickets, MYSQL)
     info = RedisInfo("redis", "7.0.0", "master", 10_000_000, 100_000_000, "noeviction", True, True)
     assert store.needs(info, plan, 0, 50_000, 1000).status == "ok"
     assert store.needs(info, plan, 0, 100_000, 1000).status == "warning"
@@ -680,12 +683,12 @@ def test_what_the_stored_checkpoint_means_is_said(
         client.hset("{tickets}:checkpoint", mapping={
             "position": f"{flavour}|elsewhere|binlog.000001|4|{gtids}", "stamp": "s",
             "fingerprint": "another"})  # fmt: skip
-    checks = run_checks(settings(url, redis_url), [Plan(tickets)])
+    checks = run_checks(settings(url, redis_url), [Plan(tickets, MYSQL)])
     assert found(checks, "tickets.position").status == "warning"
     assert "rebuilt" in found(checks, "tickets.fingerprint").detail
     stopping = settings(url, redis_url, mysql={"on_position_lost": "stop"},
                         reconcile=Reconcile(on_projection_change="stop"))  # fmt: skip
-    checks = run_checks(stopping, [Plan(tickets)])
+    checks = run_checks(stopping, [Plan(tickets, MYSQL)])
     assert found(checks, "tickets.position").status == "failed"
     assert found(checks, "tickets.fingerprint").status == "failed"
     RedisSink(stopping.redis, "tickets", Position.parse).close()

@@ -19,6 +19,7 @@ from projector.mysql.barrier import choose
 from projector.mysql.binlog import BinlogSource
 from projector.mysql.columns import fitted
 from projector.mysql.connection import Connection, engine
+from projector.mysql.dialect import MYSQL
 from projector.mysql.knowledge import merged
 from projector.mysql.position import Position
 from projector.mysql.reader import MysqlReader
@@ -130,7 +131,7 @@ def _follow(
 ) -> None:
     views = [_views(random.Random(f"{seed}/{i}"), spec) for i, spec in enumerate(specs)]
     plans = [
-        Plan(generated.projection(spec, f"p{i}", own))
+        Plan(generated.projection(spec, f"p{i}", own), MYSQL)
         for i, (spec, own) in enumerate(zip(specs, views, strict=True))
     ]
     for plan in plans:
@@ -165,7 +166,7 @@ def _views(chance: random.Random, spec: generated.Spec) -> list[generated.ViewSp
     while True:
         views = generated.generate_views(chance, spec)
         try:
-            Plan(generated.projection(spec, "p", views))
+            Plan(generated.projection(spec, "p", views), MYSQL)
         except ConfigurationError as error:
             if "several places" not in str(error):
                 raise

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from projector.mysql.dialect import MYSQL
 from projector.projection import Plan
 from tests.projector_process import Projector
 from tests.seed import seed
@@ -209,7 +210,7 @@ def test_the_example_of_the_manual_is_a_projection() -> None:
     [code] = re.findall(r"```python\n(import .*?)```", text, re.DOTALL)
     scope: dict[str, Any] = {}
     exec(code, scope)
-    plan = Plan(scope["documents"])
+    plan = Plan(scope["documents"], MYSQL)
     assert plan.name == "orders"
     assert len(plan.levels) == 3
 
@@ -310,7 +311,7 @@ def test_several_tables_are_scaffolded_at_once(
     assert done.returncode == 0, done.stderr
     scope: dict[str, Any] = {"__name__": "made_of_several"}
     exec(done.stdout, scope)
-    plans = [Plan(p) for name, p in scope.items() if name.endswith("_documents")]
+    plans = [Plan(p, MYSQL) for name, p in scope.items() if name.endswith("_documents")]
     assert sorted(plan.name for plan in plans) == sorted(tables)
     assert all(plan.projection.document is not None for plan in plans)
 

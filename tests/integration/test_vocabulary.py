@@ -9,6 +9,7 @@ from sqlalchemy import func
 from sqlalchemy.dialects import mysql
 
 from projector.errors import ConfigurationError
+from projector.mysql.dialect import MYSQL
 from projector.projection import (
     Aggregate,
     Choice,
@@ -277,7 +278,7 @@ def test_rows_are_counted_by_kind(stage: Stage) -> None:
         Plan(Projection("t", ticket, [ticket.c.id], collections=[
             Pairs("tasks", alias, on=alias.c.ticket_id == ticket.c.id, value=func.count(),
                   key=Choice(alias.c.state, {"open": "x", "Open": "x"})),
-        ]))  # fmt: skip
+        ]), MYSQL)  # fmt: skip
 
 
 def test_a_polymorphic_reference_is_said_once(stage: Stage) -> None:
@@ -305,7 +306,7 @@ def test_a_polymorphic_reference_is_said_once(stage: Stage) -> None:
         Plan(Projection("t", ticket, [ticket.c.id], collections=[
             OneOf("owner", ticket.c.owner_type, ticket.c.owner_id,
                   {"User": Kind(users, [users.c.name]), "Team": Kind(teams, [teams.c.title])}),
-        ]))  # fmt: skip
+        ]), MYSQL)  # fmt: skip
 
 
 def test_a_path_leads_to_the_root(stage: Stage) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
+from projector.mysql.dialect import MYSQL
 from projector.projection import Aggregate, Fixed, Many, Partial, Plan, Projection
 from projector.projection.encoding import Promise
 from projector.projection.selects import Level
@@ -110,7 +111,7 @@ class MadeUp:
         self.is_odd = random.random() < 0.3
         self._kinds: dict[str, tuple[Promise, Make]] = {}
         self._tables = 0
-        self.plan = Plan(self._projection())
+        self.plan = Plan(self._projection(), MYSQL)
 
     def answers(self) -> list[Result]:
         """Make up a result for each level: rows in the order of their keys, mostly."""

@@ -21,6 +21,7 @@ from projector_reader.lists import PAGE, Folding, list_name, read_cursor
 from projector_reader.position import parse_token
 from sqlalchemy import BINARY, Column, Integer, String
 
+from projector.mysql.dialect import MYSQL
 from projector.mysql.position import GtidSet, MariadbGtids
 from projector.mysql.position import Position as Written
 from projector.projection.keys import KeyCodec
@@ -178,7 +179,7 @@ def test_ids_are_the_projectors(vector: dict[str, Any]) -> None:
         else Column("c", BINARY(len(part)))
         for part in parts
     ]
-    assert KeyCodec(columns).to_id(parts) == vector["id"]
+    assert KeyCodec(columns, MYSQL).to_id(parts) == vector["id"]
 
 
 def test_what_is_no_key_is_refused() -> None:

@@ -20,6 +20,7 @@ from projector.errors import PositionLostError
 from projector.fetch import Fetched
 from projector.lane import Lane
 from projector.model import Applied, Batch, Transactions, Watch, merged
+from projector.mysql.dialect import MYSQL
 from projector.mysql.position import Position
 from projector.ports import Knowledge, Patience
 from projector.projection import Plan, Projection
@@ -39,7 +40,9 @@ from tests.unit.model_world import AtOnce, ModelLane, model_settings
 _metadata = MetaData()
 _customers = Table("customers", _metadata, Column("id", Integer, primary_key=True),
                    Column("name", Integer))  # fmt: skip
-CUSTOMERS_PLAN = Plan(Projection(name="customers", root=_customers, fields=[_customers.c.name]))
+CUSTOMERS_PLAN = Plan(
+    Projection(name="customers", root=_customers, fields=[_customers.c.name]), MYSQL
+)
 PLANS = [PLAN, CUSTOMERS_PLAN]
 _TTL_S = 5.0
 

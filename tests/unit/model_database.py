@@ -14,6 +14,7 @@ from sqlalchemy import Column, Integer, MetaData, Table
 
 from projector.fetch import Fetched, Found
 from projector.model import Change, Kind, Need, RowsChange, TableChange, TableName
+from projector.mysql.dialect import MYSQL
 from projector.mysql.position import Flavour, GtidSet, Position
 from projector.projection import Join, Plan, Projection
 from projector.route import Values
@@ -34,7 +35,8 @@ PLAN = Plan(
         root=_tickets,
         fields=[_tickets.c.title, _customers.c.name],
         joins=[Join(_customers, _customers.c.id == _tickets.c.customer_id)],
-    )
+    ),
+    MYSQL,
 )
 WATCHES = PLAN.watches("db")
 

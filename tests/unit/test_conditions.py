@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlalchemy import and_, func
 
 from projector.errors import ConfigurationError
+from projector.mysql.dialect import MYSQL
 from projector.projection import Aggregate, Join, Many, Plan, Projection
 from tests.abroad.test_joins import link, step, tag, task, ticket
 
@@ -21,7 +22,7 @@ def test_a_constant_is_in_every_query(count: int) -> None:
         Many("own", own, on=and_(own.c.object_id == ticket.c.id, own.c.object_type == "T"),
              fields=[own.c.id],
              collections=[Many("steps", step, on=step.c.task_id == own.c.id, value=step.c.id)]),
-    ]))  # fmt: skip
+    ]), MYSQL)  # fmt: skip
     queries = plan.queries([str(i) for i in range(count)])
     queries += [look_up.query([(1,)], (), 9) for look_up in plan.look_ups.values()]
     reading = [sql for sql in queries if "task AS own" in sql]
@@ -30,7 +31,7 @@ def test_a_constant_is_in_every_query(count: int) -> None:
 
 
 def _plan(fields: Sequence[Any] = (), **more: Any) -> Plan:
-    return Plan(Projection("t", ticket, [ticket.c.id, *fields], **more))
+    return Plan(Projection("t", ticket, [ticket.c.id, *fields], **more), MYSQL)
 
 
 def _many(**more: Any) -> Many:

@@ -11,9 +11,9 @@ import pytest
 import sqlalchemy as sa
 
 from projector.errors import ConfigurationError
+from projector.mysql.dialect import MYSQL
 from projector.projection import Plan
 from projector.projection.graph import Node
-from projector.projection.selects import compile_sql
 from tests.abroad.worlds import declarations, module, schemas
 from tests.abroad.worlds.oracle import MASK_KEY
 from tests.abroad.worlds.plan import Plan as WorldPlan
@@ -30,7 +30,7 @@ def made_up(seed: int) -> Plan | None:
     scope: dict[str, Any] = {}
     exec(module.write(Random(seed), [spec]), scope)
     try:
-        return Plan(scope["made_up"])
+        return Plan(scope["made_up"], MYSQL)
     except ConfigurationError as error:
         if "cannot be part" in str(error):  # of an id: a date, a float
             return None
@@ -38,7 +38,7 @@ def made_up(seed: int) -> Plan | None:
 
 
 def _is_read(node: Node, sql: str) -> bool:
-    spelled = compile_sql(sa.select(sa.literal_column("1")).select_from(node.source))
+    spelled = MYSQL.compile(sa.select(sa.literal_column("1")).select_from(node.source))
     name = spelled.partition("FROM ")[2].strip()
     return re.search(rf"(?:FROM|JOIN) \(*{re.escape(name)}(?! AS )(?: |\n|$)", sql) is not None
 
@@ -55,7 +55,7 @@ def test_a_condition_is_in_every_query_that_reads_its_table(
     queries = [level.sql for level in made.levels]
     queries += [look_up.sql for look_up in made.look_ups.values()]
     for node in made.all_nodes():
-        wanted = [compile_sql(condition) for condition in node.conditions]
+        wanted = [MYSQL.compile(condition) for condition in node.conditions]
         reading = [sql for sql in queries if _is_read(node, sql)]
         assert reading
         for sql in reading:

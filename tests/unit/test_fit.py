@@ -8,6 +8,7 @@ from sqlalchemy.dialects import mysql
 from projector.model import TableName
 from projector.mysql.checks import fit
 from projector.mysql.checks.catalog import ColumnFacts, TableFacts
+from projector.mysql.dialect import MYSQL
 from projector.projection import First, Moment, Plan, Projection
 
 
@@ -25,7 +26,7 @@ def _failures(kind: Any, actual: str, **more: Any) -> list[str]:
     wrap = more.pop("wrap", lambda column: column)
     other = table.alias("other")
     last = First("last", other, other.c.id == table.c.id, value=wrap(other.c["at"]))
-    plan = Plan(Projection("calls", table, [table.c.id], collections=[last], **more))
+    plan = Plan(Projection("calls", table, [table.c.id], collections=[last], **more), MYSQL)
     columns = {
         name: ColumnFacts(name, said, said, is_nullable=True)
         for name, said in (("id", "int"), ("at", actual))

@@ -28,6 +28,7 @@ from projector.model import (
 )
 from projector.mysql import hidden
 from projector.mysql import log as mysql_log
+from projector.mysql.dialect import MYSQL
 from projector.mysql.foreign_keys import ForeignKey
 from projector.mysql.hidden import Completer
 from projector.mysql.knowledge import Learned
@@ -335,7 +336,9 @@ def test_definitions_are_read_where_documents_are_once_these_have_come(
 
 
 def _watches(*keys: ForeignKey) -> dict[str, Watch]:
-    return {watch.table.name: watch for watch in widened(Plan(tickets).watches("h"), keys, {})}
+    return {
+        watch.table.name: watch for watch in widened(Plan(tickets, MYSQL).watches("h"), keys, {})
+    }
 
 
 def _helpdesk(child: str, column: str, parent: str, delete: str, update: str = "") -> ForeignKey:
@@ -350,7 +353,7 @@ def test_keys_whose_rows_go_with_their_document_do_not_matter() -> None:
         _helpdesk("ticket_comments", "author_id", "users", "CASCADE"),
         _helpdesk("ticket_attachments", "comment_id", "ticket_comments", "SET NULL"),
     ]
-    assert needed(keys, Plan(tickets).watches("h")) == [keys[1]]
+    assert needed(keys, Plan(tickets, MYSQL).watches("h")) == [keys[1]]
     assert "author_id" in _watches(*keys)["ticket_comments"].read
     assert "comment_id" not in _watches(*keys)["ticket_attachments"].read
 
@@ -364,7 +367,7 @@ def test_a_key_matters_that_changes_a_column_of_another() -> None:
             columns=("group_id", "kind"), referenced=("id", "kind"),
         ),
     ]  # fmt: skip
-    watches = widened(Plan(tickets).watches("h"), keys, {})
+    watches = widened(Plan(tickets, MYSQL).watches("h"), keys, {})
     tables = {table.name for table in linked(watches, keys, {})}
     assert tables == {"ticket_watchers", "groups", "kinds"}
 
@@ -404,7 +407,7 @@ def test_tables_between_are_watched() -> None:
 
 
 def _completed(change: Change, *keys: ForeignKey) -> list[Change]:
-    watches = widened(Plan(tickets).watches("h"), keys, {})
+    watches = widened(Plan(tickets, MYSQL).watches("h"), keys, {})
     snapshots: Any = SimpleNamespace(current=None, are_kept=False, forget=lambda: None)
     completer = Completer(linked(watches, keys, {}), {}, snapshots)
     place = position(1)

@@ -13,6 +13,7 @@ from sqlalchemy.dialects import mysql
 from typer.testing import CliRunner
 
 from projector.cli import app
+from projector.mysql.dialect import MYSQL
 from projector.projection import (
     Aggregate,
     Choice,
@@ -214,10 +215,10 @@ def _plans_of_words() -> Iterator[Plan]:
     fields = [root.c.id, *(root.c[name] for name in _PLAIN)]
     for number, word in enumerate(_words()):
         more: Any = {"zero_dates": "null", "zone": "Asia/Tokyo"} if number % 2 else {}
-        yield Plan(Projection("p", root, [root.c.id], collections=[word], **more))
+        yield Plan(Projection("p", root, [root.c.id], collections=[word], **more), MYSQL)
     for more in ({}, {"zero_dates": "null"}):
         for field in fields:
-            yield Plan(Projection("p", root, [field], **more))
+            yield Plan(Projection("p", root, [field], **more), MYSQL)
 
 
 def test_whatever_is_written_is_as_said() -> None:
@@ -232,7 +233,7 @@ def test_whatever_is_written_is_as_said() -> None:
 def test_documents_of_examples_are_as_said(name: str) -> None:
     """The example projections, with made-up values."""
     module, attribute = name.split(":")
-    plan = Plan(getattr(importlib.import_module(f"tests.examples.{module}"), attribute))
+    plan = Plan(getattr(importlib.import_module(f"tests.examples.{module}"), attribute), MYSQL)
     documents = [made for seed in range(6) for made in _made_up(plan, seed)]
     assert len(documents) > 3
     assert_as_said(plan, documents)
@@ -253,7 +254,7 @@ def test_documents_evaluated_row_by_row_are_as_said() -> None:
         chance = Random(seed)
         spec = generated.generate(chance)
         rows = {table: _table_rows(chance, key) for table, key in generated.KEYS.items()}
-        plan = Plan(generated.projection(spec, "p"))
+        plan = Plan(generated.projection(spec, "p"), MYSQL)
         documents = generated.documents(spec, rows)
         ordered = list(json_schema(plan)["properties"])
         assert_as_said(plan, [{name: d[name] for name in ordered} for d in documents.values()])
@@ -275,11 +276,11 @@ def test_documents_of_the_course_are_as_said() -> None:
         for _, python, promised in EXAMPLE.findall(page.read_text("utf-8")):
             scope: dict[str, Any] = {}
             exec(python, scope)
-            assert_as_said(Plan(scope["documents"]), json.loads(promised).values())
+            assert_as_said(Plan(scope["documents"], MYSQL), json.loads(promised).values())
 
 
 def _said(field: Any, *collections: Any) -> Any:
-    schema = json_schema(Plan(Projection("p", root, [field], collections=collections)))
+    schema = json_schema(Plan(Projection("p", root, [field], collections=collections), MYSQL))
     return list(schema["properties"].values())[-1]
 
 
@@ -309,7 +310,7 @@ def test_null_stands_where_a_value_may_be_missing_and_nowhere_else() -> None:
     assert _said(root.c.id, one)["type"] == ["object", "null"]
     assert _said(root.c.id, one)["properties"] == {"t": {"type": "string"}}
     beside = Plan(
-        Projection("p", root, [root.c.id, must.c.t], [Join(must, must.c.id == root.c.pid)])
+        Projection("p", root, [root.c.id, must.c.t], [Join(must, must.c.id == root.c.pid)]), MYSQL
     )
     assert json_schema(beside)["properties"]["t"] == {"type": ["string", "null"]}
 
@@ -318,7 +319,8 @@ def test_a_document_is_described_member_by_member() -> None:
     """Fixed names, all of them there and no others; names that are data are not."""
     pairs = Pairs("custom", many, _ON, many.c.name, many.c.text, types={"due": sa.Date})
     plan = Plan(
-        Projection("orders", root, [root.c.id, root.c.free, root.c.price], collections=[pairs])
+        Projection("orders", root, [root.c.id, root.c.free, root.c.price], collections=[pairs]),
+        MYSQL,
     )
     said = json_schema(plan)
     assert said == {

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from sqlalchemy.dialects import mysql
 
 from projector.errors import ConfigurationError
+from projector.mysql.dialect import MYSQL
+from projector.mysql.literals import literal, writer_for
 from projector.projection.columns import ColumnType
-from projector.projection.keys import KeyCodec, among, literal, writer_for
+from projector.projection.keys import KeyCodec, among
 
 ENUM = ColumnType("enum", "enum('b','a','')", "utf8mb4", "utf8mb4_bin", ("b", "a", ""))
 SET = ColumnType("set", "set('z','b','a')", "utf8mb4", "utf8mb4_bin", ("z", "b", "a"))
@@ -26,7 +28,7 @@ LATIN = ColumnType("varchar", "varchar(9)", "latin1", "latin1_swedish_ci")
 
 def codec(*kinds: sa.types.TypeEngine[Any], types: Sequence[ColumnType | None] = ()) -> KeyCodec:
     columns: list[Any] = [sa.Column(f"c{i}", kind) for i, kind in enumerate(kinds)]
-    return KeyCodec(columns, types)
+    return KeyCodec(columns, MYSQL, types)
 
 
 @pytest.mark.parametrize("width", [1, 2, 3])
@@ -105,7 +107,7 @@ def test_ids_look_as_people_write_them() -> None:
     assert codec(sa.VARBINARY(9)).to_id((b"\x00\xff",)) == "00ff"
     assert codec(sa.String(9)).to_id((b"a",)) == codec(sa.String(9)).to_id(("a",)) == "a"
     assert codec(sa.Integer()).to_id((b"007",)) == "7"
-    assert among(["a", "b"], [(1, "x")]) == f"((a=1 AND b={literal('x')}))"
+    assert among(["a", "b"], [(1, "x")], [literal] * 2) == f"((a=1 AND b={literal('x')}))"
 
 
 def _refused() -> Iterator[tuple[KeyCodec, str]]:

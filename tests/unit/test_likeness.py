@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
+from projector.mysql.likeness import Likeness, sought, turns_into
+from projector.mysql.literals import literal
 from projector.projection.columns import ColumnType
-from projector.projection.keys import literal
-from projector.projection.likeness import Likeness, sought, turns_into
 
 INT = ColumnType("int", "int")
 DECIMAL = ColumnType("decimal", "decimal(10,2)")

@@ -9,6 +9,7 @@ import pytest
 
 from projector import settings
 from projector.errors import ConfigurationError
+from projector.mysql.dialect import MYSQL
 from projector.projection import load_projections
 
 SHOP = """
@@ -41,7 +42,7 @@ def shop(tmp_path: Path) -> Path:
 
 def test_a_file_is_named_by_its_path(shop: Path) -> None:
     """Absolute paths, several of one file, and nothing is left beside it."""
-    plans = load_projections(f"{shop}:documents, {shop}:other")
+    plans = load_projections(f"{shop}:documents, {shop}:other", MYSQL)
     assert [plan.name for plan in plans] == ["orders", "others"]
     assert [file.name for file in shop.parent.iterdir()] == ["shop.py"]
 
@@ -52,7 +53,7 @@ def test_a_relative_path_begins_at_the_working_folder(
 ) -> None:
     """As for any command's argument."""
     monkeypatch.chdir(shop.parent)
-    assert load_projections(name)[0].name == "orders"
+    assert load_projections(name, MYSQL)[0].name == "orders"
 
 
 def test_a_path_in_a_toml_file_begins_at_that_file(
@@ -76,12 +77,12 @@ def test_neighbours_of_a_file_can_be_imported(shop: Path) -> None:
     """Tables in a file of their own, beside the projection's."""
     (shop.parent / "own_tables_of_the_shop.py").write_text(SHOP)
     shop.write_text("from own_tables_of_the_shop import documents\n")
-    assert load_projections(f"{shop}:documents")[0].name == "orders"
+    assert load_projections(f"{shop}:documents", MYSQL)[0].name == "orders"
 
 
 def test_a_file_changed_between_two_starts_is_read_again(shop: Path) -> None:
     """No cached byte code of the same second is taken for it."""
-    load_projections(f"{shop}:documents")
+    load_projections(f"{shop}:documents", MYSQL)
     [name] = [
         name
         for name, module in sys.modules.items()
@@ -89,7 +90,7 @@ def test_a_file_changed_between_two_starts_is_read_again(shop: Path) -> None:
     ]
     del sys.modules[name]
     shop.write_text(SHOP.replace('"others"', '"othars"'))  # the same size
-    assert load_projections(f"{shop}:other")[0].name == "othars"
+    assert load_projections(f"{shop}:other", MYSQL)[0].name == "othars"
 
 
 @pytest.mark.parametrize(
@@ -113,7 +114,7 @@ def test_a_wrong_file_is_refused_with_a_remedy(shop: Path, text: str | None, sai
     else:
         shop.write_text(text)
     with pytest.raises(ConfigurationError, match=said) as caught:
-        load_projections(f"{shop}:documents")
+        load_projections(f"{shop}:documents", MYSQL)
     assert caught.value.remedy
     assert not [name for name in sys.modules if name.endswith("_shop") and text == "documents ="]
 
@@ -123,6 +124,6 @@ def test_without_a_projection_one_line_says_what_to_set(monkeypatch: pytest.Monk
     monkeypatch.setitem(sys.modules, "schema", None)
     monkeypatch.delitem(sys.modules, "schema.projection", raising=False)
     with pytest.raises(ConfigurationError) as caught:
-        load_projections(settings.REFERENCE)
+        load_projections(settings.REFERENCE, MYSQL)
     said = str(caught.value)
     assert said.startswith("PROJECTOR_PROJECTION is not set. `projector scaffold TABLE")

@@ -7,6 +7,7 @@ import sqlalchemy as sa
 
 from projector.errors import ConfigurationError
 from projector.model import MISSING, Kind, RowsChange, TableChange, TableName
+from projector.mysql.dialect import MYSQL
 from projector.projection import Aggregate, Hashed, Join, Many, Plan, Projection, load_projections
 from projector.projection.graph import Node
 from projector.route import Router
@@ -18,7 +19,7 @@ SCHEMA = "helpdesk"
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    return Plan(tickets)
+    return Plan(tickets, MYSQL)
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,7 @@ def test_what_no_image_says_becomes_a_repair(router: Router) -> None:
 def test_an_id_that_cannot_be_read_becomes_a_repair() -> None:
     """Logged as latin1 before ALTER TABLE … CONVERT, and read as the catalog is today."""
     words = sa.Table("words", sa.MetaData(), sa.Column("word", sa.String(9), primary_key=True))
-    made = Plan(Projection("words", words, [words.c.word]))
+    made = Plan(Projection("words", words, [words.c.word]), MYSQL)
     router = Router(made, "helpdesk", made.watches("helpdesk"))
     rows: list[tuple[object, ...]] = [(b"\xdf",), ("a",)]
     assert router.route([RowsChange(_table("words"), Kind.INSERT, [], rows, 1)]).repairs
@@ -128,7 +129,7 @@ def test_a_truncated_table_becomes_a_repair(router: Router) -> None:
 
 def test_the_projection_fills_the_document() -> None:
     """Fields of model and projection are the same, in the same order."""
-    assert Plan(tickets).field_names == list(TicketDocument.model_fields)
+    assert Plan(tickets, MYSQL).field_names == list(TicketDocument.model_fields)
 
 
 def test_a_constant_number_of_queries(plan: Plan) -> None:
@@ -141,8 +142,8 @@ def test_the_fingerprint_follows_the_declaration(plan: Plan) -> None:
     less = Projection(
         tickets.name, tickets.root, tickets.fields[:-1], tickets.joins, tickets.collections
     )
-    assert Plan(tickets).fingerprint == plan.fingerprint
-    assert Plan(less).fingerprint != plan.fingerprint
+    assert Plan(tickets, MYSQL).fingerprint == plan.fingerprint
+    assert Plan(less, MYSQL).fingerprint != plan.fingerprint
 
 
 def test_the_fingerprint_follows_the_keys_of_masks(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -157,8 +158,8 @@ def test_the_fingerprint_follows_the_keys_of_masks(monkeypatch: pytest.MonkeyPat
         found = set()
         for key in ("", "old", "new"):
             monkeypatch.setenv("MASK_KEY", key)
-            found.add(Plan(projection).fingerprint)
-            assert Plan(projection).fingerprint in found
+            found.add(Plan(projection, MYSQL).fingerprint)
+            assert Plan(projection, MYSQL).fingerprint in found
         assert len(found) == 3
 
 
@@ -208,7 +209,7 @@ _ITEMS = sa.Table(
 def test_a_wrong_declaration_is_refused_with_a_remedy(projection: Projection, said: str) -> None:
     """Each mistake has one clear message."""
     with pytest.raises(ConfigurationError, match=said) as caught:
-        Plan(projection)
+        Plan(projection, MYSQL)
     assert caught.value.remedy
 
 
@@ -225,7 +226,7 @@ def test_a_wrong_declaration_is_refused_with_a_remedy(projection: Projection, sa
 def test_a_wrong_setting_is_refused_with_a_remedy(setting: str, said: str) -> None:
     """No traceback for what a user may mistype."""
     with pytest.raises(ConfigurationError, match=said):
-        load_projections(setting)
+        load_projections(setting, MYSQL)
 
 
 def test_a_limited_collection_is_ranked_by_the_server() -> None:
@@ -237,11 +238,11 @@ def test_a_limited_collection_is_ranked_by_the_server() -> None:
     total = Aggregate(
         _ITEMS.alias("all_items"), sa.literal(True), [sa.func.sum(_ITEMS.c.price).label("total")]
     )
-    made = Plan(Projection("o", _ORDERS, [_ORDERS.c.id], collections=[newest]))
+    made = Plan(Projection("o", _ORDERS, [_ORDERS.c.id], collections=[newest]), MYSQL)
     assert "row_number() OVER (PARTITION BY items.order_id" in made.levels[1].sql
     assert "<= 3" in made.levels[1].sql
     with pytest.raises(ConfigurationError, match="must equate"):
-        Plan(Projection("o", _ORDERS, [_ORDERS.c.id], collections=[total]))
+        Plan(Projection("o", _ORDERS, [_ORDERS.c.id], collections=[total]), MYSQL)
 
 
 def _tables_of(sql: str) -> set[str]:
@@ -258,11 +259,11 @@ def test_a_plain_value_needs_no_name() -> None:
     )
     for value in (sa.cast(line.c.id, sa.String), sa.literal(1), line.c.id + 1, line.c.id.is_(None)):
         many = Many("lines", line, on=line.c.o == root.c.id, value=value)
-        plan = Plan(Projection("o", root, fields=[root.c.id], collections=[many]))
+        plan = Plan(Projection("o", root, fields=[root.c.id], collections=[many]), MYSQL)
         assert plan.field_names == ["id", "lines"]
         many = Many("lines", line, on=line.c.o == root.c.id, fields=[value])
         with pytest.raises(ConfigurationError, match="without a name"):
-            Plan(Projection("o", root, fields=[root.c.id], collections=[many]))
+            Plan(Projection("o", root, fields=[root.c.id], collections=[many]), MYSQL)
 
 
 def test_nodes_know_their_path(plan: Plan) -> None:
@@ -290,10 +291,18 @@ def test_a_key_left_to_its_default_becomes_a_repair(router: Router) -> None:
     assert not affected.look_ups
 
 
-@pytest.mark.parametrize("kind", [sa.Interval(), sa.ARRAY(sa.Integer)])
-def test_types_that_no_such_server_has_are_refused(kind: sa.types.TypeEngine[object]) -> None:
+@pytest.mark.parametrize(
+    ("kind", "said"),
+    [
+        (sa.Interval(), "without a form in JSON"),
+        (sa.ARRAY(sa.Integer), "neither MySQL nor MariaDB"),
+    ],
+)
+def test_types_that_no_such_server_has_are_refused(
+    kind: sa.types.TypeEngine[object], said: str
+) -> None:
     """They have no text that JSON could take."""
     table = sa.Table("t", sa.MetaData(), sa.Column("id", sa.Integer, primary_key=True),
                      sa.Column("x", kind))  # fmt: skip
-    with pytest.raises(ConfigurationError, match="neither MySQL nor MariaDB"):
-        Plan(Projection("t", table, list(table.c)))
+    with pytest.raises(ConfigurationError, match=said):
+        Plan(Projection("t", table, list(table.c)), MYSQL)

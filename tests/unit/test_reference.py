@@ -13,6 +13,7 @@ from projector.commands.configured import Setting
 from projector.commands.remote import RemoteProjection, progress
 from projector.commands.show import verification
 from projector.commands.verdict import WELL
+from projector.mysql.dialect import MYSQL
 from projector.mysql.position import Position
 from projector.settings import Settings
 from projector.verify import Report
@@ -66,7 +67,7 @@ def _status() -> dict[str, Any]:
     from projector.projection import load_projections
 
     settings = Settings(mysql={"url": "mysql://u@h/d"}, _env_file=None)
-    [plan] = load_projections("tests.examples.twelve:documents")
+    [plan] = load_projections("tests.examples.twelve:documents", MYSQL)
     return RemoteProjection(settings, plan, _Store(), None, Position.parse).status(1764078060.0)  # type: ignore[arg-type]
 
 

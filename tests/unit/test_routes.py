@@ -11,9 +11,10 @@ from sqlalchemy import and_, func
 
 from projector.errors import ConfigurationError
 from projector.model import MISSING, Kind, Row, RowsChange, TableName, Watch
+from projector.mysql.dialect import MYSQL
+from projector.mysql.literals import literal
 from projector.projection import Aggregate, Join, Many, Plan, Projection
 from projector.projection.columns import ColumnType
-from projector.projection.keys import literal
 from projector.route import Affected, Router
 
 _METADATA = sa.MetaData()
@@ -28,7 +29,7 @@ DETAIL = sa.Table("d", _METADATA, sa.Column("id", sa.Integer, primary_key=True),
 
 
 def plan(*collections: Many | Aggregate, **more: Any) -> Plan:
-    return Plan(Projection("t", ROOT, [ROOT.c.id], collections=collections, **more))
+    return Plan(Projection("t", ROOT, [ROOT.c.id], collections=collections, **more), MYSQL)
 
 
 def children(**more: Any) -> Many:

@@ -14,6 +14,7 @@ from projector_reader.lists import Folding as ReadersFolding
 from projector_reader.lists import list_name
 
 from projector.errors import ConfigurationError
+from projector.mysql.dialect import MYSQL
 from projector.projection import (
     Aggregate,
     Choice,
@@ -42,7 +43,7 @@ GENERAL = ColumnType("varchar", "varchar(40)", "utf8mb4", "utf8mb4_general_ci")
 
 
 def plan(*views: View) -> Plan:
-    return Plan(replace(projection.tickets, views=views))
+    return Plan(replace(projection.tickets, views=views), MYSQL)
 
 
 @pytest.mark.parametrize(
@@ -95,14 +96,14 @@ def test_newest_is_one_value_of_each_document() -> None:
         one = One("o", comments, comments.c.id == root.c.of, [comments.c.id],
                   collections=[word(comments.c.id)])  # fmt: skip
         for fits in (word(root.c.id), one):
-            assert Plan(Projection("r", root, [root.c.id], collections=[fits], views=[view]))
+            assert Plan(Projection("r", root, [root.c.id], collections=[fits], views=[view]), MYSQL)
         with pytest.raises(ConfigurationError, match="newest is of a collection"):
-            Plan(Projection("r", root, [root.c.id], collections=[many], views=[view]))
+            Plan(Projection("r", root, [root.c.id], collections=[many], views=[view]), MYSQL)
 
 
 def test_views_change_no_document() -> None:
     """Neither the queries that its bytes come from, nor its fingerprint."""
-    bare, listed = Plan(projection.tickets), Plan(with_lists)
+    bare, listed = Plan(projection.tickets, MYSQL), Plan(with_lists, MYSQL)
     assert bare.fingerprint == listed.fingerprint
     assert [level.sql for level in bare.levels] == [level.sql for level in listed.levels]
     assert bare.queries(["1"]) != listed.queries(["1"])  # is_closed = 0 is asked for beside
@@ -115,8 +116,7 @@ def test_what_a_view_reads_is_watched() -> None:
                        sa.Column("kind", sa.Integer), sa.Column("at", sa.Integer))  # fmt: skip
     made = Plan(
         Projection(name="things", root=unshown, fields=[unshown.c.id],
-                   views=[View("by_kind", unshown.c.kind, unshown.c.at)])
-    )  # fmt: skip
+                   views=[View("by_kind", unshown.c.kind, unshown.c.at)]), MYSQL)  # fmt: skip
     [watch] = made.watches("db")
     assert {"kind", "at"} <= watch.read
 
@@ -208,8 +208,7 @@ parts = sa.Table(
 def made_of(view: View, **more: Any) -> Plan:
     return Plan(
         Projection(name="things", root=things, views=[view],
-                   **{"fields": [things.c.id, things.c.made], **more})
-    )  # fmt: skip
+                   **{"fields": [things.c.id, things.c.made], **more}), MYSQL)  # fmt: skip
 
 
 def test_null_is_in_no_list_whatever_is_remembered() -> None:

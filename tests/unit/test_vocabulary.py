@@ -13,6 +13,7 @@ from sqlalchemy import func
 from sqlalchemy.dialects import mysql
 
 from projector.errors import ConfigurationError
+from projector.mysql.dialect import MYSQL
 from projector.projection import (
     Aggregate,
     Choice,
@@ -56,7 +57,7 @@ files = _table("files", "thread_id")
 
 
 def _plan(*collections: Any, joins: Any = (), fields: Any = (ticket.c.id,), **more: Any) -> Plan:
-    return Plan(Projection("t", ticket, fields, joins, collections, **more))
+    return Plan(Projection("t", ticket, fields, joins, collections, **more), MYSQL)
 
 
 def _routes(plan: Plan) -> dict[str, str | None]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from projector.model import TableName
 from projector.mysql.advice import quoted
 from projector.mysql.checks.asking import Asker, Refusal, text_of
-from projector.projection.keys import literal
+from projector.mysql.literals import literal
 
 _CONSTRAINT = re.compile(
     r"CONSTRAINT `((?:[^`]|``)+)` FOREIGN KEY .*? REFERENCES .*?"

@@ -17,6 +17,7 @@ from decimal import Decimal
 from itertools import product
 from typing import Any
 
+from projector.mysql.literals import literal, writer_for
 from projector.projection.columns import (
     APPROXIMATE,
     BINARIES,
@@ -29,7 +30,7 @@ from projector.projection.columns import (
     TIMES,
     ColumnType,
 )
-from projector.projection.keys import among, literal, writer_for
+from projector.projection.keys import among
 
 _WIDE = frozenset({"utf8mb4", "utf8mb3", "utf8"})
 _TWO_BYTES = frozenset({"utf16", "utf16le", "utf32", "ucs2"})
