@@ -6,6 +6,7 @@ The flow, and the order in which to read the code:
     ports       the seams: Source (a log), Database with its Readers, Sink (a store)
     projection/ what a document is; SELECTs and routes follow from one declaration
     mysql/      MySQL and MariaDB: the log, reads behind the barrier, the catalog, checks
+    postgres/   PostgreSQL: its logical stream and slot, reads behind the barrier, catalog, checks
     route       row changes -> ids of documents, or look-ups to make
     fetch       behind the read barrier, in one snapshot: look-ups and documents
     sink_redis/ documents, removals and checkpoint in one atomic act, under a lease
