@@ -245,7 +245,7 @@ class Daemon:
         resumed = decide(positions, source.check)
         while True:
             self._tell_lost(lanes, resumed)
-            start = source.current() if resumed.start is None else resumed.start
+            start = source.begin() if resumed.start is None else resumed.start
             try:
                 source.start(start, self._known.watches)
             except PositionLostError as error:
@@ -355,6 +355,7 @@ class Daemon:
             lane.check_hash(damage.get(lane.plan.name, Damage.NONE))
             lane.lists.check(are_lost=lane.plan.name in lost_lists)
             lane.pipeline.flush()
+        self._parts.source.confirm([lane.pipeline.known.checkpoint.position for lane in lanes])
         self._is_widened = self._leases.acquire_free()
         self._ask_redis(lanes)
         self._show(lanes)

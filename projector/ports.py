@@ -80,6 +80,12 @@ class Source(Protocol):
         or before it, also what is seen already and not yet counted as committed."""
         ...
 
+    def begin(self) -> Position:
+        """Return a place to read from for a build of everything: whatever a snapshot does not show
+        by now will be streamed. What others have read before is given up; nobody goes on from
+        there. While no stream is under way."""
+        ...
+
     def check(self, position: Position) -> None:
         """Raise PositionLostError when the log cannot be read on from `position` (purged, reset,
         another server's log); `start` may find out more. While no stream is under way."""
@@ -98,6 +104,10 @@ class Source(Protocol):
         without changes and with `is_head`. Raises PositionLostError when the log broke off where
         it cannot be read on, UndecodableLogError for what must not be skipped.
         """
+        ...
+
+    def confirm(self, durable: Collection[Position]) -> None:
+        """Note what checkpoints hold: what lies before all of these places may be let go."""
         ...
 
     def wake(self) -> None:

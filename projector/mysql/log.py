@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 from projector.model import Change, KeyByTable, Need, Transactions, Watch
 from projector.mysql.barrier import Barrier, awaited, behind, choose
@@ -70,6 +70,10 @@ class MysqlLog:
         """Return a place beyond all that can be seen; see `ports.Source`."""
         return self._inner.visible_end()
 
+    def begin(self) -> MysqlPosition:
+        """Return the end of the log, where a build begins; see `ports.Source`."""
+        return self._inner.current()
+
     def check(self, position: Position) -> None:
         """Raise PositionLostError when the log cannot be read on from there."""
         self._inner.check(own(position))
@@ -109,6 +113,9 @@ class MysqlLog:
             self._awaited = awaited(changes, keys)
         if transactions.position is not None:
             self._met = Need(transactions.barrier, self._awaited, is_kept=True)
+
+    def confirm(self, durable: Collection[Position]) -> None:
+        """Do nothing: the server keeps its log by its own rules."""
 
     def wake(self) -> None:
         """Let a `read` under way return; see `ports.Source`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import random
 import threading
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from sqlalchemy import Column, Integer, MetaData, Table
@@ -19,9 +19,9 @@ from projector.daemon import Adapters, Daemon
 from projector.errors import PositionLostError
 from projector.fetch import Fetched
 from projector.lane import Lane
-from projector.model import Applied, Batch, Transactions, Watch, merged
+from projector.model import Applied, Batch, Checkpoint, Transactions, Watch, merged
 from projector.mysql.dialect import MYSQL
-from projector.mysql.position import Position
+from projector.mysql.position import Position, own
 from projector.ports import Knowledge, Patience
 from projector.projection import Plan, Projection
 from projector.service.health import Health
@@ -108,11 +108,15 @@ class ModelSource:
 
     visible_end = current
 
+    def begin(self) -> Position:
+        self._world.confirmed = self._world.database.committed  # the log before is let go
+        return self.current()
+
     def learn(self, plans: Sequence[Plan], patience: Patience) -> Knowledge:
         return Knowledge(merged([w for plan in plans for w in plan.watches("db")]))
 
     def check(self, place: Position) -> None:
-        if place.offset < self._world.purged:
+        if place.offset < max(self._world.purged, self._world.confirmed):
             raise PositionLostError("purged")
 
     def start(self, place: Position, watches: Sequence[Watch]) -> None:
@@ -129,6 +133,12 @@ class ModelSource:
         is_held = world.held is not None and self._began <= world.held
         place = position(min(last, world.held or 0) if is_held else last)
         return Transactions(changes, count, place, position(last), [0.0] * count, last == len(log))
+
+    def confirm(self, durable: Collection[Position]) -> None:
+        place = min(own(each).offset for each in durable)
+        for checkpoint in self._world.checkpoints_led():
+            assert checkpoint.position.reaches(position(place)), "let go what is still needed"
+        self._world.confirmed = max(self._world.confirmed, place)
 
     def wake(self) -> None: ...
 
@@ -158,7 +168,7 @@ class DaemonWorld:
         self.database = Database()
         self.stores = [MemoryStore() for _ in PLANS]
         self.now_s = 0.0
-        self.purged = 0
+        self.purged = self.confirmed = 0  # what lies before is in no log any more
         self.held: int | None = None  # from where on is read again: a transaction is prepared
         self.is_crashed = False
         self._left = steps
@@ -236,6 +246,13 @@ class DaemonWorld:
                 documents = self.chance.choice(self.stores).documents
                 if documents:
                     documents.pop(self.chance.choice(sorted(documents)))
+
+    def checkpoints_led(self) -> list[Checkpoint]:
+        """Return those of the stores that the daemon writes to."""
+        assert self._daemon is not None
+        led = self._daemon._leases.held
+        stores = zip(PLANS, self.stores, strict=True)
+        return [s.checkpoint for plan, s in stores if plan.name in led and s.checkpoint]
 
     def _commit(self) -> None:
         kinds = ["ticket", "ticket", "customer", "delete", "leave", "other"]
