@@ -13,13 +13,16 @@ from projector.errors import ConfigurationError
 from projector.mysql import figures, likeness
 from projector.mysql.likeness import Likeness
 from projector.mysql.literals import literal, writer_for
-from projector.projection.columns import MEMBERS, ColumnType
-from projector.projection.dialect import Dialect, Write
+from projector.projection.columns import BINARIES, MEMBERS, TEXTS, ColumnType
+from projector.projection.dialect import Dialect, Sameness, Write
+from projector.projection.folding import is_exact, is_foldable
 from projector.projection.values import Expression
 
 
 class MysqlDialect(Dialect):
     """Implements `projection.dialect.Dialect`."""
+
+    known_collations = "utf8mb4_0900_ai_ci, utf8mb4_unicode_ci or utf8mb4_bin"
 
     def require(self, kind: TypeEngine[Any]) -> None:
         """Refuse arrays; see `Dialect`."""
@@ -50,6 +53,12 @@ class MysqlDialect(Dialect):
         following = kind.members[max(0, number - 1 if or_equal else number) :]
         every = ["", *following] if or_equal and not number else following
         return f"{column} IN ({','.join(map(write, every))})" if every else "FALSE"
+
+    def sameness(self, kind: ColumnType) -> Sameness:
+        """Return which values of a column are one value, by its collation."""
+        if kind.kind in BINARIES or is_exact(kind) or not kind.is_text:
+            return Sameness.PADDED if kind.kind in TEXTS and kind.pads else Sameness.BYTES
+        return Sameness.FOLDED if is_foldable(kind) else Sameness.UNKNOWN
 
     def likeness(self, own: ColumnType, other: ColumnType) -> Likeness:
         """Return how values of one column find rows by another."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
+from enum import Enum, auto
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -18,6 +19,15 @@ _KEYS = "/*keys*/TRUE"  # stands for the predicate in a compiled query
 
 Statement = Any  # a sa.Select, whatever its columns' types
 Write = Callable[[Any], str]  # a value as SQL
+
+
+class Sameness(Enum):
+    """Which values of a column are one value to the server."""
+
+    BYTES = auto()  # those of the same characters
+    PADDED = auto()  # spaces at the end do not count
+    FOLDED = auto()  # its collation's: what each character weighs can be asked
+    UNKNOWN = auto()  # nobody can say beforehand
 
 
 class Likeness(Protocol):
@@ -45,7 +55,12 @@ class Likeness(Protocol):
 
 
 class Dialect(ABC):
-    """How one kind of server is spoken to. Stateless."""
+    """How one kind of server is spoken to. Stateless.
+
+    `known_collations`: some of which it is known beforehand which texts they call equal.
+    """
+
+    known_collations: str
 
     def __init__(self, dialect: Any) -> None:
         self._dialect = dialect
@@ -88,6 +103,10 @@ class Dialect(ABC):
         self, column: str, kind: ColumnType | None, value: Any, write: Write, *, or_equal: bool
     ) -> str:
         """Write `column > value`, or `>=`, in the order by which the server sorts the column."""
+
+    @abstractmethod
+    def sameness(self, kind: ColumnType) -> Sameness:
+        """Return which values of a column are one value."""
 
     @abstractmethod
     def likeness(self, own: ColumnType, other: ColumnType) -> Likeness:

@@ -20,8 +20,8 @@ from typing import Any
 import sqlalchemy as sa
 
 from projector.errors import ConfigurationError
-from projector.projection.columns import BINARIES, TEXTS, ColumnType
-from projector.projection.dialect import Dialect
+from projector.projection.columns import ColumnType
+from projector.projection.dialect import Dialect, Sameness
 from projector.projection.encoding import (
     Encoder,
     Promise,
@@ -30,7 +30,7 @@ from projector.projection.encoding import (
     bits,
     whole_number,
 )
-from projector.projection.folding import Folding, Foldings, is_exact, is_foldable
+from projector.projection.folding import Folding, Foldings
 from projector.projection.forms import typed
 from projector.projection.levels import Level, Rows
 from projector.projection.values import expression_of
@@ -68,7 +68,8 @@ class Placer:
         self._views = views.planned
         self._levels = levels
         self._spellings = [
-            [_Spelling(view, part, types, foldings) for part in view.parts] for view in self._views
+            [_Spelling(view, part, types, foldings, dialect) for part in view.parts]
+            for view in self._views
         ]
         said = [str(FORMAT_VERSION), *(_spelled(v, dialect) for v in self._views)]
         said += [spelling.mark for row in self._spellings for spelling in row]
@@ -241,6 +242,7 @@ class _Spelling:
         part: Part,
         types: Callable[[sa.Column[Any]], ColumnType | None],
         foldings: Foldings,
+        dialect: Dialect,
     ) -> None:
         self.part = part
         self.folding: Folding | None = None
@@ -248,22 +250,28 @@ class _Spelling:
         kind = types(part.column) if part.column is not None else None
         self.is_bits = kind is not None and kind.kind == "bit"
         if part.kind == "text" and kind is not None:
-            self._understand(view, part, kind, foldings)
+            self._understand(view, part, kind, foldings, dialect)
         self._texts: dict[Raw, str] = {}  # as far as they are known
 
     def _understand(
-        self, view: PlannedView, part: Part, kind: ColumnType, foldings: Foldings
+        self,
+        view: PlannedView,
+        part: Part,
+        kind: ColumnType,
+        foldings: Foldings,
+        dialect: Dialect,
     ) -> None:
-        if kind.kind in BINARIES or is_exact(kind) or not kind.is_text:
-            self.pads = kind.kind in TEXTS and kind.pads
+        sameness = dialect.sameness(kind)
+        if sameness in (Sameness.BYTES, Sameness.PADDED):
+            self.pads = sameness is Sameness.PADDED
             return
         self.folding = foldings.get(kind.collation or "")
-        if self.folding is None and not is_foldable(kind):
+        if self.folding is None and sameness is Sameness.UNKNOWN:
             raise ConfigurationError(
                 f"view {view.declared.name}: which texts are one value in {part.column}"
                 f" ({kind.collation}) is not known beforehand",
                 "Write binary(column) to tell all texts apart, or give the column a collation such"
-                " as utf8mb4_0900_ai_ci, utf8mb4_unicode_ci or utf8mb4_bin.",
+                f" as {dialect.known_collations}.",
             )
 
     @property
