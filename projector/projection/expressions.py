@@ -18,10 +18,13 @@ from sqlalchemy.sql.selectable import ScalarSelect, SelectBase
 from projector.errors import ConfigurationError
 from projector.projection.values import Expression
 
-# The aggregate functions of MySQL 9 and MariaDB 12.
+# The aggregate functions of MySQL 9, MariaDB 12 and PostgreSQL 18.
 _AGGREGATES = frozenset(
-    "aggregate_strings avg bit_and bit_or bit_xor count group_concat json_arrayagg json_objectagg"
-    " max min st_collect std stddev stddev_pop stddev_samp sum var_pop var_samp variance".split()
+    "aggregate_strings any_value array_agg avg bit_and bit_or bit_xor bool_and bool_or corr count"
+    " covar_pop covar_samp every group_concat json_agg json_arrayagg json_object_agg json_objectagg"
+    " jsonb_agg jsonb_object_agg max min mode percentile_cont percentile_disc range_agg regr_slope"
+    " st_collect std stddev stddev_pop stddev_samp string_agg sum var_pop var_samp variance"
+    " xmlagg".split()
 )
 _CALLS = re.compile(rf"\b(?:{'|'.join(_AGGREGATES)})\s*\(", re.IGNORECASE)
 _UNITS = "MICROSECOND|SECOND|MINUTE|HOUR|DAY|WEEK|MONTH|QUARTER|YEAR"
