@@ -6,20 +6,26 @@ from projector import compiled
 from tests.fix_servers import (
     database,
     fresh_database,
+    fresh_postgres,
     fresh_redis,
     mariadb,
     mariadb11,
     mysql,
+    postgres18_server,
+    postgres_server,
     redis_server,
 )
 
 __all__ = [
     "database",
     "fresh_database",
+    "fresh_postgres",
     "fresh_redis",
     "mariadb",
     "mariadb11",
     "mysql",
+    "postgres18_server",
+    "postgres_server",
     "redis_server",
 ]
 

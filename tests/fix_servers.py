@@ -14,11 +14,15 @@ import pytest
 from tests.servers import (
     DatabaseServer,
     Flavour,
+    PostgresFlavour,
+    PostgresServer,
     RedisServer,
     ServerUnavailable,
     find_database,
+    find_postgres,
     find_redis,
 )
+from tests.servers.role import role_of
 
 
 def missing(problem: ServerUnavailable) -> NoReturn:
@@ -63,6 +67,28 @@ def fresh_database(database: DatabaseServer) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
+def postgres_server() -> Iterator[PostgresServer]:
+    """PostgreSQL of the machine's release."""
+    yield from _session_postgres(PostgresFlavour.POSTGRES)
+
+
+@pytest.fixture(scope="session")
+def postgres18_server() -> Iterator[PostgresServer]:
+    """PostgreSQL 18 or later."""
+    yield from _session_postgres(PostgresFlavour.POSTGRES_18)
+
+
+@pytest.fixture
+def fresh_postgres(postgres_server: PostgresServer) -> Iterator[str]:
+    """The name of an empty database on the session's PostgreSQL, dropped afterwards."""
+    name = f"test_{uuid.uuid4().hex[:12]}"
+    postgres_server.create_database(name)
+    yield name
+    postgres_server.drop_database(name)
+    postgres_server.execute(f"DROP ROLE IF EXISTS {role_of(name)}")
+
+
+@pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     """Redis."""
     try:
@@ -84,6 +110,15 @@ def fresh_redis(redis_server: RedisServer) -> RedisServer:
 def _session_database(flavour: Flavour) -> Iterator[DatabaseServer]:
     try:
         server = find_database(flavour)
+    except ServerUnavailable as problem:
+        missing(problem)
+    yield server
+    server.discard()
+
+
+def _session_postgres(flavour: PostgresFlavour) -> Iterator[PostgresServer]:
+    try:
+        server = find_postgres(flavour)
     except ServerUnavailable as problem:
         missing(problem)
     yield server

@@ -5,10 +5,21 @@ import signal
 import sys
 import threading
 
-from tests.servers import Flavour, RedisKind, ServerUnavailable, ensure, find_database, find_redis
+from tests.servers import (
+    Flavour,
+    PostgresFlavour,
+    RedisKind,
+    ServerUnavailable,
+    ensure,
+    find_database,
+    find_postgres,
+    find_redis,
+)
 from tests.servers.flavours import ServerKind
 
-_KINDS: dict[str, ServerKind] = {kind.value: kind for kind in (*Flavour, *RedisKind)}
+_KINDS: dict[str, ServerKind] = {
+    kind.value: kind for kind in (*Flavour, *RedisKind, *PostgresFlavour)
+}
 
 
 def main() -> int:
@@ -46,6 +57,12 @@ def _up(kinds: list[ServerKind]) -> None:
                 database.create_database("helpdesk")
             print(f"{kind.value:10} {database.url()}", flush=True)
             servers.append(database.discard)
+        elif isinstance(kind, PostgresFlavour):
+            postgres = find_postgres(kind)
+            if postgres.process is not None:
+                postgres.create_database("helpdesk")
+            print(f"{kind.value:10} {postgres.url()}", flush=True)
+            servers.append(postgres.discard)
         else:
             redis = find_redis(kind)
             print(f"{kind.value:10} {redis.url()}", flush=True)

