@@ -151,7 +151,10 @@ class Daemon:
 
     def _stand_by(self) -> None:
         self._tell_led(frozenset())
-        self._health.update(state=State.STANDBY, redis_up=True)
+        leaders = [sink.leader() for sink in self._parts.sinks]
+        self._health.update(
+            state=State.STANDBY, redis_up=True, leader=max(leaders, key=lambda x: x.age_s or 0.0)
+        )
         self._health.progress()
         self._health.sample()
         self._stop.wait(min(_STANDBY_S, self._settings.redis.lease_ttl_s / 4))

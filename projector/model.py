@@ -258,6 +258,18 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Leader:
+    """Who follows a projection, as its store has it. `name`: host and process, None when nobody
+    does. `age_s`: since the last checkpoint was written, None without one. `lag_s`, `waiting_for`:
+    what the last one said of itself."""
+
+    name: str | None
+    age_s: float | None = None
+    lag_s: float | None = None
+    waiting_for: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Batch:
     """What one atomic act writes. `position` None leaves the checkpoint's position as it is.
 

@@ -14,6 +14,7 @@ from projector.model import (
     Damage,
     Differences,
     KeyByTable,
+    Leader,
     Need,
     Transactions,
     ViewFigures,
@@ -214,6 +215,10 @@ class Sink(Protocol):
 
     def release(self) -> None:
         """Release the lease, if held."""
+        ...
+
+    def leader(self) -> Leader:
+        """Return who holds the lease, and what is known of the last one who did."""
         ...
 
     def load(self) -> Checkpoint | None:

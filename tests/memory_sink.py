@@ -25,6 +25,7 @@ from projector.model import (
     Checkpoint,
     Damage,
     Differences,
+    Leader,
     Reason,
     ViewFigures,
 )
@@ -259,6 +260,9 @@ class MemorySink:
 
     def requests(self) -> Mapping[str, str]:
         return dict(self.store.requests)
+
+    def leader(self) -> Leader:
+        return Leader(self._holder() or None)
 
     def _holder(self) -> str:
         return self.store.holder if self._clock() < self.store.holder_until else ""

@@ -36,6 +36,7 @@ import structlog
 
 from projector import metrics
 from projector.logs import redact
+from projector.model import Leader
 from projector.service.rates import Latency, Rates, Sample
 
 _BEHIND_S = 5.0  # a leader that lags more is catching up; below, lag is a batch or two
@@ -90,7 +91,7 @@ class HealthState:
     `owed_since`: commit time of the oldest work put off. `progress_age_s`: since when the loop has
     not gone round, nor any server answered it. `epoch`: the lease's. `waiting_for`: what keeps
     readers waiting at this moment. `standby_for`: projections that others lead while this process
-    leads some.
+    leads some. `leader`: who leads while this process stands by.
     """
 
     state: State
@@ -109,6 +110,7 @@ class HealthState:
     last_error: str | None = None
     last_error_at: float | None = None
     waiting_for: str | None = None
+    leader: Leader | None = None
 
 
 class Changes(TypedDict, total=False):
@@ -117,6 +119,7 @@ class Changes(TypedDict, total=False):
     state: State
     projections: tuple[str, ...]
     standby_for: tuple[str, ...]
+    leader: Leader | None
     mysql_up: bool
     redis_up: bool
     epoch: int | None
@@ -323,6 +326,8 @@ class Health:
             getattr(_log, level)(text, **facts)
 
     def _enter(self, before: State, now: State) -> None:
+        if now is not State.STANDBY:
+            self._state = replace(self._state, leader=None)
         if not now.leads:  # what was known in this term is of no use to the next, nor to anybody
             self._applied_until = self._pending = self._head_at = None
             self._waits.clear()

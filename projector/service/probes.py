@@ -35,7 +35,7 @@ def ready(state: HealthState, settings: Http) -> Verdict:
         return Verdict(False, f"{' and '.join(dead)} not answering")
     match state.state:
         case State.STANDBY:
-            return Verdict(True, "standby: another process leads")
+            return Verdict(True, f"standby: {_leader(state)}")
         case State.BUILDING:
             walk = state.resync
             told = f"building: {walk.done} of {walk.total}" if walk else "building"
@@ -49,6 +49,12 @@ def ready(state: HealthState, settings: Http) -> Verdict:
 
 def _cause(state: HealthState) -> str:
     return f"; waiting: {state.waiting_for}" if state.waiting_for else ""
+
+
+def _leader(state: HealthState) -> str:
+    if state.leader is None:
+        return "another process leads"
+    return f"{state.leader.name} leads" if state.leader.name else "nobody leads at the moment"
 
 
 def _standby(state: HealthState) -> str:

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 import structlog
 
 from projector.errors import DocumentRefusedError, FencedError, TransientError
-from projector.model import Applied, Batch, Checkpoint, Damage, Differences, ViewFigures
+from projector.model import Applied, Batch, Checkpoint, Damage, Differences, Leader, ViewFigures
 from projector.ports import Lease
 from projector.position import Parse
 from projector.record import read_number, read_object, text_of
@@ -133,6 +133,18 @@ class RedisSink:
         """Return who holds the lease (host, process, a random part), or None."""
         value = self._server.call("GET", self._keys.lease)
         return text_of(value) if value else None
+
+    def leader(self) -> Leader:
+        """Return who holds the lease, and what is known of the last one who did."""
+        holder, told, now = self.holder(), self.report(), time.time()
+        updated_at = read_number(self.checkpoint_fields().get("updated_at"))
+        waiting_for = told.get("waiting_for")
+        return Leader(
+            holder and holder.rpartition(":")[0],
+            max(0.0, now - updated_at) if updated_at else None,
+            read_number(told["lag_s"]) if told.get("lag_s") is not None else None,
+            waiting_for if isinstance(waiting_for, str) else None,
+        )
 
     # -- writing
 

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -260,9 +261,14 @@ def test_two_daemons_one_writes(world: HelpdeskWorld, fresh_redis: RedisServer) 
     world.daemon.start()
     world.settle()
     with Projector(world.url, fresh_redis.url(db=1)) as second:
-        wait_for(lambda: b"standby" in second.http("/readyz")[1], second)
+        wait_for(lambda: json.loads(second.http("/status.json")[1])["leader"], second)
         world.execute("UPDATE tickets SET title = 'first'")
         world.settle()
+        said = json.loads(second.http("/status.json")[1])
+        leader = said["leader"]
+        assert said["state"] == "standby"
+        assert leader["name"] == f"{socket.gethostname()}:{world.daemon.process.pid}"
+        assert leader["age_s"] < 60
         world.daemon.kill()
         world.execute("UPDATE tickets SET title = 'second'")
         await_checkpoint(world.redis, world.connection, second, timeout_s=15)

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from projector import metrics
+from projector.model import Leader
 from projector.service.health import Health, Resync, State
 from projector.service.http import Server
 from projector.settings import Http
@@ -214,3 +215,30 @@ _CONTRAST = """(() => {
   const ground = light(getComputedStyle(card).backgroundColor);
   return (Math.max(ink, ground) + .05) / (Math.min(ink, ground) + .05);
 })()"""
+
+
+@pytest.mark.parametrize(
+    ("leader", "tone", "sentence"),
+    [
+        (Leader("db-7:4711", 0.5, 0.0), "ok", "Led by db-7:4711: everything committed is in"),
+        (Leader("db-7:4711", 0.5, 42.0), "ok", "Led by db-7:4711, 42 s behind the database."),
+        (
+            Leader("db-7:4711", 90.0, 88.0, "tickets changes: the server is away"), "wait",
+            "which waits: tickets changes: the server is away. The documents are as of 1 min 30 s",
+        ),
+        (Leader(None, 12.0), "wait", "Nobody leads: this process takes over in a moment."),
+    ],
+)  # fmt: skip
+def test_a_standby_says_who_leads_and_how_old_the_documents_are(
+    browser: Browser, daemon: Daemon, leader: Leader, tone: str, sentence: str
+) -> None:
+    """And what is away, as far as the leader says so."""
+    daemon.health.update(state=State.STANDBY, redis_up=True, leader=leader)
+    page = browser.page(daemon.url)
+    page.wait_until("document.getElementById('state').textContent === 'Standby'")
+    assert sentence in page.text("#why")
+    assert page.ask("document.getElementById('hero').dataset.tone") == tone
+    assert (leader.name or "nobody") in page.text("#facts")
+    daemon.health.update(state=State.LEADING)
+    page.wait_until("document.getElementById('state').textContent === 'Leading'")
+    assert "Leader" not in page.text("#facts")
