@@ -8,8 +8,8 @@ import pytest
 
 from projector.errors import TransientError
 from projector.model import Transactions
-from projector.mysql.binlog.queue import Queue
 from projector.mysql.position import Flavour, Position
+from projector.queue import Queue
 
 _WINDOW_S = 1.0
 _AT_ONCE_S = 0.5
@@ -22,7 +22,7 @@ def _change() -> Transactions:
 
 def _busy(window_s: float = _WINDOW_S) -> Queue:
     """A queue through which changes have come one after the other."""
-    queue = Queue(window_s)
+    queue = Queue("mysql", window_s)
     for _ in range(20):
         queue.put(_change(), 1)
     while not queue.is_empty():
@@ -46,7 +46,7 @@ def _soon(act: Callable[[], object]) -> threading.Thread:
 
 def test_a_change_after_a_quiet_time_is_given_at_once() -> None:
     """Nobody keeps it company, so it waits for nobody."""
-    queue = Queue(_WINDOW_S)
+    queue = Queue("mysql", _WINDOW_S)
     queue.put(_change(), 1)
     count, took_s = _get(queue)
     assert count == 1

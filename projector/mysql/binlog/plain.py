@@ -8,7 +8,7 @@ event. Never knows a table of unreadable rows.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any
 
 import zstandard
 
@@ -17,8 +17,7 @@ from projector.model import RowsChange
 from projector.mysql.binlog import events
 from projector.mysql.binlog.events import Event
 from projector.mysql.binlog.tables import WatchedTable
-
-ROWS_AT_ONCE: Final = 2000  # row changes in one Transactions, if transactions can be cut so
+from projector.queue import ROWS_AT_ONCE
 
 
 def make_scanner(handlers: Sequence[object], shown: int, *, is_mariadb: bool) -> Any:

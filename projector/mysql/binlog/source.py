@@ -20,11 +20,11 @@ from projector.mysql.binlog.catalog import Catalog
 from projector.mysql.binlog.connection import Replica, Server, Wire, ask, connect, identify, log_end
 from projector.mysql.binlog.damage import DamagedEventError
 from projector.mysql.binlog.progress import Progress
-from projector.mysql.binlog.queue import Queue
 from projector.mysql.binlog.start import born, check
 from projector.mysql.binlog.stream import Stream
 from projector.mysql.binlog.transactions import Assembler
 from projector.mysql.position import Flavour, GtidSet, MariadbGtids, Position
+from projector.queue import Queue
 from projector.settings import Mysql
 
 _ATTEMPTS: Final = 5  # to see file, offset and GTIDs of a busy server at one moment
@@ -128,7 +128,7 @@ class _Run:
         watches: Sequence[Watch],
         end: tuple[str, int],
     ) -> None:
-        self.queue = Queue(settings.gather_s)
+        self.queue = Queue("mysql", settings.gather_s)
         self.catalog = Catalog(settings)
         progress = Progress(position, server.name, end)
         self._assembler = Assembler(

@@ -18,12 +18,13 @@ from projector.mysql.binlog import events
 from projector.mysql.binlog.catalog import Catalog
 from projector.mysql.binlog.damage import DamagedEventError
 from projector.mysql.binlog.events import CHECKSUM_SIZE, HEADER_SIZE, Event, Gtid, Query, header
-from projector.mysql.binlog.plain import ROWS_AT_ONCE, know, make_scanner
+from projector.mysql.binlog.plain import know, make_scanner
 from projector.mysql.binlog.progress import Ended, Prepared, Progress
 from projector.mysql.binlog.statements import Watched, defined, effects, opens_transaction
 from projector.mysql.binlog.tables import UNSEEN, Tables, WatchedTable
 from projector.mysql.binlog.tokens import Session
 from projector.mysql.position import Flavour, file_number
+from projector.queue import ROWS_AT_ONCE
 
 _WRONG_CHECKSUM: Final = "an event's checksum is wrong"
 _checksum_at = Struct("<I").unpack_from
