@@ -1,0 +1,393 @@
+"""PostgreSQL's log as the core reads it: a thread that reads the stream, and a bounded queue to
+whoever asks.
+
+Confirms late: only what is durable in the store, and only once it is a minute or a gigabyte old,
+whichever comes first, so that a store which goes back in time finds its log still there.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+from projector.errors import PositionLostError, ProjectorError, TransientError
+from projector.model import TableName, Transactions, Watch, merged
+from projector.ports import FOR_EVER, Knowledge, Patience
+from projector.position import Position
+from projector.postgres import catalog, slot
+from projector.postgres.connection import Session, connect
+from projector.postgres.errors import IN_USE, MISSING_OBJECT, NOT_READY, PEER, state_of
+from projector.postgres.pgoutput import Assembler, Piece
+from projector.postgres.position import Position as PostgresPosition
+from projector.postgres.position import own, parse_lsn
+from projector.postgres.relation import Shape, wanted
+from projector.postgres.slot import System
+from projector.postgres.stream import Stream
+from projector.postgres.visibility import Snapshot, Visibility
+from projector.projection import Plan
+from projector.queue import Queue
+
+_LOOK_EVERY_S: Final = 1.0  # where the log ends, and what can be seen
+_UNSEEN_MOST: Final = 16  # in a position, before it is asked whether they can be seen by now
+_DROP_WAIT_S: Final = 5.0  # until the server has ended its side of a broken stream
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the log is, and how it is read.
+
+    `schema` holds the tables that a projection names without one. `failover`: have the slot kept on
+    standbys, where the server can. `confirm_after_s`, `confirm_after_bytes`: how long what is
+    durable in the store stays in the log.
+    """
+
+    conninfo: str
+    slot: str
+    publication: str
+    schema: str = "public"
+    failover: bool = True
+    patience_s: float = 30.0
+    connect_timeout_s: float = 10.0
+    heartbeat_s: float = 1.0
+    gather_s: float = 0.0
+    confirm_after_s: float = 60.0
+    confirm_after_bytes: int = 1 << 30
+
+    def open(self, *, is_replication: bool = False) -> Session:
+        """Open a connection. Raises what `connect` does."""
+        return connect(
+            self.conninfo, self.patience_s, schema=self.schema, is_replication=is_replication,
+            connect_timeout_s=self.connect_timeout_s,
+        )  # fmt: skip
+
+
+@dataclass(slots=True)
+class Confirmations:
+    """Durable places with their time, until they are old enough to be confirmed."""
+
+    after_s: float
+    after_bytes: int
+    _waiting: deque[tuple[float, int]] = field(default_factory=deque)
+
+    def add(self, lsn: int, now: float) -> None:
+        """Note a place that is durable in the store."""
+        if not self._waiting or lsn > self._waiting[-1][1]:
+            self._waiting.append((now, lsn))
+
+    def due(self, now: float) -> int:
+        """Return the place that may be confirmed by now; 0: none."""
+        due = 0
+        while self._waiting:
+            added, lsn = self._waiting[0]
+            if now - added < self.after_s and self._waiting[-1][1] - lsn < self.after_bytes:
+                break
+            due = lsn
+            self._waiting.popleft()
+        return due
+
+
+class PostgresLog:
+    """Implements `ports.Source` for PostgreSQL. For one thread, but for `wake` and `visible_end`;
+    reads in another."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._run: _Run | None = None
+        self._clock_offset_s = 0.0
+        self._patience = FOR_EVER
+        self._shapes: Mapping[TableName, Shape] = {}
+
+    @property
+    def clock_offset_s(self) -> float:
+        """The server's clock minus ours, in seconds, as it last told the time."""
+        run = self._run
+        return self._clock_offset_s if run is None else run.clock_offset_s
+
+    def learn(self, plans: Sequence[Plan], patience: Patience) -> Knowledge:
+        """Read what must be known of the projections' tables; see `ports.Source`."""
+        self._patience = patience
+        watches = merged([w for plan in plans for w in plan.watches(self._address.schema)])
+        tables = [watch.table for watch in watches]
+        with self._session() as session:
+            session.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+            types = catalog.types_of(plans, session)
+            generated = catalog.generated(session, tables)
+            is_sent = catalog.sends_generated(session, self._address.publication)
+            wide = [w if is_sent else _widened(w, generated.get(w.table, {})) for w in watches]
+            shapes = catalog.shapes(session, {w.table: wanted(w) for w in wide})
+        if not is_sent:
+            shapes = {t: _without(shape, generated.get(t, {})) for t, shape in shapes.items()}
+        self._shapes = shapes
+        return Knowledge(wide, types, shapes)
+
+    def current(self) -> PostgresPosition:
+        """Return the end of the log: everything that can be seen by now lies at or before it, also
+        what has not been flushed."""
+        run = self._run
+        if run is not None:
+            with self._session() as session:
+                return replace(run.position, lsn=_written_end(session))
+        with self._session(is_replication=True) as session:
+            system = slot.identify(session)
+            return PostgresPosition(system.identifier, system.timeline, _written_end(session))
+
+    visible_end = current
+
+    def begin(self) -> PostgresPosition:
+        """Make the slot anew, with whatever was visible before it; see `ports.Source`."""
+        address = self._address
+        with self._session() as queries, self._session(is_replication=True) as replication:
+            return slot.create(
+                replication, queries, address.slot, self._patience, failover=address.failover
+            )
+
+    def check(self, position: Position) -> None:
+        """Raise PositionLostError when the log cannot be read on from there; see `ports.Source`."""
+        with self._session(is_replication=True) as session:
+            slot.check(session, session, self._address.slot, own(position))
+
+    def start(self, position: Position, watches: Sequence[Watch]) -> None:
+        """Begin to read after `position`; see `ports.Source`."""
+        self.close()
+        self._run = run = _Run(self._address, own(position), watches, self._shapes)
+        try:
+            run.begin()
+        except BaseException:
+            self.close()
+            raise
+
+    def read(self, timeout_s: float) -> Transactions | None:
+        """Return what has come since the last call; see `ports.Source`."""
+        if self._run is None:
+            raise TransientError(PEER, "the source has not been started")
+        return self._run.queue.get(timeout_s)
+
+    def confirm(self, durable: Collection[Position]) -> None:
+        """Note what checkpoints hold; what lies before is let go a while later."""
+        if self._run is not None and durable:
+            self._run.confirm(min(own(position).lsn for position in durable))
+
+    def wake(self) -> None:
+        """Let a `read` under way return; see `ports.Source`."""
+        run = self._run
+        if run is not None:
+            run.queue.wake()
+
+    def close(self) -> None:
+        """End the stream and free the connections, at once."""
+        run, self._run = self._run, None
+        if run is not None:
+            self._clock_offset_s = run.clock_offset_s
+            run.end()
+
+    @contextmanager
+    def _session(self, *, is_replication: bool = False) -> Iterator[Session]:
+        session = self._address.open(is_replication=is_replication)
+        try:
+            yield session
+        finally:
+            session.close()
+
+
+class _Run:
+    """One stream with its thread, from start to close."""
+
+    def __init__(
+        self,
+        address: Address,
+        position: PostgresPosition,
+        watches: Sequence[Watch],
+        shapes: Mapping[TableName, Shape],
+    ) -> None:
+        self._address, self.position = address, position
+        self._tables = [watch.table for watch in watches]
+        self.queue = Queue(PEER, address.gather_s)
+        self._confirmations = Confirmations(address.confirm_after_s, address.confirm_after_bytes)
+        self._assembler = Assembler(watches, shapes, self, self._emit)
+        self._visibility: Visibility
+        self._is_idle = False
+        self._flushed = 0  # the log's end, as it was a moment ago
+        self._looked_at = self._beat_at = float("-inf")
+        self._thread = threading.Thread(target=self._read, name="wal", daemon=True)
+        self._queries = address.open()
+        try:
+            self._replication = address.open(is_replication=True)
+        except BaseException:
+            self._queries.close()
+            raise
+        self._stream = Stream(
+            self._replication, self._assembler, address.patience_s, address.heartbeat_s
+        )
+
+    @property
+    def clock_offset_s(self) -> float:
+        """The server's clock minus ours, in seconds."""
+        return self._stream.clock_offset_s
+
+    def begin(self) -> None:
+        """Start the stream and its thread. Raises PositionLostError, TransientError or
+        OperatorError."""
+        name, publication = self._address.slot, self._address.publication
+        system = slot.check(self._queries, self._replication, name, self.position)
+        slot.require_publication(self._queries, publication, self._tables, system.version)
+        slot.require_asynchronous(self._queries)
+        self._resume(system)
+        try:
+            self._stream.start(name, publication, self.position.lsn)
+        except ProjectorError as error:
+            state = state_of(error)
+            if state == IN_USE:
+                raise slot.in_use(name) from error
+            if state in (NOT_READY, MISSING_OBJECT):
+                raise PositionLostError(f"the slot cannot be read from: {error}") from error
+            raise
+        self._thread.start()
+
+    def end(self) -> None:
+        """End the thread and free the connections."""
+        self.queue.close()
+        self._stream.wake()
+        if self._thread.ident is not None:
+            self._thread.join()
+        self._stream.close()
+        self._replication.close()
+        self._queries.close()
+
+    def confirm(self, lsn: int) -> None:
+        """Let the server forget what is durable and old."""
+        now = time.monotonic()
+        self._confirmations.add(lsn, now)
+        if due := self._confirmations.due(now):
+            self._stream.confirm(due)
+
+    def root_of(self, oid: int) -> TableName | None:
+        """Return the table that a partition belongs to; see `pgoutput.Catalog`."""
+        rows = self._queries.ask(
+            "SELECT n.nspname, c.relname FROM pg_class c JOIN pg_namespace n"
+            f" ON n.oid = c.relnamespace WHERE c.oid = pg_partition_root({oid})"
+        )
+        return TableName(*rows[0]) if rows else None
+
+    def reader(self, oid: int) -> Callable[[bytes], Any]:
+        """Return what reads values of a type; see `pgoutput.Catalog`."""
+        self._queries.kinds.need([oid], self._queries.ask)
+        return self._queries.kinds.reader(oid)
+
+    def _resume(self, system: System) -> None:
+        """Know again which of the transactions before the start cannot be seen yet."""
+        is_same = self.position.timeline == system.timeline  # else it is a standby's, promoted
+        unseen = self.position.unseen if is_same else frozenset()
+        self._visibility = Visibility(slot.snapshot(self._queries), unseen)
+        [[clock]] = self._queries.ask("SELECT extract(epoch FROM clock_timestamp())")
+        self._stream.clock_offset_s = float(clock) - time.time()
+        start = replace(self.position, timeline=system.timeline)
+        self.position = self._at(start, self.position.lsn)
+        self._confirmations.add(self.position.lsn, time.monotonic())
+
+    def _read(self) -> None:
+        try:
+            self._stream.run(self._idle, lambda: self.queue.is_closed)
+            failure: Exception = TransientError(PEER, "the source has been closed")
+        except Exception as error:  # told to whoever reads, whatever it is
+            failure = self._explained(error)
+        self.queue.fail(failure)
+
+    def _explained(self, error: Exception) -> Exception:
+        """Say what an end of the stream means. Where the publication was made after a place in the
+        log, that place can never be read: the slot is given up, so that another is made."""
+        if state_of(error) != MISSING_OBJECT:
+            return error
+        deadline = time.monotonic() + _DROP_WAIT_S
+        self._replication.close()
+        try:
+            if not slot.has_publication(self._queries, self._address.publication):
+                return error
+            while not slot.give_up(self._queries, self._address.slot):
+                if time.monotonic() > deadline or self.queue.is_closed:
+                    return slot.in_use(self._address.slot)
+                time.sleep(0.05)
+        except ProjectorError as another:
+            return another
+        return PositionLostError("the publication was made after the replication slot")
+
+    def _idle(self) -> float:
+        """Nothing is left to read: hand out what has come, or tell that the log has moved. Return
+        how long to wait for more."""
+        now = time.monotonic()
+        if now - self._looked_at >= min(_LOOK_EVERY_S, self._address.heartbeat_s):
+            self._looked_at = now
+            self._look()
+        self._is_idle = True
+        self._assembler.flush()
+        self._is_idle = False
+        end = max(self._stream.server_end, self.position.lsn)
+        is_due = now - self._beat_at >= self._address.heartbeat_s
+        if not self._assembler.is_open and is_due and self.queue.is_empty():
+            self._beat_at = now
+            self._put(Piece(end_lsn=end), is_head=end >= self._flushed)
+        return self._address.heartbeat_s
+
+    def _look(self) -> None:
+        [[text, end]] = self._queries.ask(
+            "SELECT pg_current_snapshot(), pg_current_wal_flush_lsn()"
+        )
+        self._visibility.shown(Snapshot.parse(text))
+        self._flushed = parse_lsn(end)
+
+    def _emit(self, piece: Piece) -> None:
+        self._visibility.streamed(piece.xids)
+        if len(self._visibility.unseen) > _UNSEEN_MOST:
+            self._visibility.shown(slot.snapshot(self._queries))
+        is_whole = piece.end_lsn is not None
+        self._put(piece, is_head=is_whole and self._is_idle and self._is_end(piece.end_lsn or 0))
+
+    def _is_end(self, lsn: int) -> bool:
+        return lsn >= self._flushed and not self._assembler.is_open
+
+    def _put(self, piece: Piece, *, is_head: bool) -> None:
+        is_whole = piece.end_lsn is not None
+        place = self._at(self.position, piece.end_lsn or self.position.lsn)
+        if is_whole:
+            self.position = place
+        entry = Transactions(
+            piece.changes, piece.count, place if is_whole else None, place,
+            piece.commit_times, is_head,
+        )  # fmt: skip
+        self.queue.put(entry, piece.rows, piece.size_bytes, self._stream.send_status)
+
+    def _at(self, position: PostgresPosition, lsn: int) -> PostgresPosition:
+        visibility = self._visibility
+        return replace(position, lsn=lsn, unseen=visibility.unseen, seen=visibility.seen)
+
+
+def _widened(watch: Watch, bases_by_name: Mapping[str, frozenset[str]]) -> Watch:
+    """Watch what columns are generated from: the stream does not send them."""
+    generated = bases_by_name.keys()
+    bases = {base for name in watch.columns for base in bases_by_name.get(name, ())}
+    read = {base for name in watch.read for base in bases_by_name.get(name, ())}
+    return replace(watch, bases=tuple(sorted(bases)), read=watch.read - generated | read)
+
+
+def _without(shape: Shape, generated: Collection[str]) -> Shape:
+    return tuple(column for column in shape if column[0] not in generated)
+
+
+def _written_end(session: Session) -> int:
+    """Return the end of what is written, also of what is not flushed: with synchronous_commit=off
+    it can be seen already. At the beginning of a page, which has a head, it is the end of the last
+    record that is meant."""
+    [[lsn, page, segment]] = session.ask(
+        "SELECT pg_current_wal_insert_lsn(), current_setting('wal_block_size'),"
+        " pg_size_bytes(current_setting('wal_segment_size'))"
+    )
+    end = parse_lsn(lsn)
+    head = _LONG_HEAD if end % int(segment) == _LONG_HEAD else _SHORT_HEAD
+    return end - head if end % int(page) == head else end
+
+
+_SHORT_HEAD, _LONG_HEAD = 24, 40  # src/include/access/xlog_internal.h

@@ -1,0 +1,100 @@
+"""A place between two transactions of PostgreSQL's log. A value; text and comparison only."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from projector.errors import PositionLostError
+
+_NAME = "postgres"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """The end of a commit, in one timeline of one cluster.
+
+    `system`: the cluster's identifier. `lsn`: bytes from the beginning of the log. `unseen`: ids of
+    transactions that the stream has given up to here and that no snapshot had shown when this was
+    made: a commit is streamed before others can see it, and one that waits for a synchronous
+    standby stays unseen for as long. All below `seen` had been shown; only what no text keeps.
+
+    The text form has five parts separated by `|`: `postgres`, system, timeline, LSN, unseen ids.
+    What a later version may append is passed over.
+    """
+
+    system: str
+    timeline: int
+    lsn: int
+    unseen: frozenset[int] = frozenset()
+    seen: int = field(default=0, compare=False)
+
+    def __str__(self) -> str:
+        unseen = ",".join(map(str, sorted(self.unseen)))
+        return f"{_NAME}|{self.system}|{self.timeline}|{lsn_text(self.lsn)}|{unseen}"
+
+    @classmethod
+    def parse(cls, text: str) -> Position:
+        """Read what `str` wrote. Raises ValueError."""
+        parts = text.split("|")
+        if len(parts) < 5 or parts[0] != _NAME:
+            raise ValueError(f"not a position of PostgreSQL: {text!r}")
+        _, system, timeline, lsn, unseen = parts[:5]
+        ids = frozenset(int(xid) for xid in unseen.split(",") if xid)
+        return cls(system, int(timeline), parse_lsn(lsn), ids)
+
+    def reaches(self, other: Position) -> bool:
+        """Return whether this is at or beyond the other. Raises ValueError for another cluster's.
+        That timelines lead to each other is found out at each start."""
+        if self.system != other.system:
+            raise ValueError("positions of different clusters")
+        return self.lsn >= other.lsn
+
+    def surely_reaches(self, other: Position) -> bool:
+        """Return whether this is known to be at or beyond the other."""
+        try:
+            return self.reaches(other)
+        except ValueError:
+            return False
+
+    def earlier(self, other: Position) -> Position:
+        """Return a place that both lie at or behind; see `projector.position`."""
+        try:
+            return self._joined(other, other if self.reaches(other) else self)
+        except ValueError as error:
+            raise PositionLostError(f"another projection's checkpoint: {error}") from None
+
+    def later(self, other: Position) -> Position:
+        """Return a place at or beyond both; see `projector.position`."""
+        try:
+            return self._joined(other, self if self.reaches(other) else other)
+        except ValueError:
+            return self
+
+    def _joined(self, other: Position, place: Position) -> Position:
+        """Return the place, with all that has not been seen of both: who read on from the earlier
+        one may know of less. Ids are those of one timeline: at its end everything is seen, and up
+        to there the next one has what it had."""
+        timeline = max(self.timeline, other.timeline)
+        both = [each for each in (self, other) if each.timeline == timeline]
+        seen = max(each.seen for each in both)
+        unseen = frozenset(xid for each in both for xid in each.unseen if xid >= seen)
+        return replace(place, timeline=timeline, unseen=unseen, seen=seen)
+
+
+def own(position: object) -> Position:
+    """Return what came back from the core, which knows positions of any log."""
+    assert isinstance(position, Position)
+    return position
+
+
+def parse_lsn(text: str) -> int:
+    """Read `16/B374D848`. Raises ValueError."""
+    high, separator, low = text.partition("/")
+    if not separator:
+        raise ValueError(f"not an LSN: {text!r}")
+    return int(high, 16) << 32 | int(low, 16)
+
+
+def lsn_text(lsn: int) -> str:
+    """Write an LSN as PostgreSQL does."""
+    return f"{lsn >> 32:X}/{lsn & 0xFFFF_FFFF:X}"
