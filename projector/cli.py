@@ -122,7 +122,7 @@ def run(
         chosen = _settings(config)
         logs.configure(chosen.log)
         logs.switch_level_on_signal()
-        health = Health(heartbeat_s=chosen.mysql.heartbeat_s)
+        health = Health(heartbeat_s=chosen.database.heartbeat_s, database=chosen.database.brand)
         parts = make_adapters(chosen, health.progress)
         daemon = Daemon(chosen, parts, health)
         ending = _end_on_signals(daemon)

@@ -41,6 +41,7 @@ from projector.projection import Plan
 from projector.resume import Resume, decide, refused
 from projector.service.health import Health, Resync, State
 from projector.settings import Settings
+from projector.variables import variable
 from projector.waiting import GIVE_UP_S, Terms, Waitings
 
 _IDLE_WAIT_S = 0.5
@@ -234,7 +235,7 @@ class Daemon:
         self._health.update(
             state=State.CATCHING_UP,
             projections=tuple(lane.plan.name for lane in lanes),
-            mysql_up=True,
+            database_up=True,
             redis_up=True,
             epoch=lanes[0].sink.epoch,
             committed_at=lanes[0].pipeline.known.checkpoint.committed_at,
@@ -253,7 +254,9 @@ class Daemon:
                 source.start(start, self._known.watches)
             except PositionLostError as error:
                 if resumed.start is None:
-                    raise TransientError("mysql", f"the log moved on at once: {error}") from error
+                    raise TransientError(
+                        self._settings.database.peer, f"the log moved on at once: {error}"
+                    ) from error
                 resumed = refused(resumed, error, source.check)
             else:
                 return resumed, start
@@ -262,10 +265,11 @@ class Daemon:
         error = resumed.error
         if error is None:
             return
-        if self._settings.mysql.on_position_lost == "stop":
+        if self._settings.database.on_position_lost == "stop":
+            section = self._settings.database.section
             raise OperatorError(
-                f"the binlog cannot be read on from the checkpoint: {error}",
-                "Run it once with PROJECTOR_MYSQL__ON_POSITION_LOST=resync.",
+                f"the log cannot be read on from the checkpoint: {error}",
+                f"Run it once with {variable((section, 'on_position_lost'))}=resync.",
             ) from error
         lost = [
             lane.plan.name

@@ -24,7 +24,7 @@ class ProjectorError(Exception):
 
 
 class TransientError(ProjectorError):
-    """A peer is away or busy: try again with backoff. `peer` is `mysql` or `redis`.
+    """A peer is away or busy: try again with backoff. `peer` is `mysql`, `postgres` or `redis`.
 
     `answered`: it is there and said "not now": the same connection's place, and the lease, may be
     kept while one waits.

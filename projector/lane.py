@@ -115,7 +115,7 @@ class Lane:
         self._log_end = log_end
         self._wake = wake
         self._rest_until = 0.0  # no look for orphans before
-        self._schema = settings.mysql.parsed_url.database or ""
+        self._schema = settings.database.default_schema
         self._executor = ThreadPoolExecutor(_READERS, thread_name_prefix="walk")
         self._ahead = ThreadPoolExecutor(_READERS, thread_name_prefix="fetch")
         self._local = threading.local()

@@ -98,6 +98,8 @@ checkpoint_timestamp = Gauge(
     ["projection"],
 )
 mysql_up = Gauge("projector_mysql_up", "1 while the server answers.")
+postgres_up = Gauge("projector_postgres_up", "1 while the server answers.")
+database_up = {"MySQL": mysql_up, "PostgreSQL": postgres_up}
 redis_up = Gauge("projector_redis_up", "1 while Redis answers.")
 redis_memory = Gauge("projector_redis_memory_bytes", "used_memory of Redis.")
 redis_memory_limit = Gauge("projector_redis_memory_limit_bytes", "maxmemory of Redis; 0: none.")
@@ -135,7 +137,7 @@ _OF_ONE_LEADER = (  # what the next leader tells in its turn; there is no number
 for _reason in ("change", "resync", "repair"):
     documents_written.labels(_reason)
     documents_removed.labels(_reason)
-for _peer in ("mysql", "redis"):
+for _peer in ("mysql", "postgres", "redis"):
     reconnects.labels(_peer)
 for _found in ("snapshot", "walk"):
     cascades.labels(_found)

@@ -8,19 +8,14 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import sys
 import tomllib
-import zlib
 from collections.abc import Mapping
-from functools import cached_property
 from pathlib import Path
 from typing import Annotated, Any, Literal
 from urllib.parse import SplitResult, parse_qsl, urlsplit
 
 from pydantic import (
-    BaseModel,
-    ConfigDict,
     Field,
     PositiveFloat,
     SecretStr,
@@ -38,103 +33,16 @@ from pydantic_settings import (
     SettingsConfigDict,
     SettingsError,
 )
-from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
 
+from projector.databases import Mysql, Seconds, Section, Source
 from projector.errors import ConfigurationError
 from projector.variables import nearest, paths, unknown, variable
 
-Seconds = Annotated[float, Field(gt=0, le=86400)]
 Count = Annotated[int, Field(ge=1, le=1_000_000)]
 REFERENCE = "schema.projection:tickets"  # the repository's helpdesk; the package lacks it
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
-
-
-class Tls(_Section):
-    """TLS to MySQL. Any of the three turns it on; the server's certificate is always verified."""
-
-    ca: Path | None = Field(None, description="CA file that the server's certificate must chain to")
-    cert: Path | None = Field(None, description="client certificate")
-    key: Path | None = Field(None, description="client key")
-
-    @model_validator(mode="after")
-    def _cert_with_key(self) -> Tls:
-        if (self.cert is None) != (self.key is None):
-            raise ValueError("cert and key go together: give both or neither")
-        return self
-
-
-class Mysql(_Section):
-    """The database."""
-
-    url: SecretStr = Field(description="SQLAlchemy URL of the primary whose binlog is read")
-    read_url: SecretStr | None = Field(
-        None, description="another server (a replica) to run the document queries on"
-    )
-    server_id: Annotated[int, Field(ge=1, le=2**32 - 1)] | None = Field(
-        None, description="replica server id; derived, distinct per host and process, if not given"
-    )
-    tls: Tls = Tls()
-    heartbeat_s: Annotated[float, Field(ge=0.05, le=3600)] = Field(
-        1.0, description="how often an idle server says so"
-    )
-    connect_timeout_s: Seconds = Field(10.0, description="limit for a connection to stand")
-    read_timeout_s: Seconds = Field(30.0, description="limit for an answer to a query")
-    gather_s: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.0, description="while changes keep coming, how long the first of a few waits; 0: off"
-    )
-    on_position_lost: Literal["resync", "stop"] = Field(
-        "resync", description="what to do when the log cannot be read on from the checkpoint"
-    )
-
-    @field_validator("url", "read_url")
-    @classmethod
-    def _is_mysql_url(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is None:
-            return None
-        try:
-            url = make_url(value.get_secret_value())
-        except (ArgumentError, ValueError):
-            # from None: the driver's message would repeat the URL with its password
-            raise ValueError(
-                "not a URL; write mysql+pymysql://user:password@host/database"
-            ) from None
-        if url.get_backend_name() not in {"mysql", "mariadb"}:
-            raise ValueError("not a MySQL URL; write mysql+pymysql://user:password@host/database")
-        if not url.database:
-            raise ValueError(
-                "the URL names no database; add it: mysql+pymysql://user@host/database"
-            )
-        return value
-
-    @cached_property
-    def parsed_url(self) -> URL:
-        """The primary's URL."""
-        return make_url(self.url.get_secret_value())
-
-    @cached_property
-    def parsed_read_url(self) -> URL:
-        """The URL that documents are read from."""
-        return make_url((self.read_url or self.url).get_secret_value())
-
-    @property
-    def reads_elsewhere(self) -> bool:
-        """Whether documents are read from another server than the one whose log is read."""
-        here, there = self.parsed_url, self.parsed_read_url
-        return (here.host, here.port or 3306) != (there.host, there.port or 3306)
-
-    @property
-    def replica_server_id(self) -> int:
-        """The configured server id, or one derived from host and process, above the usual ones."""
-        if self.server_id is not None:
-            return self.server_id
-        return zlib.crc32(f"{socket.gethostname()}:{os.getpid()}".encode()) | 0x8000_0000
-
-
-class Redis(_Section):
+class Redis(Section):
     """Where documents go."""
 
     url: SecretStr = Field(
@@ -211,7 +119,7 @@ def _refuse_parameters(url: SplitResult) -> None:
         raise ValueError("the URL's database is not a number; write unix:///run/redis.sock?db=1")
 
 
-class Http(_Section):
+class Http(Section):
     """Metrics, health and status page."""
 
     host: str = Field("127.0.0.1", description="address to listen on")
@@ -222,7 +130,7 @@ class Http(_Section):
     )
 
 
-class Log(_Section):
+class Log(Section):
     """Logs, on standard error."""
 
     level: Literal["debug", "info", "warning", "error"] = Field("info", description="least level")
@@ -237,7 +145,7 @@ class Log(_Section):
         return value.lower() if isinstance(value, str) else value
 
 
-class Reconcile(_Section):
+class Reconcile(Section):
     """Walks over all documents."""
 
     chunk_documents: Count = Field(1000, description="documents a chunk, at most")
@@ -263,7 +171,8 @@ class Settings(BaseSettings):
         nested_model_default_partial_update=True,
     )
 
-    mysql: Mysql
+    mysql: Mysql = Mysql()
+    source: Source = Source()
     redis: Redis = Redis()
     projection: str = Field(
         REFERENCE,
@@ -297,13 +206,32 @@ class Settings(BaseSettings):
         """
         return env_settings, *_secrets(file_secret_settings), dotenv_settings, init_settings
 
+    @property
+    def is_postgres(self) -> bool:
+        """Whether the source is PostgreSQL."""
+        return self.source.url is not None
+
+    @property
+    def database(self) -> Mysql | Source:
+        """The section of the database that is in use."""
+        return self.source if self.is_postgres else self.mysql
+
+    @model_validator(mode="after")
+    def _has_one_source(self) -> Settings:
+        if self.mysql.url is None and self.source.url is None:
+            raise ValueError("PROJECTOR_MYSQL__URL: is not set (PostgreSQL: PROJECTOR_SOURCE__URL)")
+        if self.mysql.url is not None and self.source.url is not None:
+            raise ValueError("PROJECTOR_MYSQL__URL and PROJECTOR_SOURCE__URL: set one of them only")
+        return self
+
     @model_validator(mode="after")
     def _probe_waits_for_servers(self) -> Settings:
-        patience = self.mysql.connect_timeout_s + self.mysql.read_timeout_s
+        patience = self.database.connect_timeout_s + self.database.read_timeout_s
         if self.http.live_timeout_s <= patience:
+            name = self.database.brand
             raise ValueError(
-                f"PROJECTOR_HTTP__LIVE_TIMEOUT_S: must be above {patience:g}, the sum of MySQL's"
-                " connect and read timeouts, or a dead MySQL would get this process restarted"
+                f"PROJECTOR_HTTP__LIVE_TIMEOUT_S: must be above {patience:g}, the sum of {name}'s"
+                f" connect and read timeouts, or a dead {name} would get this process restarted"
             )
         return self
 
@@ -408,8 +336,7 @@ def _explain(error: ValidationError) -> str:
     """One line a wrong setting: its name and what is wrong, without the value."""
     lines = []
     for problem in error.errors(include_input=False, include_url=False, include_context=False):
-        nothing_set = problem["loc"] == ("mysql",) and problem["type"] == "missing"
-        place = ("mysql", "url") if nothing_set else problem["loc"]
+        place = problem["loc"]
         name = variable([str(part) for part in place])
         wrong = {"missing": "is not set", "extra_forbidden": "no such setting"}.get(
             problem["type"], problem["msg"].removeprefix("Value error, ")

@@ -56,7 +56,7 @@ class Waiting:
     def failed(self, error: Passing) -> float:
         """Return the seconds until the next attempt. Raises the error where the server does not
         answer at all, or is not the database."""
-        if error.peer != "mysql":
+        if error.peer == "redis":
             raise error
         self._silent = 0 if _answers(error) else self._silent + 1
         if self._silent > _SILENT_ATTEMPTS:

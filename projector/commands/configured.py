@@ -25,6 +25,8 @@ _HEAD = """\
 # better kept in the folder that PROJECTOR_SECRETS_DIR names, one file a variable.
 """
 _EXAMPLES = {  # of what has no default
+    "source.url": "postgresql://projector:password@db.internal/shop",
+    "source.read_url": "postgresql://projector:password@standby.internal/shop",
     "mysql.url": "mysql+pymysql://projector:password@db.internal/shop",
     "mysql.read_url": "mysql+pymysql://projector:password@replica.internal/shop",
     "mysql.server_id": 4711,
@@ -129,7 +131,9 @@ def masked(url: Any) -> str | None:
     user, colon, _ = account.partition(":")
     if "#" in place:
         return f"{scheme}://***"
-    is_user = colon or scheme.startswith(("mysql", "mariadb"))  # else perhaps a password alone
+    is_user = colon or scheme.startswith(
+        ("mysql", "mariadb", "postgres")
+    )  # else perhaps a password alone
     shown = f"{user if is_user else '***'}{':***' if colon else ''}@" if at else ""
     return f"{scheme}://{shown}{place}{'?***' if question else ''}"
 

@@ -161,7 +161,7 @@ class RemoteProjection:
         """Return what gives each thread a fetcher of its own."""
         position = self._position()
         plan = self._database.fitted(self.plan)
-        patience = Patience(seconds=self.settings.mysql.read_timeout_s)
+        patience = Patience(seconds=self.settings.database.read_timeout_s)
         readers = self._database.readers(position, {}, patience)
         local = threading.local()
         made: list[Fetcher] = []
@@ -210,7 +210,7 @@ class RemoteProjection:
         checkpoint = self.sink.load()
         if checkpoint is None:
             raise OperatorError("there is no checkpoint that can be read", "Run a daemon.")
-        watches: list[Watch] = self.plan.watches(self.settings.mysql.parsed_url.database or "")
+        watches: list[Watch] = self.plan.watches(self.settings.database.default_schema)
         lane = Lane(
             plan, self.sink, self._database, self.settings, Knowledge(watches),
             lambda: False, lambda: checkpoint.position, lambda: None,

@@ -21,6 +21,7 @@ from pymysql.constants import CLIENT, CR, ER, SERVER_STATUS
 from pymysql.converters import encoders
 from sqlalchemy.engine import URL, Engine
 
+from projector.databases import Mysql, Tls
 from projector.errors import (
     ConfigurationError,
     OperatorError,
@@ -33,7 +34,6 @@ from projector.errors import (
 from projector.mysql import session
 from projector.mysql.errors import NAME_BY_CODE, Meaning, meaning_of
 from projector.mysql.results import RawRows, results
-from projector.settings import Mysql, Tls
 
 Rows = Sequence[Sequence[Any]]
 ServerError = pymysql.err.Error  # the driver's own, as the cause of ours

@@ -1,11 +1,10 @@
 """What the process is doing, for probes, metrics and people: one place, told by the daemon.
 
-Always cheap and never waits for a server: what reads it gets an answer also when MySQL and Redis
+Always cheap and never waits for a server: what reads it gets an answer also when database and Redis
 are dead. Health and metrics never disagree, because each number has one home: `Health` alone
-writes the gauges lag, state, is_leader, mysql_up and redis_up; all other numbers it reads from
-`metrics`. Every event is a log line too,
-written by the thread that told it, never under the lock: standard error may be a pipe that nobody
-reads, and the probes must answer all the same.
+writes the gauges lag, state, is_leader, mysql_up, postgres_up and redis_up; all other numbers it
+reads from `metrics`. Every event is a log line too, written by the thread that told it, never under
+the lock: standard error may be a pipe that nobody reads, and the probes must answer all the same.
 
 Lag is the age of the oldest committed change not yet applied, by the server's clock, so that a
 skewed clock here does not show in it:
@@ -100,7 +99,8 @@ class HealthState:
     standby_for: tuple[str, ...] = ()
     lag_s: float | None = None
     progress_age_s: float = 0.0
-    mysql_up: bool | None = None
+    database: str = "MySQL"
+    database_up: bool | None = None
     redis_up: bool | None = None
     epoch: int | None = None
     checkpoint: str | None = None
@@ -120,7 +120,7 @@ class Changes(TypedDict, total=False):
     projections: tuple[str, ...]
     standby_for: tuple[str, ...]
     leader: Leader | None
-    mysql_up: bool
+    database_up: bool
     redis_up: bool
     epoch: int | None
     checkpoint: str | None
@@ -146,12 +146,13 @@ class Health:
         projections: tuple[str, ...] = (),
         heartbeat_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
+        database: str = "MySQL",
     ) -> None:
         self._lock = threading.RLock()
         self._clock = clock
         self._silence_s = _SILENT_HEARTBEATS * heartbeat_s
         self._progressed = clock()
-        self._state = HealthState(State.STARTING, time.time(), projections)
+        self._state = HealthState(State.STARTING, time.time(), projections, database=database)
         self._applied_until: float | None = None  # server's clock
         self._server_ahead_s = 0.0  # server's clock minus ours
         self._pending: float | None = None
@@ -164,7 +165,8 @@ class Health:
         self._sampled = clock()
         self.started_at = time.time()
         metrics.state.state(State.STARTING)
-        metrics.mysql_up.set(float("nan"))  # a process that never led says nothing of its peers
+        for gauge in metrics.database_up.values():  # who never led says nothing of its peers
+            gauge.set(float("nan"))
         metrics.redis_up.set(float("nan"))
         metrics.is_leader.set(0)
         metrics.lag.set_function(self._lag_or_nan)
@@ -230,11 +232,11 @@ class Health:
             self._state = replace(self._state, waiting_for=said or None)
 
     def lost(self, peer: str) -> None:
-        """A peer, `mysql` or `redis`, cannot be used."""
-        if peer == "mysql":
-            self.update(mysql_up=False)
-        else:
+        """A peer, `redis` or a database, cannot be used."""
+        if peer == "redis":
             self.update(redis_up=False)
+        else:
+            self.update(database_up=False)
 
     def event(self, text: str, level: str = "info", **facts: Any) -> None:
         """Log something worth telling and keep it for the status page."""
@@ -304,8 +306,9 @@ class Health:
     def _take(self, changes: Changes) -> None:
         before = self._state
         self._state = now = replace(before, **changes)
-        if now.mysql_up is not before.mysql_up:
-            self._show_peer("MySQL", metrics.mysql_up, before.mysql_up, now.mysql_up)
+        if now.database_up is not before.database_up:
+            gauge = metrics.database_up[now.database]
+            self._show_peer(now.database, gauge, before.database_up, now.database_up)
         if now.redis_up is not before.redis_up:
             self._show_peer("Redis", metrics.redis_up, before.redis_up, now.redis_up)
         if now.state is not before.state:

@@ -71,6 +71,7 @@ def _numbers(state: HealthState) -> dict[str, Any]:
     verified_at = latest(metrics.verified_timestamp)
     return asdict(state) | {
         "leads": state.state.leads,
+        "mysql_up": state.database_up,
         "resync": walk and {**asdict(walk), "ratio": walk.ratio, "left_s": walk.left_s},
         "documents": int(total(metrics.documents)) if state.state.leads else None,
         "quarantined": int(total(metrics.quarantined)),

@@ -27,7 +27,9 @@ def live(state: HealthState, settings: Http) -> Verdict:
 def ready(state: HealthState, settings: Http) -> Verdict:
     """Judge whether documents are current by this process's doing, or it stands by in health."""
     dead = [
-        name for name, up in (("MySQL", state.mysql_up), ("Redis", state.redis_up)) if up is False
+        name
+        for name, up in ((state.database, state.database_up), ("Redis", state.redis_up))
+        if up is False
     ]
     if not live(state, settings).ok:
         return live(state, settings)

@@ -14,6 +14,7 @@ import pymysql
 import pytest
 import sqlalchemy as sa
 
+from projector.databases import Mysql
 from projector.fetch import Fetcher
 from projector.model import Need, RowsChange, TableName, Watch
 from projector.mysql.barrier import choose
@@ -24,7 +25,6 @@ from projector.mysql.dialect import MYSQL
 from projector.mysql.position import Position
 from projector.mysql.reader import MysqlReader
 from projector.projection import Join, Many, Plan, Projection
-from projector.settings import Mysql
 from tests.abroad.world import MakeWorld
 from tests.servers import DatabaseServer, Flavour
 

@@ -15,10 +15,10 @@ import sqlalchemy as sa
 from pydantic import AwareDatetime, BaseModel, TypeAdapter
 from sqlalchemy.dialects import mysql
 
+from projector.databases import Mysql
 from projector.mysql.connection import Connection, engine
 from projector.mysql.dialect import MYSQL
 from projector.projection import Aggregate, Many, Plan, Projection
-from projector.settings import Mysql
 from tests.abroad.world import MakeWorld, World, strict_json
 from tests.projector_process import wait_for
 from tests.servers import DatabaseServer

@@ -31,7 +31,7 @@ class Daemon:
 
     def lead(self) -> None:
         """Lead, with everything applied."""
-        self.health.update(state=State.LEADING, mysql_up=True, redis_up=True, epoch=7)
+        self.health.update(state=State.LEADING, database_up=True, redis_up=True, epoch=7)
         self.health.applied(time.time(), True, time.time())
 
 

@@ -20,11 +20,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from projector.databases import Mysql
 from projector.mysql.binlog import BinlogSource
 from projector.mysql.dialect import MYSQL
 from projector.mysql.position import Position
 from projector.projection.plan import Plan
-from projector.settings import Mysql
 from schema.projection import tickets
 from tests.servers import DatabaseServer, Flavour, ServerUnavailable, packages, start_database
 from tests.servers.flavours import RECIPES

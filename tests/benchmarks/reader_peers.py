@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from projector.databases import Mysql
 from projector.model import RowsChange, TableName, Watch
 from projector.mysql.binlog import BinlogSource
 from projector.mysql.position import Position
-from projector.settings import Mysql
 
 LIBRARY_LIMIT_S = 8.0
 

@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from projector.databases import Mysql
 from projector.model import Change, Kind, RowsChange, TableName, Transactions, Watch
 from projector.mysql.binlog import BinlogSource
 from projector.mysql.position import Position
-from projector.settings import Mysql
 from tests.servers import DatabaseServer
 
 DEADLINE_S = 30.0

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from projector.databases import Mysql
 from projector.fetch import Fetcher
 from projector.model import Need, Transactions
 from projector.mysql.barrier import Barrier, choose
@@ -18,7 +19,6 @@ from projector.mysql.connection import Connection, Rows, engine
 from projector.mysql.dialect import MYSQL
 from projector.mysql.reader import MysqlReader
 from projector.projection import Plan
-from projector.settings import Mysql
 from schema.projection import tickets
 from tests.seed import seed
 from tests.servers import DatabaseServer, Flavour, start_database

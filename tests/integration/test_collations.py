@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 
+from projector.databases import Mysql
 from projector.mysql.collations import _folding
 from projector.mysql.connection import Connection, engine
 from projector.projection.columns import ColumnType
-from projector.settings import Mysql
 from tests.servers import DatabaseServer, Flavour
 
 pytestmark = pytest.mark.server

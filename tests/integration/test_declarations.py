@@ -10,11 +10,11 @@ import sqlalchemy as sa
 from sqlalchemy import func
 from sqlalchemy.dialects import mysql
 
+from projector.databases import Mysql
 from projector.errors import ConfigurationError
 from projector.mysql.connection import Connection, engine
 from projector.mysql.dialect import MYSQL
 from projector.projection import Aggregate, Join, Many, Plan, Projection
-from projector.settings import Mysql
 from tests.schema_check import assert_as_said
 from tests.servers import DatabaseServer
 

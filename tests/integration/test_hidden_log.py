@@ -20,6 +20,7 @@ import pytest
 import sqlalchemy as sa
 from sqlalchemy import make_url
 
+from projector.databases import Mysql
 from projector.model import Change, Kind, Row, RowsChange, TableChange, TableName, Watch
 from projector.mysql.binlog import BinlogSource
 from projector.mysql.connection import Connection, engine
@@ -28,7 +29,6 @@ from projector.mysql.log import MysqlLog
 from projector.mysql.position import Position
 from projector.ports import FOR_EVER
 from projector.projection import Plan, Projection
-from projector.settings import Mysql
 from schema.projection import tickets
 from tests.seed import seed
 from tests.servers import DatabaseServer, Flavour, start_database

@@ -13,6 +13,7 @@ from pydantic import SecretStr
 
 from projector.checks import Check
 from projector.commands.check import require, run_checks
+from projector.databases import Mysql
 from projector.errors import ConfigurationError, ExitCode, OperatorError
 from projector.mysql.checks import log
 from projector.mysql.checks.asking import Facts
@@ -20,7 +21,7 @@ from projector.mysql.dialect import MYSQL
 from projector.mysql.position import Flavour as LogFlavour
 from projector.mysql.position import Position
 from projector.projection import Hashed, Join, Many, Plan, Projection
-from projector.settings import Mysql, Reconcile, Redis, Settings
+from projector.settings import Reconcile, Redis, Settings
 from projector.sink_redis import RedisInfo, RedisSink
 from projector.sink_redis import checks as store
 from schema.projection import tickets

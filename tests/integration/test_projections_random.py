@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from projector.databases import Mysql
 from projector.errors import ConfigurationError
 from projector.fetch import Fetcher
 from projector.model import Need, TableName, Transactions
@@ -25,7 +26,6 @@ from projector.mysql.position import Position
 from projector.mysql.reader import MysqlReader
 from projector.projection import Plan
 from projector.route import Router
-from projector.settings import Mysql
 from tests.examples import generated, history
 from tests.memory_sink import entries
 from tests.schema_check import assert_as_said

@@ -215,7 +215,7 @@ import resource, sys
 from projector.mysql.binlog import BinlogSource
 from projector.model import TableName, Watch
 from projector.mysql.position import Position
-from projector.settings import Mysql
+from projector.databases import Mysql
 source = BinlogSource(Mysql(url=sys.argv[1]))
 end = source.current()
 watch = Watch(TableName(sys.argv[3], "t"), ("id", "a"), frozenset({"id", "a"}))

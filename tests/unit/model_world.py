@@ -18,6 +18,7 @@ from typing import Any
 
 from pydantic import SecretStr
 
+from projector.databases import Mysql
 from projector.debt import ALL, Debt
 from projector.errors import FencedError, TransientError
 from projector.fetch import Fetcher
@@ -28,7 +29,7 @@ from projector.portion import Portion, Portions
 from projector.ports import Knowledge
 from projector.projection import Plan
 from projector.reconcile import SCRUB
-from projector.settings import Mysql, Reconcile, Settings
+from projector.settings import Reconcile, Settings
 from tests.memory_sink import MemorySink, MemoryStore, entries
 from tests.unit.model_database import (
     PLAN,

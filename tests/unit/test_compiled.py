@@ -15,11 +15,12 @@ from pymysql.err import OperationalError
 
 from projector import compiled
 from projector.commands.check import _core
+from projector.databases import Mysql
 from projector.mysql.binlog.transactions import Assembler
 from projector.mysql.position import Flavour
 from projector.projection import encoding
 from projector.projection.encoding import Promise
-from projector.settings import Mysql, Settings
+from projector.settings import Settings
 from tests.native import both, wire
 from tests.native.core import ROOT, current, has_compiler
 from tests.native.log import in_all, made_log, read

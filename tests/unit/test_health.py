@@ -36,7 +36,7 @@ def clock() -> Clock:
 def leader(clock: Clock) -> Health:
     """A leader that has just applied everything."""
     health = Health(("tickets",), heartbeat_s=1.0, clock=clock)
-    health.update(state=State.LEADING, mysql_up=True, redis_up=True)
+    health.update(state=State.LEADING, database_up=True, redis_up=True)
     health.applied(clock.server, True, clock.server)
     return health
 
@@ -215,14 +215,14 @@ def test_readiness_says_why(
 
 def test_only_a_loop_that_stands_still_is_not_alive(leader: Health, clock: Clock) -> None:
     """Dead servers and lag are no reason to restart; a loop that hangs is, and is not ready."""
-    leader.update(mysql_up=False, redis_up=False)
+    leader.update(database_up=False, redis_up=False)
     clock.now += 80
     leader.progress()
     clock.now += 89
     assert live(leader.snapshot(), Http()).ok
     clock.now += 2
     assert not live(leader.snapshot(), Http()).ok
-    leader.update(mysql_up=True, redis_up=True)
+    leader.update(database_up=True, redis_up=True)
     leader.applied(clock.server, True, clock.server)
     assert not ready(leader.snapshot(), Http()).ok
     leader.progress()

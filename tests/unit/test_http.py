@@ -88,7 +88,7 @@ def test_readyz_is_503_until_the_process_can_be_relied_on(server: Server, health
 
 def test_livez_does_not_fail_for_dead_servers(server: Server, health: Health) -> None:
     """A restart would not bring MySQL or Redis back."""
-    health.update(mysql_up=False, redis_up=False)
+    health.update(database_up=False, redis_up=False)
     assert ask(server, "/livez")[0].status == 200
     assert ask(server, "/readyz")[0].status == 503
 
@@ -142,8 +142,8 @@ def test_probes_answer_while_nobody_reads_the_log(
 
 def _tell_until(health: Health, enough: threading.Event) -> None:
     while not enough.is_set():
-        health.update(mysql_up=False)
-        health.update(mysql_up=True)
+        health.update(database_up=False)
+        health.update(database_up=True)
 
 
 def _unread_bytes(reader: int) -> int:

@@ -10,8 +10,9 @@ import pytest
 from pydantic import SecretStr
 
 from projector.commands.remote import RemoteProjection
+from projector.databases import Mysql
 from projector.mysql.position import Position
-from projector.settings import Mysql, Settings
+from projector.settings import Settings
 from tests.unit.model_database import PLAN
 
 

@@ -328,3 +328,41 @@ def test_the_projection_alone_comes_from_the_same_places(
     assert projection_setting(config) == load(config).projection == "shop:dotenv"
     environment.setenv("PROJECTOR_PROJECTION", "shop:environment")
     assert projection_setting(config) == load(config).projection == "shop:environment"
+
+
+@pytest.fixture
+def postgres(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """PostgreSQL is the source."""
+    monkeypatch.setenv(
+        "PROJECTOR_SOURCE__URL", "postgresql+psycopg://u:a%2Fb@db/shop?sslmode=require"
+    )
+    return monkeypatch
+
+
+def test_postgresql_is_a_source_of_its_own(postgres: pytest.MonkeyPatch) -> None:
+    """Nothing of MySQL's is needed then; the driver's name is SQLAlchemy's, not libpq's."""
+    settings = load()
+    assert settings.is_postgres
+    assert settings.database is settings.source
+    assert settings.source.conninfo == "postgresql://u:a%2Fb@db/shop?sslmode=require"
+    assert settings.source.read_conninfo == settings.source.conninfo
+    assert settings.database.default_schema == "public"
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "said"),
+    [
+        ("MYSQL__URL", "mysql://u@db/shop", "set one of them only"),
+        ("SOURCE__URL", f"mysql://u:{SECRET}@db/shop", "not a PostgreSQL URL"),
+        ("SOURCE__URL", f"postgresql://u:{SECRET}@db", "names no database"),
+        ("SOURCE__URL", f"//u:{SECRET}@db", "not a URL"),
+        ("SOURCE__SLOT", "Mine", "a slot's name"),
+    ],
+)
+def test_wrong_settings_of_postgresql_are_refused(
+    postgres: pytest.MonkeyPatch, name: str, value: str, said: str
+) -> None:
+    """With the remedy, and without the password."""
+    postgres.setenv(f"PROJECTOR_{name}", value)
+    assert said in complaint()
+    assert SECRET not in complaint()

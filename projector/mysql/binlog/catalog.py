@@ -13,12 +13,12 @@ from typing import Any, Final
 
 import pymysql
 
+from projector.databases import Mysql
 from projector.errors import TransientError
 from projector.model import TableName
 from projector.mysql.binlog.connection import Rows, ask, connect, log_end
 from projector.mysql.binlog.tablemap import ColumnInfo
 from projector.mysql.position import file_number
-from projector.settings import Mysql
 
 _CLOCK_INTERVAL_S: Final = 60.0
 _ESCAPE: Final = re.compile(r"\\(.)", re.DOTALL)

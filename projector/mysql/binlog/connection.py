@@ -19,12 +19,12 @@ from typing import Any
 import pymysql
 from pymysql.constants import COMMAND
 
+from projector.databases import Mysql
 from projector.errors import PositionLostError, RefusedError, TransientError
 from projector.mysql import connection as database
 from projector.mysql.binlog.damage import DamagedEventError
 from projector.mysql.connection import meaning, translated
 from projector.mysql.position import Flavour, GtidSet, MariadbGtids, Position
-from projector.settings import Mysql
 
 RECEIVE_BYTES = 1 << 18
 HEARTBEATS_MISSED = 3  # so many without a byte: the line is dead

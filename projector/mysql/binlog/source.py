@@ -14,6 +14,7 @@ from typing import Any, Final
 
 import pymysql
 
+from projector.databases import Mysql
 from projector.errors import PositionLostError, TransientError, UndecodableLogError
 from projector.model import Transactions, Watch
 from projector.mysql.binlog.catalog import Catalog
@@ -25,7 +26,6 @@ from projector.mysql.binlog.stream import Stream
 from projector.mysql.binlog.transactions import Assembler
 from projector.mysql.position import Flavour, GtidSet, MariadbGtids, Position
 from projector.queue import Queue
-from projector.settings import Mysql
 
 _ATTEMPTS: Final = 5  # to see file, offset and GTIDs of a busy server at one moment
 _UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")

@@ -11,11 +11,11 @@ from typing import Any, Final
 
 import pymysql
 
+from projector.databases import Mysql
 from projector.errors import PositionLostError
 from projector.mysql.binlog.connection import Replica, Server, Wire, ask, refusal
 from projector.mysql.binlog.events import HEADER_SIZE, Event, header
 from projector.mysql.position import GtidSet, MariadbGtids, Position, file_number
-from projector.settings import Mysql
 
 _FIRST_EVENT: Final = 4
 _PACKET_HEADER: Final = 4

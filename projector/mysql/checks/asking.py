@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy.engine import URL
 
 from projector.checks import numbered
+from projector.databases import Mysql
 from projector.errors import OperatorError
 from projector.mysql.connection import Connection, Rows, ServerError, engine
 from projector.mysql.position import Flavour
-from projector.settings import Mysql
 
 
 @dataclass(frozen=True, slots=True)

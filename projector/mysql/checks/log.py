@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from projector.checks import Check, failed, ok, warning
+from projector.databases import Mysql
 from projector.mysql.checks.asking import Facts, Refusal
 from projector.mysql.position import Flavour
-from projector.settings import Mysql
 
 _LEAST = {Flavour.MYSQL: (8, 0), Flavour.MARIADB: (10, 5)}
 _DAY_S = 86400

@@ -19,13 +19,13 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlalchemy.engine import URL
 
+from projector.databases import Mysql
 from projector.errors import OperatorError
 from projector.mysql.connection import ServerError, engine, meaning
 from projector.mysql.scaffold.catalog import Catalog
 from projector.mysql.scaffold.proposals import proposals
 from projector.mysql.scaffold.roles import Roles, read_follow
 from projector.mysql.scaffold.writing import Writer
-from projector.settings import Mysql
 
 
 def module(
