@@ -1,4 +1,4 @@
-"""Commands; the only place that names concrete parts.
+"""Commands.
 
 Usage and configuration errors print one readable message, never a secret, and exit 2.
 """
@@ -10,7 +10,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
@@ -27,27 +27,27 @@ from projector.commands.answers import answers_written
 from projector.commands.check import require, run_checks
 from projector.commands.chosen import choose_plan, one_or_all, parse_ids, print_json
 from projector.commands.remote import RemoteProjection, compared
-from projector.daemon import Adapters, Daemon
+from projector.daemon import Daemon
 from projector.errors import ConfigurationError, ExitCode, OperatorError, ProjectorError
 from projector.mysql import explain, scaffold
-from projector.mysql.binlog import BinlogSource
 from projector.mysql.connection import Connection, engine
-from projector.mysql.dialect import MYSQL
-from projector.mysql.log import MysqlLog
-from projector.mysql.position import Position
-from projector.mysql.reader import MysqlDatabase
-from projector.projection import Plan, load_projections
+from projector.parts import (
+    load_plans,
+    make_adapters,
+    make_remote,
+    make_source,
+    plans_without_settings,
+)
 from projector.projection.jsonschema import json_schema
 from projector.service.health import Health
 from projector.service.http import Server
 from projector.service.probes import live
 from projector.service.shutdown import Ending
 from projector.service.systemd import Notifier
-from projector.sink_redis import RedisSink
 
 app = typer.Typer(
     name="projector",
-    help="Keeps complete, joined documents of MySQL or MariaDB rows live in Redis.",
+    help="Keeps complete, joined documents of MySQL, MariaDB or PostgreSQL rows live in Redis.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
@@ -117,7 +117,7 @@ def run(
         ),
     ] = False,
 ) -> None:
-    """Run the daemon: build the hash if need be, then follow the binlog until SIGTERM."""
+    """Run the daemon: build the hash if need be, then follow the log until SIGTERM."""
     with failures_explained():
         chosen = _settings(config)
         logs.configure(chosen.log)
@@ -189,7 +189,7 @@ def verify(
     """Compare every document with the database, under live traffic; exit 1 if any differ."""
     with failures_explained():
         remotes = _remote_projections(config, projection, ids)
-        source = BinlogSource(remotes[0].settings.mysql)
+        source = make_source(remotes[0].settings)
         wanted = parse_ids(ids) if ids is not None else None
         found = {}
         for remote in remotes:
@@ -239,7 +239,7 @@ def document(
     with failures_explained():
         chosen = _settings(config)
         logs.configure(chosen.log)
-        plan = choose_plan(load_projections(chosen.projection, MYSQL), projection)
+        plan = choose_plan(load_plans(chosen), projection)
         stored, fetched = make_remote(chosen, plan).document(document_id)
         database = fetched.documents.get(document_id)
         report = {
@@ -261,7 +261,7 @@ def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
     """Test beforehand all that the daemon presumes of MySQL, Redis and the projection."""
     with failures_explained():
         chosen = _settings(config)
-        checks = run_checks(chosen, load_projections(chosen.projection, MYSQL))
+        checks = run_checks(chosen, load_plans(chosen))
         if as_json:
             print_json([dataclasses.asdict(check) for check in checks])
         else:
@@ -287,7 +287,8 @@ def explain_(
         if (table is None) != (key is None):
             raise ConfigurationError("--table and --key go together", "Give both or neither.")
         chosen = _settings(config)
-        plan = choose_plan(load_projections(chosen.projection, MYSQL), projection)
+        plan = choose_plan(load_plans(chosen), projection)
+        _require_mysql(chosen, "explain")
         connection = Connection(engine(chosen.mysql.parsed_read_url, chosen.mysql))
         report: dict[str, Any] = {"projection": plan.name}
         if table is not None and key is not None:
@@ -326,6 +327,7 @@ def scaffold_(
     """Print a projection's module for existing tables: their columns, joins and collections."""
     with failures_explained():
         chosen = _settings(config)
+        _require_mysql(chosen, "scaffold")
         url = chosen.mysql.parsed_read_url
         sys.stdout.write(
             scaffold.module(url, chosen.mysql, tables, follow or (), with_models=model)
@@ -336,7 +338,7 @@ def scaffold_(
 def schema(config: ConfigOption = None, projection: ProjectionOption = None) -> None:
     """Print the JSON Schema of the document: by its own types or the model it names."""
     with failures_explained():
-        plan = choose_plan(load_projections(settings.projection_setting(config), MYSQL), projection)
+        plan = choose_plan(plans_without_settings(config), projection)
         print_json(json_schema(plan))
 
 
@@ -370,57 +372,24 @@ def _settings(config: Path | None) -> settings.Settings:
     return chosen
 
 
+def _require_mysql(chosen: settings.Settings, command: str) -> None:
+    if chosen.is_postgres:
+        raise OperatorError(
+            f"`projector {command}` knows MySQL and MariaDB only",
+            "Write the projection by hand (docs/projection.md), or ask PostgreSQL for EXPLAIN.",
+        )
+
+
 def _remote_projections(
     config: Path | None, projection: str | None, ids: str | None = None
 ) -> list[RemoteProjection]:
     """Look into the projection named; into all of them where none is. Ids belong to one."""
     chosen = _settings(config)
     logs.configure(chosen.log)
-    plans = load_projections(chosen.projection, MYSQL)
+    plans = load_plans(chosen)
     if projection is not None or ids is not None:
         plans = [choose_plan(plans, projection)]
     return [make_remote(chosen, plan) for plan in plans]
-
-
-def make_remote(chosen: settings.Settings, plan: Plan) -> RemoteProjection:
-    """Make what looks into one projection; connects to nothing yet."""
-    return RemoteProjection(
-        chosen, plan, make_sink(chosen, plan), make_database(chosen), Position.parse
-    )
-
-
-def make_adapters(
-    chosen: settings.Settings, on_answer: Callable[[], None] = lambda: None
-) -> Adapters:
-    """Make what the daemon works with; connects to nothing yet. `on_answer`: told when a server
-    has answered."""
-    plans = load_projections(chosen.projection, MYSQL)
-    sinks = [make_sink(chosen, plan) for plan in plans]
-    database = make_database(chosen)
-    source = MysqlLog(
-        BinlogSource(chosen.mysql),
-        lambda: Connection(database.engine, on_answer),
-        chosen.mysql.parsed_url.database or "",
-        is_replica=chosen.mysql.reads_elsewhere,
-    )
-    return Adapters(plans, sinks, source, database)
-
-
-def make_database(chosen: settings.Settings) -> MysqlDatabase:
-    """Make where documents are read; connects to nothing yet."""
-    mysql = chosen.mysql
-    return MysqlDatabase(engine(mysql.parsed_read_url, mysql), is_replica=mysql.reads_elsewhere)
-
-
-def make_sink(chosen: settings.Settings, plan: Plan) -> RedisSink:
-    """Make the store of one projection."""
-    return RedisSink(
-        chosen.redis,
-        plan.name,
-        Position.parse,
-        change_feed_max_length=chosen.change_feed_max_length,
-        views=plan.views.keep,
-    )
 
 
 def main() -> None:

@@ -50,6 +50,9 @@ class Database(Section):
     )
     connect_timeout_s: Seconds = Field(10.0, description="limit for a connection to stand")
     read_timeout_s: Seconds = Field(30.0, description="limit for an answer to a query")
+    gather_s: Annotated[float, Field(ge=0, le=1)] = Field(
+        0.0, description="while changes keep coming, how long the first of a few waits; 0: off"
+    )
     on_position_lost: Literal["resync", "stop"] = Field(
         "resync", description="what to do when the log cannot be read on from the checkpoint"
     )
@@ -78,9 +81,6 @@ class Mysql(Database):
         None, description="replica server id; derived, distinct per host and process, if not given"
     )
     tls: Tls = Tls()
-    gather_s: Annotated[float, Field(ge=0, le=1)] = Field(
-        0.0, description="while changes keep coming, how long the first of a few waits; 0: off"
-    )
 
     @field_validator("url", "read_url")
     @classmethod

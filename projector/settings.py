@@ -359,3 +359,12 @@ def projection_setting(config: Path | None = None) -> str:
     default: str = Settings.model_fields["projection"].default
     from_env_file = DotEnvSettingsSource(Settings)().get("projection")
     return os.environ.get("PROJECTOR_PROJECTION") or from_env_file or from_file or default
+
+
+def is_postgres_named(config: Path | None = None) -> bool:
+    """Return whether PostgreSQL is set as the source, for commands that need no server."""
+    for _, values in by_source(config):
+        section = values.get("source")
+        if isinstance(section, Mapping) and section.get("url"):
+            return True
+    return False

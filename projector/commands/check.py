@@ -35,6 +35,7 @@ _LOOK_AGAIN_S = 0.25
 _NO_ENTRY = 1044  # ER_DBACCESS_DENIED_ERROR
 _MYSQL, _READ = "PROJECTOR_MYSQL__URL", "PROJECTOR_MYSQL__READ_URL"
 _REDIS = "PROJECTOR_REDIS__URL"
+_POSTGRES = "PROJECTOR_SOURCE__URL"
 
 
 def run_checks(settings: Settings, plans: Sequence[Plan]) -> list[Check]:
@@ -42,19 +43,29 @@ def run_checks(settings: Settings, plans: Sequence[Plan]) -> list[Check]:
     checks = [ok("projection", f"{plan.name}: {plan.fingerprint}") for plan in plans]
     checks.append(_core(settings))
     checks += [check for plan in plans for check in projection.masks(plan)]
-    look_at_mysql = partial(_or_grants, settings, plans, partial(_mysql, settings, plans))
-    mysql = _guarded("mysql.reachable", _MYSQL, look_at_mysql)
+    if settings.is_postgres:
+        mysql = _guarded("postgres.reachable", _POSTGRES, partial(_postgres, settings, plans))
+    else:
+        look_at_mysql = partial(_or_grants, settings, plans, partial(_mysql, settings, plans))
+        mysql = _guarded("mysql.reachable", _MYSQL, look_at_mysql)
     redis = _guarded("redis.reachable", _REDIS, lambda: _redis(settings, plans))
     if any(check.name == "projection" for check in mysql):  # of nobody's choice
         return [*mysql, *redis]
     checks += mysql + redis
-    if {"mysql.reachable", "mysql.privileges", "redis.reachable"} & {
+    if {"mysql.reachable", "mysql.privileges", "postgres.reachable", "redis.reachable"} & {
         check.name for check in checks if check.status == "failed"
     }:
         return [*checks, skipped("stored documents", "both servers must answer first")]
     for plan in plans:
         checks += _guarded(f"{plan.name}.checkpoint", _REDIS, partial(_stored, settings, plan))
     return checks
+
+
+def _postgres(settings: Settings, plans: Sequence[Plan]) -> list[Check]:
+    """Look at PostgreSQL; its driver is an extra."""
+    from projector.postgres import checks as postgres
+
+    return postgres.all_checks(settings.source, plans)
 
 
 def _core(settings: Settings) -> Check:
@@ -94,8 +105,11 @@ def require(
 
 def _require(settings: Settings, plans: Sequence[Plan], on_answer: Callable[[], None]) -> None:
     unfit = _failures(lambda: [c for plan in plans for c in projection.masks(plan)])
-    at_mysql = partial(_mysql_required, settings, plans, unfit, on_answer)
-    wrong = _failures(partial(_or_grants, settings, plans, at_mysql))
+    if settings.is_postgres:
+        wrong = _failures(partial(_postgres, settings, plans))
+    else:
+        at_mysql = partial(_mysql_required, settings, plans, unfit, on_answer)
+        wrong = _failures(partial(_or_grants, settings, plans, at_mysql))
     wrong += _failures(lambda: _redis_required(settings, plans))
     kind = OperatorError if wrong else ConfigurationError
     wrong += unfit
