@@ -1,4 +1,8 @@
-"""What PostgreSQL's catalog says of the tables that projections read."""
+"""What PostgreSQL's catalog says of the tables that projections read.
+
+Names are the catalog's own, letter by letter: the server folds only what is written unquoted, and
+our queries quote.
+"""
 
 from __future__ import annotations
 
@@ -6,40 +10,79 @@ from collections.abc import Mapping, Sequence
 
 from projector.model import TableName
 from projector.postgres.connection import Session
+from projector.postgres.dialect import FOLDS
 from projector.projection import Plan
-from projector.projection.columns import ColumnType, Types
+from projector.projection.columns import ColumnType, TableTypes, Types
 
 _OF_TABLE = (
     "FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid"
     " JOIN pg_namespace n ON n.oid = c.relnamespace"
     " WHERE n.nspname = {schema} AND c.relname = {name} AND a.attnum > 0 AND NOT a.attisdropped"
 )
+# Of a domain, the type below it, through any chain of domains. DEFAULT_COLLATION_OID is 100.
+_TYPES = """
+WITH RECURSIVE columns AS (SELECT a.attname, a.atttypid, a.atttypmod, a.attcollation {of_table}),
+bases (attname, oid) AS (
+  SELECT attname, atttypid FROM columns
+  UNION ALL SELECT b.attname, t.typbasetype
+  FROM bases b JOIN pg_type t ON t.oid = b.oid WHERE t.typtype = 'd')
+SELECT c.attname, t.typname, format_type(c.atttypid, c.atttypmod),
+  CASE WHEN c.attcollation NOT IN (0, 100)
+    THEN format('%I.%I', cn.nspname, l.collname) END,
+  t.typname = 'citext' OR coalesce(NOT l.collisdeterministic, false)
+FROM columns c JOIN bases b USING (attname)
+JOIN pg_type t ON t.oid = b.oid AND t.typtype <> 'd'
+LEFT JOIN pg_collation l ON l.oid = c.attcollation
+LEFT JOIN pg_namespace cn ON cn.oid = l.collnamespace"""
+# The columns that a generated one is computed from are in pg_depend: of the expression, or (before
+# 15) of the column itself.
+_GENERATED = """
+SELECT a.attname, b.attname {of_table} AND a.attgenerated <> ''"""
+_BASES = """ LEFT JOIN pg_attrdef e ON e.adrelid = a.attrelid AND e.adnum = a.attnum
+LEFT JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid
+  AND d.refobjsubid > 0 AND d.refobjsubid <> a.attnum
+  AND (d.classid = 'pg_attrdef'::regclass AND d.objid = e.oid
+    OR d.classid = 'pg_class'::regclass AND d.objid = a.attrelid AND d.objsubid = a.attnum)
+LEFT JOIN pg_attribute b ON b.attrelid = a.attrelid AND b.attnum = d.refobjsubid
+WHERE"""
 
 
 def types_of(plans: Sequence[Plan], session: Session) -> Types:
-    """Ask for the types of the columns that projections read."""
-    found: dict[tuple[str | None, str], dict[str, ColumnType]] = {}
+    """Ask for the types of the columns that projections read, in one message."""
+    read: dict[tuple[str | None, str], set[str]] = {}
     for plan in plans:
         for node in plan.all_nodes():
-            schema = _text(node.table.schema) if node.table.schema else "current_schema()"
-            rows = session.ask(
-                "SELECT a.attname, t.typname, format_type(a.atttypid, a.atttypmod)"
-                f" {_OF_TABLE.format(schema=schema, name=_text(node.table.name))}".replace(
-                    " WHERE", " JOIN pg_type t ON t.oid = a.atttypid WHERE", 1
-                )
-            )
-            types = {str(name).lower(): ColumnType(kind, full) for name, kind, full in rows}
-            read = {name.lower() for name in node.read} | {c.name.lower() for c in node.key}
-            of_table = found.setdefault((node.table.schema, node.table.name), {})
-            of_table.update({name: kind for name, kind in types.items() if name in read})
-    return found
+            wanted = {*node.read, *(column.name for column in node.key)}
+            read.setdefault((node.table.schema, node.table.name), set()).update(wanted)
+    questions = (_TYPES.format(of_table=_of_table(*table)) for table in read)
+    answers = session.run(*questions) if read else []
+    return {
+        table: _types([[_decoded(v) for v in row] for row in rows], read[table])
+        for table, rows in zip(read, answers, strict=True)
+    }
+
+
+def _types(rows: Sequence[Sequence[str | None]], read: set[str]) -> TableTypes:
+    return {
+        str(name).lower(): ColumnType(
+            str(kind), str(full), FOLDS if folds == "t" else None, collation
+        )
+        for name, kind, full, collation, folds in rows
+        if name in read
+    }
 
 
 def generated(
     session: Session, tables: Sequence[TableName]
 ) -> Mapping[TableName, Mapping[str, frozenset[str]]]:
     """Return, by table, the columns that are generated, and what each is computed from."""
-    return {}
+    found: dict[TableName, dict[str, frozenset[str]]] = {}
+    for table in tables:
+        question = _GENERATED.format(of_table=_of_table(*table)).replace(" WHERE", _BASES, 1)
+        for name, base in session.ask(question):
+            of_table = found.setdefault(table, {})
+            of_table[name] = of_table.get(name, frozenset()) | ({base} if base else frozenset())
+    return found
 
 
 def shapes(
@@ -48,10 +91,7 @@ def shapes(
     """Return what the stream says of these columns, as they are now."""
     found = {}
     for table, names in names_by_table.items():
-        rows = session.ask(
-            "SELECT a.attname, a.atttypid, a.atttypmod"
-            f" {_OF_TABLE.format(schema=_text(table.schema), name=_text(table.name))}"
-        )
+        rows = session.ask(f"SELECT a.attname, a.atttypid, a.atttypmod {_of_table(*table)}")
         columns = ((str(name), int(oid), int(modifier)) for name, oid, modifier in rows)
         found[table] = tuple(sorted(column for column in columns if column[0] in names))
     return found
@@ -64,6 +104,17 @@ def sends_generated(session: Session, publication: str) -> bool:
         f" WHERE pubname = {_text(publication)}"
     )
     return bool(rows) and rows[0][0] == "s"
+
+
+def _of_table(schema: str | None, name: str) -> str:
+    """Write where the columns of a table are; without a schema, of the default one."""
+    return _OF_TABLE.format(
+        schema=_text(schema) if schema else "current_schema()", name=_text(name)
+    )
+
+
+def _decoded(value: bytes | None) -> str | None:
+    return None if value is None else value.decode()
 
 
 def _text(text: str) -> str:
