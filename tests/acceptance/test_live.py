@@ -176,11 +176,13 @@ def test_an_idle_daemon_costs_next_to_nothing(world: HelpdeskWorld) -> None:
     before = _selects(world), _cpu_s(world.daemon)
     time.sleep(10)
     after = _selects(world), _cpu_s(world.daemon)
-    asked = {name.removeprefix("cmdstat_") for name in world.redis.info("commandstats")}
+    stats = world.redis.info("commandstats")
+    asked = {name.removeprefix("cmdstat_") for name in stats}
+    assert stats.get("cmdstat_set", {"calls": 0})["calls"] <= 3  # its report, if the clock stood
     assert after[0] - before[0] <= 1
     assert after[1] - before[1] < 0.1
     assert asked <= {"config|resetstat", "evalsha", "get", "pexpire", "hmget", "hlen", "hgetall",
-                     "info"}  # fmt: skip
+                     "info", "set"}  # fmt: skip
     assert world.redis.info("stats")["total_commands_processed"] < 100
 
 

@@ -353,7 +353,7 @@ def test_forgotten_scripts_are_sent_again(store: Store) -> None:
 
 def test_a_hundred_thousand_documents_in_one_batch(store: Store) -> None:
     """And their removal in one: no argument limit, and nobody else's writes in between."""
-    sink = started(store, {})
+    sink = started(store, {}, ttl_s=60)
     documents = {str(number): f"document {number}" for number in range(100_000)}
     applied = sink.apply(batch(documents, number=2, debts={"all": "{}"}))
     assert (applied.written, applied.documents) == (100_000, 100_000)
@@ -374,7 +374,7 @@ def test_a_hundred_thousand_documents_in_one_batch(store: Store) -> None:
 
 def test_a_scan_gives_all_that_stays(store: Store) -> None:
     """Whatever is written and removed meanwhile."""
-    sink = started(store, {f"stays {n}": "x" for n in range(3000)})
+    sink = started(store, {f"stays {n}": "x" for n in range(3000)}, ttl_s=60)
     seen, cursor, turn = set[str](), 0, 0
     while True:
         cursor, ids = sink.scan(cursor, 100)
