@@ -20,11 +20,12 @@ from sqlalchemy.types import TypeEngine
 
 from projector.errors import ConfigurationError
 from projector.projection.columns import ColumnType
-from projector.projection.dialect import Dialect, Sameness, Write
+from projector.projection.dialect import Dialect, Sameness, Statement, Write
 from projector.projection.figures import name_of_function
 from projector.projection.keys import among
 from projector.projection.values import Expression
 
+AS_WRITTEN = "/*as written*/"  # begins a query whose joins are not to be put in order
 FOLDS = "folds"  # the `charset` of a column whose collation calls unlike texts equal
 _NO_FORM = (
     postgresql.INTERVAL, postgresql.TSVECTOR, postgresql.TSQUERY, postgresql.MONEY,
@@ -86,6 +87,11 @@ class PostgresDialect(Dialect):
     """Implements `projection.dialect.Dialect`."""
 
     known_collations = "the database's default, or any other that is deterministic"
+
+    def compile_down(self, statement: Statement) -> str:
+        """Write a query that is best joined in the order in which it is written: to look for a
+        better one takes longer than to read a few documents."""
+        return f"{AS_WRITTEN} {self.compile(statement)}"
 
     def require(self, kind: TypeEngine[Any]) -> None:
         """Refuse types without a form in JSON; see `Dialect`."""

@@ -33,7 +33,10 @@ from projector.projection import Plan
 from projector.queue import Queue
 
 _LOOK_EVERY_S: Final = 1.0  # where the log ends, and what can be seen
-_UNSEEN_MOST: Final = 16  # in a position, before it is asked whether they can be seen by now
+# In a position, before it is asked whether they can be seen by now: some, or after a while.
+_UNSEEN_MOST: Final = 256
+_UNSEEN_SOME: Final = 16
+_UNSEEN_S: Final = 0.01
 _DROP_WAIT_S: Final = 5.0  # until the server has ended its side of a broken stream
 
 
@@ -212,7 +215,7 @@ class _Run:
         self._visibility: Visibility
         self._is_idle = False
         self._flushed = 0  # the log's end, as it was a moment ago
-        self._looked_at = self._beat_at = float("-inf")
+        self._looked_at = self._beat_at = self._shown_at = float("-inf")
         self._thread = threading.Thread(target=self._read, name="wal", daemon=True)
         self._queries = address.open()
         try:
@@ -341,7 +344,10 @@ class _Run:
 
     def _emit(self, piece: Piece) -> None:
         self._visibility.streamed(piece.xids)
-        if len(self._visibility.unseen) > _UNSEEN_MOST:
+        count, now = len(self._visibility.unseen), time.monotonic()
+        is_late = count > _UNSEEN_SOME and now - self._shown_at >= _UNSEEN_S
+        if count > _UNSEEN_MOST or is_late:
+            self._shown_at = now
             self._visibility.shown(slot.snapshot(self._queries))
         is_whole = piece.end_lsn is not None
         self._put(piece, is_head=is_whole and self._is_idle and self._is_end(piece.end_lsn or 0))

@@ -77,6 +77,10 @@ class Dialect(ABC):
                 "Write a number, a text, bytes, a date or a time.",
             ) from None
 
+    def compile_down(self, statement: Statement) -> str:
+        """Write a query from the root down, by the root's keys."""
+        return self.compile(statement)
+
     def spell(self, column: sa.Column[Any]) -> str:
         """Write a column as in a compiled query."""
         return str(column.compile(dialect=self._dialect))

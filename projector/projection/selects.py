@@ -80,7 +80,8 @@ def levels(
     _refuse_double(projection.name, names_within(root, fields))
     key = key_reader(0, width)
     return Level(
-        node=root, sql=dialect.compile(statement), key_names=tuple(map(dialect.spell, root.key)),
+        node=root, sql=dialect.compile_down(statement),
+        key_names=tuple(map(dialect.spell, root.key)),
         key_width=width, width=len(columns), parent=key, own=key, body=body,
         before=b"", after=b"", empty=b"", nothing=None, is_object=True, parent_width=width,
         signature=_signature(root, fields, manner),
@@ -242,7 +243,7 @@ def _level(node: Node, style: _Style, within: str) -> Level:
         _refuse_double(declared.name, names_within(node, fields))
     before, after, empty = _brackets(declared)
     return Level(
-        node=node, sql=dialect.compile(arranged),
+        node=node, sql=dialect.compile_down(arranged),
         key_names=tuple(dialect.spell(c) for c in descent.keys), key_width=style.width,  # type: ignore[arg-type]
         width=len(columns),
         parent=key_reader(0, len(keys)), own=key_reader(0, first), body=body,
