@@ -12,7 +12,6 @@ from random import Random
 
 import pytest
 
-from projector.mysql.dialect import MYSQL
 from tests.abroad.worlds import declarations, module, schemas
 from tests.abroad.worlds.plan import Plan
 from tests.abroad.worlds.runner import Runner, Tally, seeds_for
@@ -45,7 +44,7 @@ def test_worlds_are_followed_for_as_long_as_asked() -> None:
     first = int(os.environ.get("FIRST_SEED", time.strftime("%y%m%d000")))
     with Runner(_REPORTS) as runner:
         for seed in _seeds() or seeds_for(_LONG_S, first):
-            runner.play(Plan(seed, MYSQL))
+            runner.play(Plan(seed))
         _judge(runner.tally)
 
 
@@ -54,7 +53,7 @@ def test_a_seed_makes_the_same_world_again(flavour: Flavour) -> None:
     """Tables and declaration are the same to the letter, and others for another seed."""
 
     def written(seed: int) -> str:
-        plan = Plan(seed, MYSQL)
+        plan = Plan(seed)
         schema = schemas.generate(plan.chance, flavour, is_folding=False)
         spec = declarations.generate(plan.chance("d"), "things", schema, lambda sql: True)
         tables = "\n".join(table.definition for table in schema.tables)

@@ -13,7 +13,6 @@ from typing import Any
 
 import pytest
 
-from projector.mysql.dialect import MYSQL
 from schema.document import TicketDocument
 from tests.abroad.worlds.plan import Plan
 from tests.abroad.worlds.runner import Runner
@@ -108,7 +107,7 @@ def test_made_up_worlds_end_equal_after_faults(runner: Runner, seed: int) -> Non
     random = Random(f"{seed}:faults")
     chosen = [*random.sample(FAULTS, 3), random.choice(FAULTS)]
     print("faults:", ", ".join(fault.__name__ for fault in chosen))
-    _, verdict = runner.play(Plan(seed, MYSQL), faults=chosen)
+    _, verdict = runner.play(Plan(seed), faults=chosen)
     assert not verdict.is_failure, f"{verdict}\nReports: {REPORTS}"
 
 

@@ -9,7 +9,6 @@ from functools import partial
 from pathlib import Path
 from random import Random
 
-from projector.mysql.dialect import MYSQL
 from tests.abroad.worlds.plan import Plan
 from tests.abroad.worlds.runner import Runner
 from tests.abroad.worlds.shrinking import shrink
@@ -40,7 +39,7 @@ def main() -> int:
     flavour = Flavour(chosen.server) if chosen.server else None
     with Runner(chosen.out) as runner:
         for seed in range(int(first), int(last or first) + 1):
-            plan, faults = Plan(seed, without, MYSQL), _faults(seed) if chosen.faults else []
+            plan, faults = Plan(seed, without), _faults(seed) if chosen.faults else []
             world, verdict = runner.play(plan, flavour, faults)
             if verdict.is_failure and chosen.shrink:
                 attempt = partial(runner.play, flavour=flavour, faults=faults)
