@@ -1,17 +1,30 @@
 """The helpdesk's tables in SQLAlchemy Core: columns, keys and foreign keys, named by convention.
 
 Every DATETIME holds UTC. A test compares what these tables create with the helpdesk's own DDL, on
-MySQL and on MariaDB.
+MySQL, on MariaDB and on PostgreSQL. PostgreSQL has no unsigned numbers: there ids end at half.
 """
 
 from typing import Any
 
-from sqlalchemy import Column, ForeignKey, MetaData, Table, text
+from sqlalchemy import (
+    BOOLEAN,
+    BigInteger,
+    Column,
+    Enum,
+    ForeignKey,
+    Integer,
+    MetaData,
+    SmallInteger,
+    Table,
+    Text,
+    false,
+    text,
+    true,
+)
 from sqlalchemy.dialects.mysql import (
     BIGINT,
     DATETIME,
     DECIMAL,
-    ENUM,
     INTEGER,
     JSON,
     MEDIUMTEXT,
@@ -20,6 +33,9 @@ from sqlalchemy.dialects.mysql import (
     TINYINT,
     VARCHAR,
 )
+from sqlalchemy.dialects.postgresql import JSONB, TIMESTAMP
+from sqlalchemy.ext.compiler import compiles
+from sqlalchemy.sql.elements import ColumnElement
 
 metadata = MetaData(
     naming_convention={
@@ -29,13 +45,31 @@ metadata = MetaData(
     }
 )
 
-_BIG = BIGINT(unsigned=True)
-_INT = INTEGER(unsigned=True)
-_SMALL = SMALLINT(unsigned=True)
-_FLAG = TINYINT(1)
-_INSTANT = DATETIME(fsp=6)
+_PG = "postgresql"
+
+_BIG = BIGINT(unsigned=True).with_variant(BigInteger(), _PG)
+_INT = INTEGER(unsigned=True).with_variant(Integer(), _PG)
+_SMALL = SMALLINT(unsigned=True).with_variant(SmallInteger(), _PG)
+_TINY = TINYINT(unsigned=True).with_variant(SmallInteger(), _PG)
+_FLAG = TINYINT(1).with_variant(BOOLEAN(), _PG)
+_INSTANT = DATETIME(fsp=6).with_variant(TIMESTAMP(timezone=True), _PG)
+_SECOND = DATETIME().with_variant(TIMESTAMP(timezone=True, precision=0), _PG)
+_ROLE = Enum("customer", "agent", "admin", name="user_role")
+_LONG_TEXT = MEDIUMTEXT().with_variant(Text(), _PG)
+_JSON = JSON().with_variant(JSONB(), _PG)
 _NOW = text("CURRENT_TIMESTAMP(6)")
-_NOW_AND_ON_UPDATE = text("CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6)")
+
+
+class _NowAndOnUpdate(ColumnElement[Any]):
+    """The time of the row's last change; where the server cannot keep it, the application does."""
+
+    inherit_cache = True
+
+
+@compiles(_NowAndOnUpdate)
+def _now_and_on_update(_element: _NowAndOnUpdate, compiler: Any, **_options: Any) -> str:
+    now = "CURRENT_TIMESTAMP(6)"
+    return now if compiler.dialect.name == _PG else f"{now} ON UPDATE {now}"
 
 
 def _table(name: str, *columns: Column[Any]) -> Table:
@@ -69,11 +103,11 @@ users = _table(
     Column("full_name", VARCHAR(120), nullable=False),
     Column(
         "role",
-        ENUM("customer", "agent", "admin"),
+        _ROLE,
         nullable=False,
         server_default=text("'customer'"),
     ),
-    Column("is_active", _FLAG, nullable=False, server_default=text("1")),
+    Column("is_active", _FLAG, nullable=False, server_default=true()),
     _created_at(),
 )
 
@@ -81,14 +115,14 @@ ticket_statuses = _table(
     "ticket_statuses",
     Column("id", _SMALL, primary_key=True, autoincrement=False),
     Column("name", VARCHAR(40), nullable=False, unique=True),
-    Column("is_closed", _FLAG, nullable=False, server_default=text("0")),
+    Column("is_closed", _FLAG, nullable=False, server_default=false()),
 )
 
 ticket_priorities = _table(
     "ticket_priorities",
     Column("id", _SMALL, primary_key=True, autoincrement=False),
     Column("name", VARCHAR(40), nullable=False, unique=True),
-    Column("level", TINYINT(unsigned=True), nullable=False),
+    Column("level", _TINY, nullable=False),
 )
 
 categories = _table(
@@ -102,7 +136,7 @@ tickets = _table(
     "tickets",
     Column("id", _BIG, primary_key=True),
     Column("title", VARCHAR(200), nullable=False),
-    Column("description", MEDIUMTEXT()),
+    Column("description", _LONG_TEXT),
     Column("status_id", _SMALL, ForeignKey("ticket_statuses.id"), nullable=False, index=True),
     Column("priority_id", _SMALL, ForeignKey("ticket_priorities.id"), nullable=False, index=True),
     Column("category_id", _INT, ForeignKey("categories.id", ondelete="SET NULL"), index=True),
@@ -116,10 +150,10 @@ tickets = _table(
     ),
     Column("assignee_id", _BIG, ForeignKey("users.id", ondelete="SET NULL"), index=True),
     Column("estimated_hours", DECIMAL(6, 2)),
-    Column("custom_fields", JSON()),
+    Column("custom_fields", _JSON),
     _created_at(),
-    Column("updated_at", _INSTANT, nullable=False, server_default=_NOW_AND_ON_UPDATE),
-    Column("due_at", DATETIME()),
+    Column("updated_at", _INSTANT, nullable=False, server_default=_NowAndOnUpdate()),
+    Column("due_at", _SECOND),
     Column("closed_at", _INSTANT),
 )
 
@@ -139,7 +173,7 @@ ticket_comments = _table(
         "author_id", _BIG, ForeignKey("users.id", ondelete="CASCADE"), nullable=False, index=True
     ),
     Column("body", TEXT(), nullable=False),
-    Column("is_internal", _FLAG, nullable=False, server_default=text("0")),
+    Column("is_internal", _FLAG, nullable=False, server_default=false()),
     _created_at(),
 )
 

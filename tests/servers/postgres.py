@@ -60,15 +60,11 @@ class PostgresServer:
         *,
         user: str | None = None,
         password: str | None = None,
-        scheme: str = "postgresql",
     ) -> str:
-        """The URL as libpq takes it; the superuser's unless a user is named.
-
-        `scheme`: SQLAlchemy's is `postgresql+psycopg`.
-        """
+        """The URL as libpq and SQLAlchemy take it; the superuser's unless a user is named."""
         name, secret = (self.user, self.password) if user is None else (user, password or "")
         credentials = f"{quote(name, safe='')}:{quote(secret, safe='')}"
-        return f"{scheme}://{credentials}@{self.host}:{self.port}/{database}"
+        return f"postgresql://{credentials}@{self.host}:{self.port}/{database}"
 
     def connect(self, database: str | None = None, **settings: Any) -> "psycopg.Connection[Any]":
         """A new psycopg connection as the superuser with autocommit; the settings are libpq's."""

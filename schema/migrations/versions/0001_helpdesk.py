@@ -1,24 +1,31 @@
 """Create the twelve tables of the helpdesk.
 
-Written out and never edited again: `schema.tables` is the present, this is the history.
+Written out: `schema.tables` is the present, this is the history.
 """
 
 from typing import Any
 
 import sqlalchemy as sa
 from alembic import op
-from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import mysql, postgresql
 
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
 
-_BIG = mysql.BIGINT(unsigned=True)
-_INT = mysql.INTEGER(unsigned=True)
-_SMALL = mysql.SMALLINT(unsigned=True)
-_FLAG = mysql.TINYINT(1)
-_INSTANT = mysql.DATETIME(fsp=6)
+_PG = "postgresql"
+
+_BIG = mysql.BIGINT(unsigned=True).with_variant(sa.BigInteger(), _PG)
+_INT = mysql.INTEGER(unsigned=True).with_variant(sa.Integer(), _PG)
+_SMALL = mysql.SMALLINT(unsigned=True).with_variant(sa.SmallInteger(), _PG)
+_TINY = mysql.TINYINT(unsigned=True).with_variant(sa.SmallInteger(), _PG)
+_FLAG = mysql.TINYINT(1).with_variant(sa.Boolean(), _PG)
+_INSTANT = mysql.DATETIME(fsp=6).with_variant(postgresql.TIMESTAMP(timezone=True), _PG)
+_SECOND = mysql.DATETIME().with_variant(postgresql.TIMESTAMP(timezone=True, precision=0), _PG)
+_ROLE = sa.Enum("customer", "agent", "admin", name="user_role")
+_LONG_TEXT = mysql.MEDIUMTEXT().with_variant(sa.Text(), _PG)
+_JSON = mysql.JSON().with_variant(postgresql.JSONB(), _PG)
 _NOW = sa.text("CURRENT_TIMESTAMP(6)")
 _NOW_AND_ON_UPDATE = sa.text("CURRENT_TIMESTAMP(6) ON UPDATE CURRENT_TIMESTAMP(6)")
 
@@ -49,6 +56,12 @@ def upgrade() -> None:
 def downgrade() -> None:
     for name in reversed(_TABLES_CHILDREN_LAST):
         op.drop_table(name)
+    if _is_postgres():
+        op.execute("DROP TYPE user_role")
+
+
+def _is_postgres() -> bool:
+    return op.get_context().dialect.name == _PG
 
 
 def _create(name: str, *parts: sa.Column[Any] | sa.Constraint | sa.Index) -> None:
@@ -94,10 +107,10 @@ def _create_people() -> None:
         _column("full_name", mysql.VARCHAR(120)),
         _column(
             "role",
-            mysql.ENUM("customer", "agent", "admin"),
+            _ROLE,
             server_default=sa.text("'customer'"),
         ),
-        _column("is_active", _FLAG, server_default=sa.text("1")),
+        _column("is_active", _FLAG, server_default=sa.true()),
         _column("created_at", _INSTANT, server_default=_NOW),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("email", name="uq_users_email"),
@@ -111,7 +124,7 @@ def _create_vocabularies() -> None:
         "ticket_statuses",
         _column("id", _SMALL, autoincrement=False),
         _column("name", mysql.VARCHAR(40)),
-        _column("is_closed", _FLAG, server_default=sa.text("0")),
+        _column("is_closed", _FLAG, server_default=sa.false()),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name", name="uq_ticket_statuses_name"),
     )
@@ -119,7 +132,7 @@ def _create_vocabularies() -> None:
         "ticket_priorities",
         _column("id", _SMALL, autoincrement=False),
         _column("name", mysql.VARCHAR(40)),
-        _column("level", mysql.TINYINT(unsigned=True)),
+        _column("level", _TINY),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("name", name="uq_ticket_priorities_name"),
     )
@@ -146,7 +159,7 @@ def _create_tickets() -> None:
         "tickets",
         _column("id", _BIG, autoincrement=True),
         _column("title", mysql.VARCHAR(200)),
-        _column("description", mysql.MEDIUMTEXT(), nullable=True),
+        _column("description", _LONG_TEXT, nullable=True),
         _column("status_id", _SMALL),
         _column("priority_id", _SMALL),
         _column("category_id", _INT, nullable=True),
@@ -154,10 +167,14 @@ def _create_tickets() -> None:
         _column("requester_id", _BIG),
         _column("assignee_id", _BIG, nullable=True),
         _column("estimated_hours", mysql.DECIMAL(6, 2), nullable=True),
-        _column("custom_fields", mysql.JSON(), nullable=True),
+        _column("custom_fields", _JSON, nullable=True),
         _column("created_at", _INSTANT, server_default=_NOW),
-        _column("updated_at", _INSTANT, server_default=_NOW_AND_ON_UPDATE),
-        _column("due_at", mysql.DATETIME(), nullable=True),
+        _column(
+            "updated_at",
+            _INSTANT,
+            server_default=_NOW if _is_postgres() else _NOW_AND_ON_UPDATE,
+        ),
+        _column("due_at", _SECOND, nullable=True),
         _column("closed_at", _INSTANT, nullable=True),
         sa.PrimaryKeyConstraint("id"),
         sa.Index("ix_tickets_status_id", "status_id"),
@@ -182,7 +199,7 @@ def _create_ticket_parts() -> None:
         _column("ticket_id", _BIG),
         _column("author_id", _BIG),
         _column("body", mysql.TEXT()),
-        _column("is_internal", _FLAG, server_default=sa.text("0")),
+        _column("is_internal", _FLAG, server_default=sa.false()),
         _column("created_at", _INSTANT, server_default=_NOW),
         sa.PrimaryKeyConstraint("id"),
         sa.Index("ix_ticket_comments_ticket_id", "ticket_id"),
