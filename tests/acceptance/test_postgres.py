@@ -1,0 +1,118 @@
+"""The helpdesk on PostgreSQL: built, followed, and right after every fault, by its own oracle."""
+
+import random
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests.postgres.world import PostgresWorld
+from tests.servers import PostgresServer, RedisServer, start_postgres, start_redis
+
+pytestmark = [pytest.mark.server]
+
+
+@pytest.fixture
+def world(
+    postgres_server: PostgresServer, fresh_postgres: str, fresh_redis: RedisServer
+) -> Iterator[PostgresWorld]:
+    """A helpdesk on the session's server."""
+    with PostgresWorld(postgres_server, fresh_postgres, fresh_redis) as world:
+        yield world
+
+
+@pytest.mark.timeout(180)
+def test_a_random_workload_is_followed(world: PostgresWorld) -> None:
+    """All twelve tables, cascades, savepoints and rollbacks; while it is built, too."""
+    workload = world.workload(seed=11)
+    workload.start()
+    world.daemon.start()
+    time.sleep(8)
+    workload.stop()
+    assert workload.stats["transactions"] > 100
+    world.check()
+    assert world.daemon.run("verify").returncode == 0
+    assert world.daemon.stop() == 0
+
+
+@pytest.mark.timeout(180)
+def test_kills_lose_nothing(world: PostgresWorld) -> None:
+    """The daemon and its connections are killed under load; it goes on from its checkpoint."""
+    chance = random.Random(5)
+    world.daemon.start()
+    world.check()
+    workload = world.workload(seed=12)
+    workload.start()
+    for _ in range(4):
+        time.sleep(chance.uniform(0.5, 2))
+        if chance.random() < 0.5:
+            world.daemon.kill()
+            world.daemon.start()
+        else:
+            world.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <>"
+                f" pg_backend_pid() AND usename = 'p_{world.name}'"
+            )
+    workload.stop()
+    world.check()
+    events = [event.get("event") for event in world.daemon.events()]
+    assert events.count("resync_needed") == 1, "the build alone"
+
+
+def test_truncate_and_definitions_are_followed(world: PostgresWorld) -> None:
+    """What the stream does not spell out row by row becomes a walk."""
+    world.daemon.start()
+    world.check()
+    world.execute("TRUNCATE ticket_watchers")
+    world.check()
+    world.execute("TRUNCATE tags CASCADE", "INSERT INTO tags (id, name) VALUES (1, 'new')")
+    world.check()
+    world.execute(
+        "ALTER TABLE ticket_statuses ALTER name TYPE text USING upper(name)",
+        "UPDATE tickets SET title = 'after' WHERE id = 1",
+        "UPDATE ticket_statuses SET is_closed = is_closed",
+    )
+    world.check()
+
+
+def test_a_dropped_slot_costs_a_walk(world: PostgresWorld) -> None:
+    """What was committed meanwhile is found by comparing everything."""
+    world.daemon.start()
+    world.check()
+    world.daemon.kill()
+    world.execute(
+        "UPDATE tickets SET title = 'while nobody looked'", "DELETE FROM tickets WHERE id < 9"
+    )
+    world.execute(
+        f"SELECT pg_terminate_backend(active_pid, 5000) FROM pg_replication_slots"
+        f" WHERE slot_name = '{world.slot}' AND active",
+        f"SELECT pg_drop_replication_slot('{world.slot}')",
+    )
+    world.daemon.start()
+    world.check()
+    reasons = [e.get("reason") for e in world.daemon.events() if e.get("event") == "resync_needed"]
+    assert reasons == ["initial_build", "position_lost"]
+
+
+@pytest.mark.timeout(240)
+def test_a_server_that_crashes_is_followed_again() -> None:
+    """Immediate shutdowns and kills of PostgreSQL under load, and a Redis that is gone a while."""
+    with start_postgres() as server, start_redis() as redis_server:
+        server.create_database("helpdesk")
+        with PostgresWorld(server, "helpdesk", redis_server) as world:
+            world.daemon.start()
+            world.check()
+            workload = world.workload(seed=13)
+            workload.start()
+            for number in range(3):
+                time.sleep(1.5)
+                if number % 2:
+                    server.kill()
+                else:
+                    server.stop_immediately()
+                server.start()
+            time.sleep(1.5)
+            workload.stop()
+            world.reconnect()
+            world.check()
+            assert workload.stats["connections lost"] > 0

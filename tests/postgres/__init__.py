@@ -1,0 +1,1 @@
+"""The helpdesk on PostgreSQL, as tests use it: seed, random workload, oracle, world."""

@@ -1,0 +1,74 @@
+"""A helpdesk on PostgreSQL with a daemon beside it."""
+
+from pathlib import Path
+from typing import Any, Self
+
+from projector.postgres.position import Position, parse_lsn
+from tests.postgres.oracle import assert_hash_equals_database
+from tests.postgres.workload import Workload, seed
+from tests.projector_process import Projector, wait_for
+from tests.servers import PostgresServer, RedisServer
+from tests.servers.role import helpdesk_role
+
+HELPDESK = Path(__file__).parent.parent / "helpdesk.postgres.sql"
+
+
+class PostgresWorld:
+    """A helpdesk of 300 tickets, an empty Redis, and a daemon that is not started yet. The daemon
+    connects as the documented role."""
+
+    def __init__(
+        self, server: PostgresServer, name: str, redis_server: RedisServer, **settings: str
+    ) -> None:
+        self.server, self.name = server, name
+        server.load_sql(HELPDESK, name)
+        self.connection = server.connect(name)
+        seed(self.connection)
+        self.redis = redis_server.client(db=1)
+        self.url = helpdesk_role(server, name)
+        self.slot = f"s_{name}"
+        self.daemon = Projector(
+            "",
+            redis_server.url(db=1),
+            PROJECTOR_SOURCE__URL=self.url,
+            PROJECTOR_SOURCE__SLOT=self.slot,
+            **settings,
+        )
+        del self.daemon.environment["PROJECTOR_MYSQL__URL"]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *failure: object) -> None:
+        """End the daemon; its log is shown where the test has failed."""
+        self.daemon.__exit__(*failure)
+        self.redis.close()
+        self.connection.close()
+
+    def execute(self, *statements: str) -> None:
+        for statement in statements:
+            self.connection.execute(statement)
+
+    def reconnect(self) -> None:
+        """After the server was away."""
+        self.connection.close()
+        self.connection = self.server.connect(self.name)
+
+    def workload(self, seed: int, **more: Any) -> Workload:
+        return Workload(lambda: self.server.connect(self.name), seed, **more)
+
+    def settle(self, timeout_s: float = 60) -> None:
+        """Wait until everything committed by now is in the hash, and nothing is owed."""
+        [[end]] = self.connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchall()
+        self.connection.execute("SELECT pg_switch_wal()")
+        wait_for(lambda: self._is_settled(parse_lsn(end)), self.daemon, timeout_s)
+
+    def check(self) -> None:
+        """Wait, then compare the whole hash with hand-written SQL."""
+        self.settle()
+        assert assert_hash_equals_database(self.redis, self.connection) > 0
+
+    def _is_settled(self, end: int) -> bool:
+        text = self.redis.hget("{tickets}:checkpoint", "position")
+        owed = {key.decode() for key in self.redis.hkeys("{tickets}:debts")} - {"scrub"}
+        return bool(text and not owed and Position.parse(text.decode()).lsn >= end)
