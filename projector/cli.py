@@ -37,6 +37,7 @@ from projector.parts import (
     make_remote,
     make_source,
     plans_without_settings,
+    slot_of,
 )
 from projector.projection.jsonschema import json_schema
 from projector.service.health import Health
@@ -340,6 +341,31 @@ def schema(config: ConfigOption = None, projection: ProjectionOption = None) -> 
     with failures_explained():
         plan = choose_plan(plans_without_settings(config), projection)
         print_json(json_schema(plan))
+
+
+slot_app = typer.Typer(help="PostgreSQL's replication slot: how it stands, and its end.")
+app.add_typer(slot_app, name="slot")
+
+
+@slot_app.command("status")
+def slot_status(config: ConfigOption = None, as_json: JsonOption = False) -> None:
+    """Show what the slot keeps, and how much longer it is safe; exit 3 when there is none."""
+    with failures_explained():
+        chosen = _settings(config)
+        found = slot_of(chosen).status(chosen)
+        if as_json:
+            print_json(found)
+        else:
+            reports.show_facts(out, found)
+
+
+@slot_app.command("drop")
+def slot_drop(config: ConfigOption = None) -> None:
+    """Drop the slot, for good or so that the next start makes it anew and compares everything."""
+    with failures_explained():
+        chosen = _settings(config)
+        slot_of(chosen).drop(chosen)
+        out.print(f"dropped {chosen.source.slot}", highlight=False)
 
 
 @app.command("settings")

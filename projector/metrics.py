@@ -129,6 +129,27 @@ view_bytes = Gauge(
     ["view", "projection"],
 )
 
+slot_retained = Gauge(
+    "projector_slot_retained_bytes", "Log that PostgreSQL keeps for the slot.", ["slot"]
+)
+slot_unconfirmed = Gauge(
+    "projector_slot_unconfirmed_bytes", "Log after the place confirmed to the slot.", ["slot"]
+)
+slot_safe = Gauge(
+    "projector_slot_safe_bytes",
+    "Log that can be written before the slot may be lost; +Inf: no limit.",
+    ["slot"],
+)
+slot_status = Gauge(
+    "projector_slot_status", "1 for the wal_status that the slot has.", ["slot", "status"]
+)
+slot_catalog_age = Gauge(
+    "projector_slot_catalog_xmin_age",
+    "Transactions since the oldest whose catalog rows the slot keeps from vacuum.",
+    ["slot"],
+)
+slot_active = Gauge("projector_slot_active", "1 while somebody reads from the slot.", ["slot"])
+
 _OF_ONE_LEADER = (  # what the next leader tells in its turn; there is no number before the first
     documents, debts, resync_running, resync_progress, verified_timestamp, checkpoint_timestamp,
     quarantined,

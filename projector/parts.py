@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from projector.commands.remote import RemoteProjection
 from projector.daemon import Adapters
-from projector.errors import ConfigurationError
+from projector.errors import ConfigurationError, OperatorError
 from projector.mysql.binlog import BinlogSource
 from projector.mysql.connection import Connection, engine
 from projector.mysql.dialect import MYSQL
@@ -77,6 +77,18 @@ def make_sink(chosen: Settings, plan: Plan) -> RedisSink:
         change_feed_max_length=chosen.change_feed_max_length,
         views=plan.views.keep,
     )
+
+
+def slot_of(chosen: Settings) -> Any:
+    """Return the commands for PostgreSQL's slot. Raises OperatorError on another database."""
+    if not chosen.is_postgres:
+        raise OperatorError(
+            "MySQL and MariaDB have no replication slots", "Set PROJECTOR_SOURCE__URL."
+        )
+    _postgres()
+    from projector.commands import slot
+
+    return slot
 
 
 def room(chosen: Settings) -> Room:

@@ -107,7 +107,7 @@ def show_statuses(console: Console, found: Sequence[Mapping[str, Any]]) -> None:
         facts = {k: v for k, v in status.items() if k not in {"verdict", "summary"}}
         if len(facts) > 1:
             console.print()
-            _show_facts(console, facts)
+            show_facts(console, facts)
 
 
 def show_run(console: Console, remotes: Sequence[RemoteProjection]) -> None:
@@ -128,7 +128,8 @@ def show_run(console: Console, remotes: Sequence[RemoteProjection]) -> None:
             )  # fmt: skip
 
 
-def _show_facts(console: Console, facts: Mapping[str, Any]) -> None:
+def show_facts(console: Console, facts: Mapping[str, Any]) -> None:
+    """Show names beside values."""
     for name, value in facts.items():
         lines = [_said(value)]
         if isinstance(value, dict) and value:

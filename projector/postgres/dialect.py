@@ -27,7 +27,7 @@ from projector.projection.values import Expression
 
 AS_WRITTEN = "/*as written*/"  # begins a query whose joins are not to be put in order
 FOLDS = "folds"  # the `charset` of a column whose collation calls unlike texts equal
-_NO_FORM = (
+NO_FORM = (
     postgresql.INTERVAL, postgresql.TSVECTOR, postgresql.TSQUERY, postgresql.MONEY,
     postgresql.ranges.AbstractRange,
 )  # fmt: skip
@@ -95,7 +95,7 @@ class PostgresDialect(Dialect):
 
     def require(self, kind: TypeEngine[Any]) -> None:
         """Refuse types without a form in JSON; see `Dialect`."""
-        if isinstance(kind, _NO_FORM):
+        if isinstance(kind, NO_FORM):
             raise ConfigurationError(
                 f"{type(kind).__name__} is a type without a form in JSON",
                 "Cast the column: cast(table.c.name, String).label('name').",

@@ -19,7 +19,7 @@ from projector.errors import PositionLostError, ProjectorError, TransientError
 from projector.model import TableName, Transactions, Watch, merged
 from projector.ports import FOR_EVER, Knowledge, Patience
 from projector.position import Position
-from projector.postgres import catalog, slot
+from projector.postgres import catalog, figures, slot
 from projector.postgres.connection import Session, connect
 from projector.postgres.errors import IN_USE, MISSING_OBJECT, NOT_READY, PEER, state_of
 from projector.postgres.pgoutput import Assembler, Piece
@@ -37,6 +37,7 @@ _LOOK_EVERY_S: Final = 1.0  # where the log ends, and what can be seen
 _UNSEEN_MOST: Final = 256
 _UNSEEN_SOME: Final = 16
 _UNSEEN_S: Final = 0.01
+_FIGURES_EVERY_S: Final = 15.0  # how the slot stands
 _DROP_WAIT_S: Final = 5.0  # until the server has ended its side of a broken stream
 
 
@@ -215,7 +216,7 @@ class _Run:
         self._visibility: Visibility
         self._is_idle = False
         self._flushed = 0  # the log's end, as it was a moment ago
-        self._looked_at = self._beat_at = self._shown_at = float("-inf")
+        self._looked_at = self._beat_at = self._shown_at = self._figured_at = float("-inf")
         self._thread = threading.Thread(target=self._read, name="wal", daemon=True)
         self._queries = address.open()
         try:
@@ -260,6 +261,7 @@ class _Run:
         self._stream.close()
         self._replication.close()
         self._queries.close()
+        figures.forget(self._address.slot)
 
     def confirm(self, lsn: int) -> None:
         """Let the server forget what is durable and old."""
@@ -341,6 +343,10 @@ class _Run:
         )
         self._visibility.shown(Snapshot.parse(text))
         self._flushed = parse_lsn(end)
+        now = time.monotonic()
+        if now - self._figured_at >= _FIGURES_EVERY_S:
+            self._figured_at = now
+            figures.show(self._queries, self._address.slot)
 
     def _emit(self, piece: Piece) -> None:
         self._visibility.streamed(piece.xids)

@@ -115,8 +115,8 @@ DECISIONS: list[Mutant] = [
     ),
     decision(
         "daemon",
-        "start = source.current() if resumed.start is None else resumed.start",
-        "start = source.current() if resumed.start is not None else resumed.start",
+        "start = source.begin() if resumed.start is None else resumed.start",
+        "start = source.begin() if resumed.start is not None else resumed.start",
         "test_daemon.py::test_every_hash_is_the_database_in_the_end",
     ),
     decision(

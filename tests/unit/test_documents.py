@@ -39,7 +39,7 @@ def _settings(model: type[BaseModel], prefix: str) -> set[str]:
 SETTINGS = _settings(Settings, "PROJECTOR_") | {"PROJECTOR_CONFIG", "PROJECTOR_SECRETS_DIR"}
 COMMANDS = {
     info.name or info.callback.__name__ for info in app.registered_commands if info.callback
-}
+} | {str(group.name) for group in app.registered_groups}
 
 
 @pytest.mark.parametrize("text", PAGES.values(), ids=PAGES)

@@ -15,6 +15,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from projector.checks import Check, failed, ok, warning
+from projector.fitness import keys
 from projector.model import TableName
 from projector.mysql.checks.asking import Facts
 from projector.mysql.checks.catalog import ColumnFacts, TableFacts
@@ -84,7 +85,7 @@ def shape(plan: Plan, schema: str, found: Found, facts: Facts) -> list[Check]:
     roles = [(node, found[plan.table_name(node, schema)]) for node in plan.all_nodes()]
     there = [(node, table) for node, table in roles if table is not None]
     return [
-        *(list(_keys(plan, there)) or [ok(f"{plan.name}.keys", "every key is unique")]),
+        *keys(plan, there),
         _engines(plan, found),
         _cascades(plan, found, facts),
     ]
@@ -184,39 +185,6 @@ def _ids(plan: Plan, schema: str, found: Found) -> Iterator[Check]:
                 "Make it a DOUBLE or DECIMAL (an ENUM: without an empty member), or name documents"
                 " by another column.",
             )
-
-
-def _keys(plan: Plan, there: list[tuple[Node, TableFacts]]) -> Iterator[Check]:
-    """Test what is declared unique: the keys, and the right side of each to-one join."""
-    name = f"{plan.name}.keys"
-    seen: set[str] = set()
-    for node, facts in there:
-        declared = tuple(c.name for c in node.table.primary_key)
-        if declared and not facts.is_unique_by(declared) and node.table.name not in seen:
-            seen.add(node.table.name)
-            detail = f"{node.table.name}: ({', '.join(declared)}) is declared as primary key, and "
-            detail += f"the table's is ({', '.join(facts.key)})" if facts.key else "it has none"
-            judge = failed if node.parent is None else warning
-            yield judge(
-                name, f"{detail}: several rows may share it",
-                "Declare primary_key=True on the columns of the table's primary key.",
-            )  # fmt: skip
-        own = [*(column.name for column, _ in node.pairs), *node.constants]
-        is_to_one = node.parent is not None and node.declared is None and not node.is_through
-        if is_to_one and not node.pick and not facts.is_unique_by(own):
-            yield warning(
-                name,
-                f"{_role(node)} is joined to-one by ({', '.join(own)}), which is not unique:"
-                " which of several rows a document shows is left to chance",
-                "Join by a unique key; say which row counts, with Join(…, pick=order) or First; or"
-                " declare a collection (Many).",
-            )
-
-
-def _role(node: Node) -> str:
-    """Name a table, and the alias by which it stands there."""
-    alias = node.source.description
-    return alias if alias == node.table.name else f"{node.table.name} (as {alias})"
 
 
 def _engines(plan: Plan, found: Found) -> Check:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import re
 
 from projector.checks import Check, failed, ok, warning
-from projector.errors import ConfigurationError, PositionLostError
+from projector.databases import Mysql
+from projector.errors import ConfigurationError
 from projector.fetch import Fetcher
 from projector.model import Need
 from projector.mysql.advice import unlike
@@ -21,7 +21,6 @@ from projector.mysql.reader import MysqlReader
 from projector.projection import Plan
 from projector.projection.declaration import Aggregate
 from projector.projection.levels import Level
-from projector.settings import Settings
 
 _NONE = Position(Flavour.MYSQL, "", "", 0, None)  # without changes: as of now
 _STRICTLY = "SET SESSION sql_mode='ONLY_FULL_GROUP_BY'"
@@ -102,18 +101,6 @@ def indexes(plan: Plan, asker: Asker) -> list[Check]:
     ] or [ok(name, "every look-up and join has an index")]
 
 
-def masks(plan: Plan) -> list[Check]:
-    """Test that every mask has its key."""
-    wanted = {mask.key_variable for mask in [*plan.hashed, *plan.views.masks]}
-    return [
-        failed(
-            f"{plan.name}.masks", f"{variable} is not set", "Set it to the key that masks a column."
-        )
-        for variable in sorted(wanted)
-        if not os.environ.get(variable)
-    ]
-
-
 def mean_bytes(plan: Plan, asker: Asker) -> float:
     """Make some documents; give their mean size, 0 where there are none."""
     plan, anything = fitted(plan, asker.connection), Need(_NONE)
@@ -123,51 +110,7 @@ def mean_bytes(plan: Plan, asker: Asker) -> float:
     return sum(map(len, documents.values())) / max(1, len(documents))
 
 
-def checkpoint(settings: Settings, plan: Plan, fields: dict[str, str]) -> list[Check]:
-    """Return what the daemon will do with what is stored: go on, or rebuild."""
-    if "position" not in fields:
-        return [ok(f"{plan.name}.checkpoint", "none: the first run builds all documents")]
-    return [_fingerprint(settings, plan, fields), _position(settings, plan, fields["position"])]
-
-
-def _fingerprint(settings: Settings, plan: Plan, fields: dict[str, str]) -> Check:
-    name, stored = f"{plan.name}.fingerprint", fields.get("fingerprint", "")
-    if stored == plan.fingerprint:
-        return ok(name, f"{stored}: the stored documents were made with this projection")
-    if settings.reconcile.on_projection_change == "stop":
-        return failed(
-            name,
-            "the stored documents were made with another projection, and"
-            " PROJECTOR_RECONCILE__ON_PROJECTION_CHANGE is stop",
-            "Set it to resync for one run, or go back to the other projection.",
-        )
-    return ok(name, "the stored documents were made with another projection: all are rebuilt")
-
-
-def _position(settings: Settings, plan: Plan, text: str) -> Check:
-    name = f"{plan.name}.position"
-    try:
-        position = Position.parse(text)
-    except ValueError:
-        return failed(
-            name,
-            "the checkpoint in Redis cannot be read by this version",
-            f"Go back to the version that wrote it, or DEL {{{plan.name}}}:checkpoint to build"
-            " all documents again.",
-        )
-    try:
-        with connect(settings.mysql) as connection:
-            check_start(connection, settings.mysql, identify(connection), position)
-    except PositionLostError as error:
-        if settings.mysql.on_position_lost == "stop":
-            return failed(
-                name,
-                f"the log cannot be read on from the checkpoint: {error}",
-                "Set PROJECTOR_MYSQL__ON_POSITION_LOST=resync to have all documents compared.",
-            )
-        return warning(
-            name,
-            f"the log cannot be read on from the checkpoint: {error}",
-            "Nothing to do, if this is meant: the next run compares all documents and mends them.",
-        )
-    return ok(name, "the log can be read on from the checkpoint")
+def check_position(mysql: Mysql, position: Position) -> None:
+    """Raise PositionLostError where the log cannot be read on from there."""
+    with connect(mysql) as connection:
+        check_start(connection, mysql, identify(connection), position)

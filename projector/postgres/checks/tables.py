@@ -1,0 +1,164 @@
+"""What the catalog says of a projection's tables: columns, indexes, identities, privileges."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from projector.model import TableName
+from projector.postgres.checks.asking import Asker
+from projector.postgres.slot import quoted
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column. `kind`: name of its type, below domains; `form`: b, e, c, r, m as typtype has it;
+    `is_like_text`: behaves as a text; `folds`: unlike texts are equal."""
+
+    name: str
+    kind: str
+    full: str
+    form: str
+    is_like_text: bool
+    is_nullable: bool
+    is_generated: bool
+    folds: bool
+    may_read: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Index:
+    """An index of columns, in order; none of expressions or of some rows alone. `identifies`: may
+    be made the replica identity."""
+
+    columns: tuple[str, ...]
+    is_unique: bool
+    is_key: bool
+    identifies: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """What the log says of old rows of a table: those with rows of their own, so leaves of one that
+    is partitioned. `mode`: d, i, f, n as relreplident has it; `columns` are those it has now."""
+
+    table: TableName
+    mode: str
+    columns: frozenset[str]
+    key: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table; `rows` is the server's estimate, `kind` and `persistence` are relkind and
+    relpersistence."""
+
+    oid: int
+    kind: str
+    persistence: str
+    rows: int
+    is_partition: bool
+    is_inherited: bool
+    hides_rows: bool
+    may_enter: bool
+    is_own: bool
+    columns: Mapping[str, Column]
+    indexes: Sequence[Index]
+    identities: Sequence[Identity]
+
+    def is_unique_by(self, names: Sequence[str]) -> bool:
+        """Return whether values of these columns belong to at most one row."""
+        wanted = set(names)
+        return any(i.is_unique and wanted.issuperset(i.columns) for i in self.indexes)
+
+    def is_sought_by(self, names: Sequence[str]) -> bool:
+        """Return whether an index begins with one of these columns."""
+        return any(index.columns[0] in names for index in self.indexes)
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """The primary key's columns; none where there is none."""
+        return next((index.columns for index in self.indexes if index.is_key), ())
+
+
+def look(asker: Asker, table: TableName) -> Table | None:
+    """Return a table; None where there is none."""
+    found = asker.objects(
+        f"{_TABLE} WHERE n.nspname = {quoted(table.schema)} AND c.relname = {quoted(table.name)}"
+    )
+    if not found:
+        return None
+    [facts] = found
+    oid = facts["oid"]
+    columns = {row["name"]: Column(**row) for row in asker.objects(_COLUMNS.format(oid=oid))}
+    return Table(
+        **facts,
+        columns=columns,
+        indexes=[_index(row) for row in asker.objects(_INDEXES.format(oid=oid))],
+        identities=[_identity(row) for row in asker.objects(_IDENTITIES.format(oid=oid))],
+    )
+
+
+def _index(row: Mapping[str, Any]) -> Index:
+    columns = tuple(row["columns"])
+    return Index(columns, row["is_unique"], row["is_key"], row["identifies"])
+
+
+def _identity(row: Mapping[str, Any]) -> Identity:
+    table = TableName(row["schema"], row["name"])
+    return Identity(table, row["mode"], frozenset(row["columns"] or ()), tuple(row["key"] or ()))
+
+
+# Tables that inherit as partitions do not (relkind r with children) show their rows in the parent.
+_TABLE = """
+SELECT c.oid::int8 AS oid, c.relkind AS kind, c.relpersistence AS persistence,
+  (SELECT coalesce(sum(greatest(l.reltuples, 0)), 0)::int8 FROM pg_class l WHERE l.oid = c.oid
+    OR l.oid IN (SELECT relid FROM pg_partition_tree(c.oid) WHERE isleaf)) AS rows,
+  c.relispartition AS is_partition,
+  c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid) AS is_inherited,
+  row_security_active(c.oid) AS hides_rows,
+  has_schema_privilege(c.relnamespace, 'USAGE') AS may_enter,
+  pg_has_role(c.relowner, 'USAGE') AS is_own
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"""
+
+_COLUMNS = """
+WITH RECURSIVE bases (attnum, oid) AS (
+  SELECT attnum, atttypid FROM pg_attribute
+  WHERE attrelid = {oid} AND attnum > 0 AND NOT attisdropped
+  UNION ALL SELECT b.attnum, t.typbasetype
+  FROM bases b JOIN pg_type t ON t.oid = b.oid WHERE t.typtype = 'd')
+SELECT a.attname AS name, t.typname AS kind, format_type(a.atttypid, a.atttypmod) AS full,
+  t.typtype AS form, t.typtype = 'e' OR t.typcategory = 'S' AS is_like_text,
+  NOT a.attnotnull AS is_nullable, a.attgenerated <> '' AS is_generated,
+  t.typname = 'citext' OR coalesce(NOT l.collisdeterministic, false) AS folds,
+  has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS may_read
+FROM pg_attribute a JOIN bases b USING (attnum)
+JOIN pg_type t ON t.oid = b.oid AND t.typtype <> 'd'
+LEFT JOIN pg_collation l ON l.oid = a.attcollation
+WHERE a.attrelid = {oid}"""
+
+_INDEXES = """
+SELECT i.indisunique AND i.indpred IS NULL AND i.indimmediate AS is_unique,
+  i.indisprimary AS is_key,
+  i.indisunique AND i.indpred IS NULL AND i.indimmediate AND bool_and(a.attnotnull) AS identifies,
+  array_agg(a.attname ORDER BY k.place) AS columns
+FROM pg_index i
+CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, place)
+JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
+WHERE i.indrelid = {oid} AND i.indisvalid AND i.indexprs IS NULL AND k.place <= i.indnkeyatts
+GROUP BY i.indexrelid, i.indisunique, i.indpred, i.indimmediate, i.indisprimary"""
+
+_IDENTITIES = """
+SELECT n.nspname AS schema, c.relname AS name, c.relreplident AS mode,
+  (SELECT array_agg(a.attname) FROM pg_attribute a
+    WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    AND (c.relreplident = 'f' OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid
+      AND a.attnum = ANY (i.indkey) AND CASE c.relreplident WHEN 'd' THEN i.indisprimary
+      WHEN 'i' THEN i.indisreplident ELSE false END))) AS columns,
+  (SELECT array_agg(a.attname) FROM pg_index i JOIN pg_attribute a
+    ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
+    WHERE i.indrelid = c.oid AND i.indisprimary) AS key
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND (c.oid = {oid} OR c.oid IN
+  (SELECT relid FROM pg_partition_tree({oid}) WHERE isleaf)) ORDER BY 1, 2"""

@@ -1,0 +1,150 @@
+"""`projector check` on PostgreSQL: what is wrong is told with the statement that mends it."""
+
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql as pg
+
+from projector.checks import Check
+from projector.commands import check_postgres, slot
+from projector.databases import Source
+from projector.errors import OperatorError
+from projector.postgres.dialect import POSTGRES
+from projector.postgres.log import Address, PostgresLog
+from projector.projection import Join, Many, Plan, Projection
+from projector.settings import Settings
+from tests.servers import PostgresServer
+from tests.servers.role import documented_role, role_of
+
+pytestmark = pytest.mark.server
+
+_METADATA = sa.MetaData()
+_PARENT = sa.Table(
+    "parent", _METADATA, sa.Column("id", sa.Integer, primary_key=True), sa.Column("a", sa.Text),
+    sa.Column("d", sa.DateTime(timezone=True)),
+)  # fmt: skip
+_CHILD = sa.Table(
+    "child", _METADATA, sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("parent_id", sa.Integer), sa.Column("b", pg.ARRAY(sa.Text)),
+)  # fmt: skip
+_DOCUMENTS = Projection(
+    "parents", _PARENT, list(_PARENT.c),
+    collections=[Many("children", _CHILD, on=_CHILD.c.parent_id == _PARENT.c.id,
+                      fields=[_CHILD.c.id, _CHILD.c.b])],
+)  # fmt: skip
+_SCHEMA = (
+    "CREATE TABLE parent (id int PRIMARY KEY, a text, d timestamptz)",
+    "CREATE TABLE child (id int PRIMARY KEY, parent_id int NOT NULL, b text[])",
+)
+
+
+@pytest.fixture
+def place(postgres_server: PostgresServer, fresh_postgres: str) -> Any:
+    """Run statements as the superuser, then check as the documented role."""
+    server, name = postgres_server, fresh_postgres
+    for statement in _SCHEMA:
+        server.execute(statement, database=name)
+    url = documented_role(server, name, ["parent", "child"], full=["child"])
+
+    def check(*statements: str, plan: Projection = _DOCUMENTS) -> list[Check]:
+        for statement in statements:
+            server.execute(statement.replace("{role}", role_of(name)), database=name)
+        settings = Settings(source=Source(url=url, slot=f"s_{name}"), projection="a:b")
+        return check_postgres.every(settings, [Plan(plan, POSTGRES)])
+
+    check.settings = Settings(source=Source(url=url, slot=f"s_{name}"))  # type: ignore[attr-defined]
+    return check
+
+
+def _failed(checks: list[Check], status: str = "failed") -> dict[str, str]:
+    return {c.name: f"{c.detail} {c.fix}" for c in checks if c.status == status}
+
+
+def test_what_is_documented_is_enough(place: Any) -> None:
+    """No complaint of the role, its publication, the tables and the projection."""
+    checks = place()
+    assert _failed(checks) == {}
+    assert {"postgres.publication", "postgres.replica_identity", "parents.queries"} <= {
+        check.name for check in checks if check.status == "ok"
+    }
+
+
+@pytest.mark.parametrize(
+    ("statements", "name", "said"),
+    [
+        (["REVOKE SELECT ON child FROM {role}"], "postgres.privileges",
+         'GRANT SELECT ON "public"."child" TO "{role}"'),
+        (["REVOKE USAGE ON SCHEMA public FROM {role}, PUBLIC"], "postgres.privileges",
+         'GRANT USAGE ON SCHEMA "public"'),
+        (["ALTER ROLE {role} NOREPLICATION"], "postgres.privileges", "REPLICATION;"),
+        (["DROP PUBLICATION projector"], "postgres.publication", "CREATE PUBLICATION"),
+        (["ALTER PUBLICATION projector DROP TABLE child"], "postgres.publication",
+         'ADD TABLE "public"."child"'),
+        (["ALTER PUBLICATION projector SET (publish = 'insert, update')"],
+         "postgres.publication", "leaves out delete, truncate"),
+        (["ALTER PUBLICATION projector SET TABLE parent WHERE (id > 5), child"],
+         "postgres.publication", "a filter of rows"),
+        (["ALTER TABLE parent REPLICA IDENTITY NOTHING"], "postgres.replica_identity",
+         "the application's too"),
+        (["ALTER TABLE parent ENABLE ROW LEVEL SECURITY"], "postgres.row_security", "BYPASSRLS"),
+        (["ALTER TABLE parent RENAME a TO x"], "parents.columns", "no column public.parent.a"),
+        (["ALTER TABLE parent ALTER d TYPE interval USING NULL"], "parents.columns",
+         "no form in JSON"),
+        (["ALTER TABLE child ALTER parent_id TYPE text"], "parents.columns", "declared as INTEGER"),
+    ],
+)  # fmt: skip
+def test_what_is_missing_is_told_with_the_statement(
+    place: Any, fresh_postgres: str, statements: list[str], name: str, said: str
+) -> None:
+    """And stops a start."""
+    found = _failed(place(*statements))
+    assert said.replace("{role}", role_of(fresh_postgres)) in found.get(name, str(found))
+    unfit: list[Check] = []
+    plans = [Plan(_DOCUMENTS, POSTGRES)]
+    needed = check_postgres.required(place.settings, plans, unfit, lambda: None)
+    assert name in _failed(needed + unfit)
+
+
+def test_an_unlogged_table_is_refused(place: Any) -> None:
+    """The log has no rows of it."""
+    checks = place("DROP PUBLICATION projector", "ALTER TABLE child SET UNLOGGED")
+    assert "is unlogged" in _failed(checks)["parents.columns"]
+
+
+def test_a_costly_identity_is_a_warning(place: Any) -> None:
+    """With the cheapest statements that end it."""
+    checks = place("ALTER TABLE child REPLICA IDENTITY DEFAULT")
+    said = _failed(checks, "warning")["postgres.replica_identity"]
+    assert 'CREATE UNIQUE INDEX CONCURRENTLY "child_identity"' in said
+    checks = place("ALTER TABLE child ALTER parent_id DROP NOT NULL")
+    assert "REPLICA IDENTITY FULL" in _failed(checks, "warning")["postgres.replica_identity"]
+
+
+def test_joins_that_the_server_refuses_are_told(place: Any) -> None:
+    """Before a start, with its SQLSTATE."""
+    odd = Projection(
+        "odd", _CHILD, [_CHILD.c.id, _PARENT.c.a.label("name")],
+        joins=[Join(_PARENT, _CHILD.c.parent_id == _PARENT.c.a)],
+    )  # fmt: skip
+    found = _failed(place(plan=odd))
+    assert "42883" in found["odd.queries"]
+
+
+def test_the_slot_is_shown_and_dropped(place: Any) -> None:
+    """Not while somebody reads from it."""
+    settings = place.settings
+    with pytest.raises(OperatorError, match="there is no replication slot"):
+        slot.status(settings)
+    log = PostgresLog(Address(settings.source.conninfo, settings.source.slot, "projector"))
+    log.start(log.begin(), [])
+    try:
+        found = slot.status(settings)
+        assert (found["state"], found["active"]) == ("reserved", True)
+        with pytest.raises(OperatorError, match="is read by process"):
+            slot.drop(settings)
+    finally:
+        log.close()
+    slot.drop(settings)
+    with pytest.raises(OperatorError, match="there is no replication slot"):
+        slot.status(settings)
