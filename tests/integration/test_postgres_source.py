@@ -294,7 +294,8 @@ def test_values_are_those_that_a_query_gives(
         "timestamptz": "'2026-11-22 21:59:12.4+02'", "timestamp": "'2026-11-22 21:59:12'",
         "date": "'2026-11-22'", "uuid": "'a0eebc99-9c0b-4ef8-bb6d-6bb9bd380a11'",
         "char(5)": "'x'", "numeric": "12.50", "mood": "'sad'", "yes": "true", "float8": "1e16",
-        "int4[]": "'{1,NULL}'", "mood[]": "'{sad}'", "timestamptz[]": "'{2026-11-22 21:59:12+02,NULL}'",
+        "int4[]": "'{1,NULL}'", "mood[]": "'{sad}'",
+        "timestamptz[]": "'{2026-11-22 21:59:12+02,NULL}'",
     }  # fmt: skip
     columns = ", ".join(f"c{n} {kind}" for n, kind in enumerate(values))
     tables = made(
