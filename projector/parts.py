@@ -124,11 +124,12 @@ def _postgres() -> Room:
         from projector.postgres.log import Address, PostgresLog
         from projector.postgres.position import Position as PostgresPosition
         from projector.postgres.reader import PostgresDatabase
-    except ModuleNotFoundError as error:
-        if error.name != "psycopg":
+    except ImportError as error:  # also of a driver without libpq
+        if str(error.name or "psycopg").partition(".")[0] not in ("psycopg", "psycopg_binary"):
             raise
         raise ConfigurationError(
-            "PostgreSQL's driver is not installed", "pip install 'binlog-projector[postgres]'."
+            f"PostgreSQL's driver cannot be used: {str(error).splitlines()[0]}",
+            "pip install 'binlog-projector[postgres]'.",
         ) from None
 
     def source(chosen: Settings, database: Database, on_answer: Callable[[], None]) -> Source:

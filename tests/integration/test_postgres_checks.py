@@ -112,6 +112,17 @@ def test_an_unlogged_table_is_refused(place: Any) -> None:
     assert "is unlogged" in _failed(checks)["parents.columns"]
 
 
+def test_a_view_is_refused_as_what_it_is(place: Any) -> None:
+    """It cannot be published, so that nobody is told to do so; the start is refused with it."""
+    view = "CREATE VIEW child AS SELECT 1 id, 1 parent_id, '{}'::text[] b"
+    checks = place("DROP TABLE child", view, "GRANT SELECT ON child TO {role}")
+    assert "a view" in _failed(checks)["parents.columns"]
+    assert "postgres.publication" not in _failed(checks)
+    unfit: list[Check] = []
+    check_postgres.required(place.settings, [Plan(_DOCUMENTS, POSTGRES)], unfit, lambda: None)
+    assert "a view" in _failed(unfit)["parents.columns"]
+
+
 def test_a_costly_identity_is_a_warning(place: Any) -> None:
     """With the cheapest statements that end it."""
     checks = place("ALTER TABLE child REPLICA IDENTITY DEFAULT")
