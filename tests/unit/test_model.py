@@ -160,12 +160,6 @@ class OldStores(Machine):
     lucks = ("old stores",)
 
 
-class DeadProcesses(Machine):
-    """Processes die, or live on as strangers to their lease; the store keeps all."""
-
-    lucks = ("dead processes",)
-
-
 class Strangers(Machine):
     """Somebody else writes to the store."""
 
@@ -219,10 +213,25 @@ def test_a_broken_rule_shows(broken: str) -> None:
         explore(Rules(**{broken: False}), SEARCHED, (Phase.generate,), KINDS.get(broken, Machine))
 
 
-def test_without_any_fence_it_shows() -> None:
-    """A process that lost the lease overwrites what its successor wrote."""
+def test_without_the_lease_a_deposed_leader_shows() -> None:
+    """One history, for a search for it takes long: two leaders, of whom the one that lost the lease
+    goes on with its comparison after everything was deleted and its successor has written."""
+
+    def history(rules: Rules) -> None:
+        world = World(min, rules, has_scrub=True)
+        world.commit([("ticket", ticket, 1) for ticket in TICKET_IDS])
+        world.settle()
+        world.take_over()
+        world.take_over()
+        world.commit([("truncate", 1, 1)])
+        world.commit([("ticket", 1, 1)])
+        world.run(-1, lambda process: process.step(99))
+        world.run(0, lambda process: process.walk(2))
+        world.settle()
+
+    history(Rules())
     with pytest.raises(Broken):
-        explore(Rules(lease=False, stamp=False), SEARCHED, (Phase.generate,), DeadProcesses)
+        history(Rules(lease=False, stamp=False))
 
 
 def test_a_walk_that_overwrites_what_was_written_meanwhile_shows(
