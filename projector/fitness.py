@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from projector.checks import Check, failed, ok, warning
-from projector.errors import PositionLostError
+from projector.errors import ConfigurationError, PositionLostError
 from projector.model import TableName
 from projector.position import Parse, Position
 from projector.projection import Plan
@@ -52,6 +52,18 @@ def unchosen(
         " comes along",
         f"{way}; then set PROJECTOR_PROJECTION=mine.py:documents (docs/projection.md).",
     )
+
+
+def views(plan: Plan) -> list[Check]:
+    """Test that it is known which values of views' keys are one, of a plan that is fitted."""
+    if not plan.views.planned:
+        return []
+    name = f"{plan.name}.views"
+    try:
+        mark = plan.placer.mark
+    except ConfigurationError as error:
+        return [failed(name, error.message, error.remedy)]
+    return [ok(name, f"{len(plan.views.planned)} views: {mark}")]
 
 
 def keys(plan: Plan, there: Iterable[tuple[Node, Unique]]) -> list[Check]:

@@ -67,7 +67,7 @@ def fresh_database(database: DatabaseServer) -> Iterator[str]:
 
 
 @pytest.fixture(scope="session")
-def postgres_server() -> Iterator[PostgresServer]:
+def postgres15_server() -> Iterator[PostgresServer]:
     """PostgreSQL of the machine's release."""
     yield from _session_postgres(PostgresFlavour.POSTGRES)
 
@@ -78,9 +78,16 @@ def postgres18_server() -> Iterator[PostgresServer]:
     yield from _session_postgres(PostgresFlavour.POSTGRES_18)
 
 
+@pytest.fixture(params=["postgres15_server", "postgres18_server"], ids=["15", "18"])
+def postgres_server(request: pytest.FixtureRequest) -> PostgresServer:
+    """The session's PostgreSQL of the machine's release, then its newest."""
+    server: PostgresServer = request.getfixturevalue(request.param)
+    return server
+
+
 @pytest.fixture
 def fresh_postgres(postgres_server: PostgresServer) -> Iterator[str]:
-    """The name of an empty database on the session's PostgreSQL, dropped afterwards."""
+    """The name of an empty database on `postgres_server`, dropped afterwards."""
     name = f"test_{uuid.uuid4().hex[:12]}"
     postgres_server.create_database(name)
     yield name

@@ -16,6 +16,7 @@ from projector.model import TableName
 from projector.mysql.checks import access, fit, log, projection, replica
 from projector.mysql.checks.asking import Asker, Facts, refused
 from projector.mysql.checks.catalog import TableFacts, look
+from projector.mysql.columns import fitted
 from projector.mysql.connection import ServerError
 from projector.mysql.position import Position, own
 from projector.position import Parse
@@ -128,7 +129,8 @@ def _fits(
     checks = fit.tables(plan, schema, mine)
     if any(check.status == "failed" for check in checks):
         return checks
-    return [*checks, projection.queries(plan, asker), *projection.views(plan, asker)]
+    views = fitness.views(fitted(plan, asker.connection))
+    return [*checks, projection.queries(plan, asker), *views]
 
 
 def _mysql(settings: Settings, plans: Sequence[Plan]) -> list[Check]:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 
 from projector import fitness
-from projector.checks import Check, failed, ok
+from projector.checks import Check, failed, ok, warning
 from projector.commands.judging import guarded
 from projector.databases import Source
 from projector.fetch import Fetcher
@@ -15,8 +15,8 @@ from projector.model import Need, TableName, Watch, merged
 from projector.ports import FOR_EVER
 from projector.position import Parse
 from projector.position import Position as AnyPosition
-from projector.postgres import slot
-from projector.postgres.checks import access, fit, identity, publication, server
+from projector.postgres import catalog, publication, slot
+from projector.postgres.checks import access, fit, identity, server
 from projector.postgres.checks.asking import Asker, Facts, Refusal
 from projector.postgres.checks.tables import Table, look
 from projector.postgres.connection import connect
@@ -36,6 +36,7 @@ UNFORESEEN: type[Exception] = ServerError
 parse: Parse = Position.parse
 
 _READ = "PROJECTOR_SOURCE__READ_URL"
+_PUBLICATION = "postgres.publication"
 _PUBLISHED = ("r", "p")  # of relkind: tables, and partitioned ones
 _SOME = 100  # documents that are made for their mean size
 _NOW = Need(Position("", 0, 0))
@@ -53,13 +54,14 @@ def every(settings: Settings, plans: Sequence[Plan]) -> list[Check]:
         watches, found = _tables(source, plans, asker)
         checks += _needed(source, plans, asker, facts, kept, watches, _there(found))
         checks += server.recommended(facts, kept)
-        checks += [access.stream(asker), access.clock(asker)]
+        checks += [access.clock(asker)]
         checks += [access.writers(asker)] if kept is None else []
         checks += [access.encryption(asker, "postgres.tls", SETTING)]
+        may_read = "postgres.privileges" not in _failing(checks)
         for plan in plans:
-            checks += _fits(source, plan, asker, found)
+            checks += _fits(source, plan, asker, found, may_read=may_read)
         if source.read_url is not None:
-            look_there = partial(_read, source, watches, _there(found))
+            look_there = partial(_read, source, facts, watches, _there(found))
             checks += guarded("postgres.read_url", _READ, look_there, ServerError)
     return checks
 
@@ -77,10 +79,9 @@ def required(
         watches, found = _tables(source, plans, asker)
         kept = figures(asker.session, source.slot)
         checks = _needed(source, plans, asker, facts, kept, watches, _there(found))
-        failing = {check.name for check in checks if check.status == "failed"}
-        if "postgres.privileges" not in failing:
+        if "postgres.privileges" not in _failing(checks):
             for plan in plans:
-                fits = _fits(source, plan, asker, found)
+                fits = _fits(source, plan, asker, found, may_read=True)
                 unfit += [check for check in fits if check.status == "failed"]
     return checks
 
@@ -150,21 +151,43 @@ def _needed(
 ) -> list[Check]:
     checks = server.required(facts, kept, source)
     checks += [access.privileges(facts, watches, there), access.row_security(facts, there)]
-    published = publication.find(asker, source.publication, facts.number)
-    checks += publication.publication(source.publication, published, there)
+    checks += [access.stream(asker)] if facts.may_replicate else []
+    checks += _published(source.publication, asker, there)
     wanted = identity.needed(plans, source.default_schema)
-    return [*checks, *identity.identities(wanted, watches, there)]
+    unsent = catalog.unsent(asker.session, list(there), source.publication)
+    return [*checks, *identity.identities(wanted, watches, there, unsent, facts.number)]
+
+
+def _published(name: str, asker: Asker, there: Mapping[TableName, Table]) -> list[Check]:
+    found = publication.find(asker.rows, name)
+    parts = {t: {each.table for each in table.identities} for t, table in there.items()}
+    if problems := list(publication.problems(name, found, parts)):
+        return [failed(_PUBLICATION, problem.detail, problem.fix) for problem in problems]
+    checks = [ok(_PUBLICATION, f"{name} has all changes of {len(parts)} tables")]
+    if found is not None and (more := publication.surplus(found, parts)) is not None:
+        checks.append(warning(_PUBLICATION, more.detail, more.fix))
+    return checks
+
+
+def _failing(checks: Iterable[Check]) -> set[str]:
+    return {check.name for check in checks if check.status == "failed"}
 
 
 def _fits(
-    source: Source, plan: Plan, asker: Asker, found: Mapping[TableName, Table | None]
+    source: Source,
+    plan: Plan,
+    asker: Asker,
+    found: Mapping[TableName, Table | None],
+    *,
+    may_read: bool,
 ) -> list[Check]:
     checks = fit.tables(plan, source.default_schema, found)
-    if any(check.status == "failed" for check in checks):
+    if _failing(checks) or not may_read:
         return checks
     roles = [(n, found[plan.table_name(n, source.default_schema)]) for n in plan.all_nodes()]
     there = [(node, table) for node, table in roles if table is not None]
-    return [*checks, *fitness.keys(plan, there), *_queries(plan, asker)]
+    plan = plan.fitted(catalog.types_of([plan], asker.session))
+    return [*checks, *fitness.keys(plan, there), *fitness.views(plan), *_queries(plan, asker)]
 
 
 def _queries(plan: Plan, asker: Asker) -> Iterator[Check]:
@@ -189,11 +212,13 @@ def _unchosen(settings: Settings, plans: Sequence[Plan], asker: Asker) -> Check 
 
 
 def _read(
-    source: Source, watches: Sequence[Watch], there: Mapping[TableName, Table]
+    source: Source, primary: Facts, watches: Sequence[Watch], there: Mapping[TableName, Table]
 ) -> list[Check]:
     """Look at the server that documents are read from."""
     with _asking(source, reads=True) as asker:
         facts = asker.facts()
+        if problem := access.stranger(primary, facts, _READ):
+            return [problem]
         seen = {name: table for name in there if (table := look(asker, name)) is not None}
         return [
             access.readable(facts, watches, seen),

@@ -35,9 +35,16 @@ JOIN pg_type t ON t.oid = b.oid AND t.typtype <> 'd'
 LEFT JOIN pg_collation l ON l.oid = c.attcollation
 LEFT JOIN pg_namespace cn ON cn.oid = l.collnamespace"""
 # The columns that a generated one is computed from are in pg_depend: of the expression, or (before
-# 15) of the column itself.
+# 15) of the column itself. From 18 on stored ones are sent where the publication says so; that its
+# view names them earlier means nothing.
 _GENERATED = """
-SELECT a.attname, b.attname {of_table} AND a.attgenerated <> ''"""
+SELECT a.attname, b.attname {of_table} AND a.attgenerated <> '' AND NOT (a.attgenerated = 's'
+  AND current_setting('server_version_num')::int >= 180000 AND EXISTS (
+    SELECT FROM pg_publication_tables p WHERE p.pubname = {publication}
+    AND to_jsonb(p) -> 'attnames' ? a.attname::text
+    AND (p.schemaname, p.tablename) IN (SELECT tn.nspname, t.relname
+      FROM pg_class t JOIN pg_namespace tn ON tn.oid = t.relnamespace WHERE t.oid = c.oid
+      OR t.oid IN (SELECT relid FROM pg_partition_tree(c.oid)))))"""
 _BASES = """ LEFT JOIN pg_attrdef e ON e.adrelid = a.attrelid AND e.adnum = a.attnum
 LEFT JOIN pg_depend d ON d.refclassid = 'pg_class'::regclass AND d.refobjid = a.attrelid
   AND d.refobjsubid > 0 AND d.refobjsubid <> a.attnum
@@ -72,13 +79,15 @@ def _types(rows: Sequence[Sequence[str | None]], read: set[str]) -> TableTypes:
     }
 
 
-def generated(
-    session: Session, tables: Sequence[TableName]
+def unsent(
+    session: Session, tables: Sequence[TableName], publication: str
 ) -> Mapping[TableName, Mapping[str, frozenset[str]]]:
-    """Return, by table, the columns that are generated, and what each is computed from."""
+    """Return, by table, the columns that the stream leaves out, being generated, and what each is
+    computed from."""
     found: dict[TableName, dict[str, frozenset[str]]] = {}
     for table in tables:
-        question = _GENERATED.format(of_table=_of_table(*table)).replace(" WHERE", _BASES, 1)
+        where = _of_table(*table).replace(" WHERE", _BASES, 1)
+        question = _GENERATED.format(of_table=where, publication=_text(publication))
         for name, base in session.ask(question):
             of_table = found.setdefault(table, {})
             of_table[name] = of_table.get(name, frozenset()) | ({base} if base else frozenset())
@@ -95,15 +104,6 @@ def shapes(
         columns = ((str(name), int(oid), int(modifier)) for name, oid, modifier in rows)
         found[table] = tuple(sorted(column for column in columns if column[0] in names))
     return found
-
-
-def sends_generated(session: Session, publication: str) -> bool:
-    """Return whether the stream has columns that are generated (PostgreSQL 18)."""
-    rows = session.ask(
-        "SELECT to_jsonb(p) ->> 'pubgencols' FROM pg_publication p"
-        f" WHERE pubname = {_text(publication)}"
-    )
-    return bool(rows) and rows[0][0] == "s"
 
 
 def _of_table(schema: str | None, name: str) -> str:

@@ -137,7 +137,7 @@ def _unopened(message: str) -> Exception:
         part in lowered
         for part in (
             "authentication failed", "no pg_hba.conf entry", "no password supplied",
-            "is not permitted to log in", "permission denied for database",
+            "is not permitted to log in", "permission denied",
         )
     )  # fmt: skip
     is_missing = "does not exist" in lowered and ("database" in lowered or "role" in lowered)

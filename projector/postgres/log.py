@@ -15,11 +15,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
-from projector.errors import PositionLostError, ProjectorError, TransientError
+from projector.errors import PositionLostError, ProjectorError, RefusedError, TransientError
 from projector.model import TableName, Transactions, Watch, merged
 from projector.ports import FOR_EVER, Knowledge, Patience
 from projector.position import Position
-from projector.postgres import catalog, figures, slot
+from projector.postgres import catalog, figures, publication, slot
 from projector.postgres.connection import Session, connect
 from projector.postgres.errors import IN_USE, MISSING_OBJECT, NOT_READY, PEER, state_of
 from projector.postgres.pgoutput import Assembler, Piece
@@ -120,14 +120,11 @@ class PostgresLog:
         with self._session() as session:
             session.run("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
             types = catalog.types_of(plans, session)
-            generated = catalog.generated(session, tables)
-            is_sent = catalog.sends_generated(session, self._address.publication)
-            wide = [w if is_sent else _widened(w, generated.get(w.table, {})) for w in watches]
+            unsent = catalog.unsent(session, tables, self._address.publication)
+            wide = [_widened(watch, unsent.get(watch.table, {})) for watch in watches]
             shapes = catalog.shapes(session, {w.table: wanted(w) for w in wide})
-        if not is_sent:
-            shapes = {t: _without(shape, generated.get(t, {})) for t, shape in shapes.items()}
-        self._shapes = shapes
-        return Knowledge(wide, types, shapes)
+        self._shapes = {t: _without(shape, unsent.get(t, {})) for t, shape in shapes.items()}
+        return Knowledge(wide, types, self._shapes)
 
     def current(self) -> PostgresPosition:
         """Return the end of the log: everything that can be seen by now lies at or before it, also
@@ -236,13 +233,13 @@ class _Run:
     def begin(self) -> None:
         """Start the stream and its thread. Raises PositionLostError, TransientError or
         OperatorError."""
-        name, publication = self._address.slot, self._address.publication
+        name = self._address.slot
         system = slot.check(self._queries, self._replication, name, self.position)
-        slot.require_publication(self._queries, publication, self._tables, system.version)
+        self._require_publication(self._address.publication)
         slot.require_asynchronous(self._queries)
         self._resume(system)
         try:
-            self._stream.start(name, publication, self.position.lsn)
+            self._stream.start(name, self._address.publication, self.position.lsn)
         except ProjectorError as error:
             state = state_of(error)
             if state == IN_USE:
@@ -282,6 +279,14 @@ class _Run:
         """Return what reads values of a type; see `pgoutput.Catalog`."""
         self._queries.kinds.need([oid], self._queries.ask)
         return self._queries.kinds.reader(oid)
+
+    def _require_publication(self, name: str) -> None:
+        """Raise RefusedError unless all changes of the tables are published. Those of partitioned
+        tables are published by their leaves, which may have come since."""
+        ask = self._queries.ask
+        parts = publication.stored(ask, self._tables)
+        for problem in publication.problems(name, publication.find(ask, name), parts):
+            raise RefusedError(problem.detail, problem.fix)
 
     def _resume(self, system: System) -> None:
         """Know again which of the transactions before the start cannot be seen yet."""
@@ -377,12 +382,11 @@ class _Run:
         return replace(position, lsn=lsn, unseen=visibility.unseen, seen=visibility.seen)
 
 
-def _widened(watch: Watch, bases_by_name: Mapping[str, frozenset[str]]) -> Watch:
-    """Watch what columns are generated from: the stream does not send them."""
-    generated = bases_by_name.keys()
-    bases = {base for name in watch.columns for base in bases_by_name.get(name, ())}
-    read = {base for name in watch.read for base in bases_by_name.get(name, ())}
-    return replace(watch, bases=tuple(sorted(bases)), read=watch.read - generated | read)
+def _widened(watch: Watch, unsent: Mapping[str, frozenset[str]]) -> Watch:
+    """Watch what columns are computed from that the stream leaves out."""
+    bases = {base for name in watch.columns for base in unsent.get(name, ())}
+    read = {base for name in watch.read for base in unsent.get(name, ())}
+    return replace(watch, bases=tuple(sorted(bases)), read=watch.read - unsent.keys() | read)
 
 
 def _without(shape: Shape, generated: Collection[str]) -> Shape:

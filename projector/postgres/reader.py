@@ -48,6 +48,7 @@ class PostgresReader:
         self._connect, self._patience, self._on_answer = connect, patience, on_answer
         self._session: Session | None = None
         self._is_standby = False
+        self._system = ""
 
     def rows(
         self, queries: Sequence[str], need: Need, max_bytes: float = math.inf
@@ -96,6 +97,8 @@ class PostgresReader:
     def _read(self, queries: Sequence[str], need: Need, max_bytes: float) -> list[SentRows] | None:
         try:
             session = self._opened()
+            needed = own(need.position)
+            self._require(needed.system)
             asking = "SELECT pg_current_snapshot()"
             opening = [_BEGIN, asking]
             if self._is_standby:
@@ -108,7 +111,6 @@ class PostgresReader:
             self.close()
             raise
         self._on_answer()
-        needed = own(need.position)
         [[said]] = first or second
         if self._is_standby:
             is_reached = parse_lsn((said or b"0/0").decode()) >= needed.lsn
@@ -120,9 +122,21 @@ class PostgresReader:
         if self._session is None:
             self._session = self._connect()
             self._on_answer()
-            [[standby]] = self._session.ask("SELECT pg_is_in_recovery()")
+            [[standby, self._system]] = self._session.ask(
+                "SELECT pg_is_in_recovery(), system_identifier FROM pg_control_system()"
+            )
             self._is_standby = standby == "t"  # at each opening: a standby may be promoted
         return self._session
+
+    def _require(self, system: str) -> None:
+        """Raise RefusedError on a server of another cluster than the log's: places and ids of one
+        say nothing of the other."""
+        if system and system != self._system:
+            raise RefusedError(
+                "documents would be read from another cluster than the log",
+                "Name a streaming standby of the primary in PROJECTOR_SOURCE__READ_URL, or leave it"
+                " out.",
+            )
 
 
 class PostgresDatabase:

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -21,7 +20,6 @@ from projector.errors import (
     RefusedError,
     TransientError,
 )
-from projector.model import TableName
 from projector.ports import Patience
 from projector.postgres.connection import NAME, Session
 from projector.postgres.errors import IN_USE, MISSING_OBJECT, PEER, state_of
@@ -65,8 +63,7 @@ def identify(replication: Session) -> System:
     [[identifier, timeline, _, database]] = replication.ask("IDENTIFY_SYSTEM")
     [[version]] = replication.ask("SHOW server_version_num")
     [[level]] = replication.ask("SHOW wal_level")
-    if int(version) < _OLDEST:
-        raise RefusedError("PostgreSQL before 14 does not send what is needed", "Upgrade it.")
+    require_version(int(version))
     if level != "logical":
         raise RefusedError(
             f"PostgreSQL writes no log that rows can be read from (wal_level={level})",
@@ -79,6 +76,14 @@ def identify(replication: Session) -> System:
             "Name the primary there; PROJECTOR_SOURCE__READ_URL may be the standby's.",
         )
     return System(identifier, int(timeline), database, int(version))
+
+
+def require_version(number: int) -> None:
+    """Raise RefusedError for a server that is too old. `number`: its server_version_num."""
+    if number < _OLDEST:
+        raise RefusedError(
+            "PostgreSQL before 14 does not send what is needed", "Upgrade it to 14 or later."
+        )
 
 
 def find(queries: Session, name: str) -> Slot | None:
@@ -272,75 +277,26 @@ class Waiting:
             self._patience.on_wait(None)
 
 
-def require_publication(
-    queries: Session, publication: str, tables: Collection[TableName], version: int
-) -> None:
-    """Raise RefusedError unless all changes of these tables are published. Partitioned tables are
-    published by their leaves, which may have come since."""
-    of = f"FROM pg_catalog.pg_publication WHERE pubname = {quoted(publication)}"
-    found = queries.ask(
-        f"SELECT pubinsert AND pubupdate AND pubdelete AND pubtruncate, pubviaroot {of}"
-    )
-    listed = ", ".join(f"{identifier(t.schema)}.{identifier(t.name)}" for t in sorted(tables))
-    spelled = identifier(publication)
-    if not found:
-        raise RefusedError(
-            f"PostgreSQL has no publication {publication}",
-            f"The owner of the tables runs: CREATE PUBLICATION {spelled} FOR TABLE {listed};",
-        )
-    [[is_whole, is_by_root]] = found
-    if is_whole != "t" or is_by_root == "t":
-        raise RefusedError(
-            f"the publication {publication} leaves out changes",
-            f"Its owner runs: ALTER PUBLICATION {spelled} SET (publish = 'insert, update, delete,"
-            " truncate', publish_via_partition_root = false);",
-        )
-    missing = sorted(set(tables) - _published(queries, publication, version))
-    if missing:
-        listed = ", ".join(f"{identifier(t.schema)}.{identifier(t.name)}" for t in missing)
-        raise RefusedError(
-            f"the publication {publication} does not have all tables, or not all of their rows and"
-            f" columns: {', '.join(map(str, missing))}",
-            f"Its owner runs: ALTER PUBLICATION {spelled} ADD TABLE {listed};",
-        )
-
-
-def _published(queries: Session, publication: str, version: int) -> set[TableName]:
-    """Return the tables of which everything is published, and those whose partitions all are."""
-    whole = "rowfilter IS NULL AND cardinality(attnames) >= (SELECT count(*) FROM pg_attribute"
-    whole += " a WHERE a.attrelid = c.oid AND attnum > 0 AND NOT attisdropped AND attgenerated='')"
-    rows = queries.ask(
-        "SELECT p.schemaname, p.tablename, rn.nspname, r.relname FROM pg_publication_tables p"
-        " JOIN pg_namespace n ON n.nspname = p.schemaname"
-        " JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename"
-        " LEFT JOIN pg_class r ON r.oid = pg_partition_root(c.oid)"
-        " LEFT JOIN pg_namespace rn ON rn.oid = r.relnamespace"
-        f" WHERE p.pubname = {quoted(publication)}"
-        + (f" AND {whole}" if version >= _NEW_SYNTAX else "")
-    )
-    own = {TableName(schema, name) for schema, name, _, _ in rows}
-    roots = {TableName(schema, name) for _, _, schema, name in rows if name is not None}
-    unpublished = queries.ask(
-        "SELECT DISTINCT rn.nspname, r.relname FROM pg_class c"
-        " JOIN pg_namespace n ON n.oid = c.relnamespace"
-        " JOIN pg_class r ON r.oid = pg_partition_root(c.oid) AND r.oid <> c.oid"
-        " JOIN pg_namespace rn ON rn.oid = r.relnamespace"
-        " WHERE c.relispartition AND c.relkind = 'r' AND NOT EXISTS (SELECT 1"
-        f" FROM pg_publication_tables p WHERE p.pubname = {quoted(publication)}"
-        " AND p.schemaname = n.nspname AND p.tablename = c.relname)"
-    )
-    return (own | roots) - {TableName(schema, name) for schema, name in unpublished}
-
-
 def require_asynchronous(queries: Session) -> None:
     """Raise OperatorError where commits would wait for this program, which confirms late."""
     [[names]] = queries.ask("SHOW synchronous_standby_names")
-    if {each[1] or each[2].lower() for each in _STANDBYS(names)} & {"*", NAME}:
-        raise OperatorError(
-            f"PostgreSQL would take the reader of its log for a synchronous standby ({names}), and"
-            " commits would wait for it",
-            "Name the standbys in synchronous_standby_names, instead of *.",
-        )
+    if takes_us_for_a_standby(names):
+        raise OperatorError(*synchronous(names))
+
+
+def takes_us_for_a_standby(synchronous_standby_names: str) -> bool:
+    """Return whether commits would wait for this program."""
+    found = _STANDBYS(synchronous_standby_names)
+    return not {each[1] or each[2].lower() for each in found}.isdisjoint({"*", NAME})
+
+
+def synchronous(names: str) -> tuple[str, str]:
+    """Return what is said of a server whose commits would wait for us, and what to do."""
+    return (
+        f"PostgreSQL would take the reader of its log for a synchronous standby ({names}), and"
+        " commits would wait for it",
+        f"Name the standbys in synchronous_standby_names, instead of * and {NAME}.",
+    )
 
 
 def identifier(name: str) -> str:

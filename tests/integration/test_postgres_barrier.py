@@ -16,9 +16,11 @@ from projector.errors import (
 )
 from projector.model import Need
 from projector.ports import Patience
+from projector.postgres.connection import connect
 from projector.postgres.log import PostgresLog
 from projector.postgres.position import Position
 from projector.postgres.reader import PostgresDatabase
+from projector.postgres.slot import takes_us_for_a_standby
 from tests.fix_servers import missing
 from tests.integration.postgres_reading import DEADLINE_S, Tables, made, net, reading, watch
 from tests.servers import ServerUnavailable
@@ -242,3 +244,24 @@ def test_refusals_say_what_must_be_done(tables: Tables) -> None:
     database = PostgresDatabase(tables.address().open)
     assert database.count("SELECT count(*) FROM t") == 1
     assert database.count("SELECT count(*) FROM nothing") == 0
+
+
+def test_a_server_of_another_cluster_is_refused(
+    tables: Tables, postgres18_server: PostgresServer
+) -> None:
+    """Its places and ids say nothing of ours: it would show rows at once, and wrong ones."""
+    place = PostgresLog(tables.address()).current()
+    stranger = PostgresDatabase(lambda: connect(postgres18_server.url("postgres")))
+    reader = stranger.readers(place, {}, Patience(5.0))()
+    with pytest.raises(RefusedError, match="another cluster"):
+        reader.rows(["SELECT 1"], Need(replace(place, lsn=0)))
+
+
+@pytest.mark.parametrize(
+    ("names", "is_taken"),
+    [("", False), ("*", True), ("ghost", False), ("ANY 1 (ghost, Projector)", True),
+     ('FIRST 1 ("projector", b)', True), ("projector2", False)],
+)  # fmt: skip
+def test_a_reader_that_commits_would_wait_for_is_refused(names: str, is_taken: bool) -> None:
+    """We confirm late: each commit would hang for a minute."""
+    assert takes_us_for_a_standby(names) == is_taken

@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
+from pydantic import SecretStr
 from sqlalchemy.dialects import postgresql as pg
 
 from projector.checks import Check
@@ -12,7 +13,7 @@ from projector.databases import Source
 from projector.errors import OperatorError
 from projector.postgres.dialect import POSTGRES
 from projector.postgres.log import Address, PostgresLog
-from projector.projection import Join, Many, Plan, Projection
+from projector.projection import Join, Many, Plan, Projection, View
 from projector.settings import Settings
 from tests.servers import PostgresServer
 from tests.servers.role import documented_role, role_of
@@ -32,6 +33,15 @@ _DOCUMENTS = Projection(
     "parents", _PARENT, list(_PARENT.c),
     collections=[Many("children", _CHILD, on=_CHILD.c.parent_id == _PARENT.c.id,
                       fields=[_CHILD.c.id, _CHILD.c.b])],
+)  # fmt: skip
+_HALF = sa.Table(
+    "halves", _METADATA, sa.Column("id", sa.Integer, primary_key=True),
+    sa.Column("parent_id", sa.Integer), sa.Column("b", pg.ARRAY(sa.Text)),
+)  # fmt: skip
+_HALVES = Projection(
+    "parents", _PARENT, list(_PARENT.c),
+    collections=[Many("children", _HALF, on=_HALF.c.parent_id == _PARENT.c.id,
+                      fields=[_HALF.c.id, _HALF.c.b])],
 )  # fmt: skip
 _SCHEMA = (
     "CREATE TABLE parent (id int PRIMARY KEY, a text, d timestamptz)",
@@ -87,6 +97,8 @@ def test_what_is_documented_is_enough(place: Any) -> None:
          "postgres.publication", "a filter of rows"),
         (["ALTER TABLE parent REPLICA IDENTITY NOTHING"], "postgres.replica_identity",
          "the application's too"),
+        (["ALTER TABLE parent DROP CONSTRAINT parent_pkey, ADD PRIMARY KEY (id) DEFERRABLE"],
+         "postgres.replica_identity", "DEFERRABLE"),
         (["ALTER TABLE parent ENABLE ROW LEVEL SECURITY"], "postgres.row_security", "BYPASSRLS"),
         (["ALTER TABLE parent RENAME a TO x"], "parents.columns", "no column public.parent.a"),
         (["ALTER TABLE parent ALTER d TYPE interval USING NULL"], "parents.columns",
@@ -104,6 +116,98 @@ def test_what_is_missing_is_told_with_the_statement(
     plans = [Plan(_DOCUMENTS, POSTGRES)]
     needed = check_postgres.required(place.settings, plans, unfit, lambda: None)
     assert name in _failed(needed + unfit)
+
+
+@pytest.mark.parametrize(
+    ("publication", "tables"),
+    [
+        ("FOR ALL TABLES", ["CREATE TABLE other (id int)"]),
+        ("FOR TABLES IN SCHEMA public", ["CREATE TABLE other (id int)"]),
+        ("FOR TABLE parent, child, other", ["CREATE TABLE other (id int)"]),
+        ("FOR TABLE parent, halves, other", ["CREATE TABLE other (id int)"]),
+        ("FOR TABLE parent, halves WHERE (id > 0) WITH (publish_via_partition_root)", []),
+        ("FOR TABLE parent, half (id, parent_id)", []),
+        ("FOR TABLE parent, halves WITH (publish_via_partition_root)", []),
+        ("FOR TABLE parent, halves WITH (publish = 'insert, update')", []),
+        ("FOR TABLE half", []),
+    ],
+)
+def test_statements_about_the_publication_are_taken(
+    place: Any, postgres_server: PostgresServer, fresh_postgres: str, publication: str,
+    tables: list[str],
+) -> None:  # fmt: skip
+    """By the server, and leave nothing to be said; whether tables are listed, or come with their
+    schema or their root."""
+    if "halves" in publication or "half" in publication:
+        tables = [
+            "ALTER TABLE child RENAME TO half", "CREATE TABLE halves (LIKE half INCLUDING ALL)"
+            " PARTITION BY RANGE (id)",
+            "ALTER TABLE halves ATTACH PARTITION half FOR VALUES FROM (0) TO (10)",
+            "CREATE TABLE rest PARTITION OF halves FOR VALUES FROM (10) TO (20)",
+            "ALTER TABLE rest REPLICA IDENTITY FULL", "GRANT SELECT ON halves TO {role}", *tables,
+        ]  # fmt: skip
+    plan = _HALVES if "half" in str(tables) else _DOCUMENTS
+    said = [
+        check for check in place(
+            "DROP PUBLICATION projector", *tables, f"CREATE PUBLICATION projector {publication}",
+            plan=plan,
+        ) if check.name == "postgres.publication" and check.status != "ok"
+    ]  # fmt: skip
+    assert said
+    for _ in range(3):
+        for check in said:
+            for statement in check.fix.replace("As its owner: ", "").split("; "):
+                if statement.startswith(("ALTER", "DROP", "CREATE", "and ")):
+                    plain = statement.removeprefix("and as the owner of the tables: ")
+                    postgres_server.execute(plain.strip(";"), database=fresh_postgres)
+        said = [
+            check for check in place(plan=plan)
+            if check.name == "postgres.publication" and check.status != "ok"
+        ]  # fmt: skip
+    assert not said
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_refused"),
+    [("mood[]", False), ("d[]", False), ("ds", False), ("text[][]", False), ("parent[]", True),
+     ("int4range[]", True), ("text", True)],
+)  # fmt: skip
+def test_arrays_are_judged_by_their_elements(place: Any, kind: str, is_refused: bool) -> None:
+    """Through domains, whatever the element's type is called; composites have no form in JSON."""
+    checks = place(
+        "CREATE TYPE mood AS ENUM ('a')", "CREATE DOMAIN d AS text", "CREATE DOMAIN ds AS d[]",
+        f"ALTER TABLE child ALTER b TYPE {kind} USING NULL",
+    )  # fmt: skip
+    assert ("parents.columns" in _failed(checks)) == is_refused
+
+
+def test_a_view_by_a_key_that_folds_is_refused(place: Any, postgres_server: PostgresServer) -> None:
+    """By `check` as by a start: nobody knows which texts are one list."""
+    if not postgres_server.has_icu:
+        pytest.skip("this server has deterministic collations alone")
+    plan = Projection(
+        "parents", _PARENT, list(_PARENT.c),
+        views=[View("by_a", key=_PARENT.c.a, newest=_PARENT.c.d)],
+    )  # fmt: skip
+    folding = "CREATE COLLATION folding (provider = icu, locale = 'und-u-ks-level2',"
+    assert "parents.views" not in _failed(place(plan=plan))
+    found = _failed(place(
+        f"{folding} deterministic = false)",
+        "ALTER TABLE parent ALTER a TYPE text COLLATE folding", plan=plan,
+    ))  # fmt: skip
+    assert "which texts are one value" in found["parents.views"]
+
+
+def test_a_read_server_of_another_cluster_is_refused(
+    place: Any, postgres15_server: PostgresServer, postgres18_server: PostgresServer
+) -> None:
+    """And another database of the right one: no place in the log says what they show."""
+    source = place.settings.source
+    for server, word in ((postgres15_server, "15"), (postgres18_server, "18")):
+        stranger = source.model_copy(update={"read_url": SecretStr(server.url("postgres"))})
+        settings = Settings(source=stranger, projection="a:b")
+        found = _failed(check_postgres.every(settings, [Plan(_DOCUMENTS, POSTGRES)]))
+        assert "leads to" in found["postgres.read_url"], word
 
 
 def test_an_unlogged_table_is_refused(place: Any) -> None:

@@ -76,9 +76,10 @@ _T = sa.Table(
 )  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def tables(postgres_server: PostgresServer) -> Iterator[Tables]:
+@pytest.fixture(scope="module", params=["postgres15_server", "postgres18_server"], ids=["15", "18"])
+def tables(request: pytest.FixtureRequest) -> Iterator[Tables]:
     """A table with a column of every type, and a row for each value."""
+    postgres_server: PostgresServer = request.getfixturevalue(request.param)
     name = "every_type"
     postgres_server.create_database(name)
     columns = ", ".join(f"{column} {ddl}" for column, (ddl, *_) in _TYPES.items())

@@ -89,6 +89,11 @@ class PostgresServer:
             cursor = connection.execute(sql, arguments or None)  # type: ignore[arg-type]
             return cursor.fetchall() if cursor.description is not None else []
 
+    @property
+    def has_icu(self) -> bool:
+        """Whether it was built with ICU, whose collations need not be deterministic."""
+        return bool(self.execute("SELECT 1 FROM pg_collation WHERE collname = 'und-x-icu'"))
+
     def create_database(self, name: str) -> None:
         self.execute(f'CREATE DATABASE "{name}"')
 

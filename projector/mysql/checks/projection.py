@@ -6,7 +6,6 @@ import re
 
 from projector.checks import Check, failed, ok, warning
 from projector.databases import Mysql
-from projector.errors import ConfigurationError
 from projector.fetch import Fetcher
 from projector.model import Need
 from projector.mysql.advice import unlike
@@ -77,18 +76,6 @@ def _is_known_better(answer: Refusal, level: Level | None) -> bool:
     named = _COLUMN.search(answer.text)
     own = {node.source.description.lower() for node in level.node.scope}
     return answer.code in _UNGROUPED and (named is None or named[1].lower() not in own)
-
-
-def views(plan: Plan, asker: Asker) -> list[Check]:
-    """Test that it is known which values of views' keys are one."""
-    if not plan.views.planned:
-        return []
-    name = f"{plan.name}.views"
-    try:
-        mark = fitted(plan, asker.connection).placer.mark
-    except ConfigurationError as error:
-        return [failed(name, error.message, error.remedy)]
-    return [ok(name, f"{len(plan.views.planned)} views: {mark}")]
 
 
 def indexes(plan: Plan, asker: Asker) -> list[Check]:

@@ -40,6 +40,20 @@ def readable(facts: Facts, watches: Sequence[Watch], found: Mapping[TableName, T
     return ok(name, f"{facts.account} may read {len(watches)} tables")
 
 
+def stranger(primary: Facts, there: Facts, setting: str) -> Check | None:
+    """Return a failure where documents would be read from the server of another cluster: places in
+    one's log say nothing of the other."""
+    if there.system == primary.system and there.database == primary.database:
+        return None
+    what = "another cluster" if there.system != primary.system else f"database {there.database}"
+    return failed(
+        "postgres.read_url",
+        f"{setting} leads to {what}, not to the primary or a standby of it",
+        f"Name a streaming standby of the server in PROJECTOR_SOURCE__URL there, with database"
+        f" {primary.database}; or leave it out.",
+    )
+
+
 def _unreadable(
     facts: Facts, watches: Sequence[Watch], found: Mapping[TableName, Table]
 ) -> Iterator[str]:

@@ -11,11 +11,12 @@ from projector.databases import Source
 from projector.errors import OperatorError, TransientError
 from projector.postgres.connection import Session, connect
 from projector.postgres.errors import state_of
+from projector.postgres.slot import require_version
 
 _SETTINGS = (
     "wal_level", "max_replication_slots", "max_wal_senders", "max_slot_wal_keep_size",
     "wal_sender_timeout", "idle_replication_slot_timeout", "synchronous_commit", "fsync",
-    "sync_replication_slots", "hot_standby_feedback",
+    "sync_replication_slots", "hot_standby_feedback", "synchronous_standby_names",
 )  # fmt: skip
 _UNITS = {"ms": 0.001, "s": 1, "min": 60, "B": 1, "kB": 1 << 10, "8kB": 8 << 10, "MB": 1 << 20}
 
@@ -31,14 +32,15 @@ class Refusal:
 @dataclass(frozen=True, slots=True)
 class Facts:
     """What a server says of itself. `number`: server_version_num. `settings`: in bytes or seconds
-    where they have a unit. `rate`: bytes of log a second, in the mean. `slots`, `senders`: in use.
-    `shares`: roles that the account is a member of."""
+    where they have a unit. `system`: the cluster's identifier. `rate`: bytes of log a second, in
+    the mean. `slots`, `senders`: in use."""
 
     number: int
     version: str
     account: str
     database: str
     is_standby: bool
+    system: str
     is_superuser: bool
     may_replicate: bool
     may_create: bool
@@ -103,7 +105,9 @@ class Asker:
             return Refusal(state, str(error.__cause__))
 
     def facts(self) -> Facts:
-        """Ask the server who it is."""
+        """Ask the server who it is. Raises RefusedError where it is too old to say."""
+        [[number]] = self.rows("SHOW server_version_num")
+        require_version(int(number))
         settings = {
             row["name"]: _plain(row["setting"], row["unit"])
             for row in self.objects("SELECT name, setting, unit FROM pg_settings WHERE name IN"
@@ -124,7 +128,8 @@ _WHO = """
 SELECT current_setting('server_version_num')::int AS number,
   current_setting('server_version') AS version,
   current_user AS account, current_database() AS database,
-  pg_is_in_recovery() AS is_standby, r.rolsuper AS is_superuser,
+  pg_is_in_recovery() AS is_standby,
+  (SELECT system_identifier::text FROM pg_control_system()) AS system, r.rolsuper AS is_superuser,
   r.rolsuper OR r.rolreplication OR EXISTS (SELECT FROM pg_roles g
     WHERE g.rolname = 'rds_replication' AND pg_has_role(g.oid, 'USAGE')) AS may_replicate,
   has_database_privilege(current_database(), 'CREATE') AS may_create,

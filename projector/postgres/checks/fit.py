@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
@@ -134,9 +135,9 @@ def _type(
 ) -> Iterator[Check]:
     where, declared = f"{table}.{column.name}", str(column.type)
     if not fits(column.type, actual):
-        is_shown = _family(column.type) == "text" and actual.kind in _SHOWN
+        is_shown = _family(column.type) == "text" and actual.kind in _SHOWN and not actual.is_array
         judge = warning if is_shown else failed
-        has_form = actual.kind.lstrip("_") in {kind for kinds in _KINDS.values() for kind in kinds}
+        has_form = actual.kind in {kind for kinds in _KINDS.values() for kind in kinds}
         yield judge(
             name,
             f"{where} is {actual.full}, declared as {declared}"
@@ -159,18 +160,14 @@ def fits(kind: TypeEngine[object], actual: Column) -> bool:
     if isinstance(kind, TypeDecorator):
         return fits(kind.impl_instance, actual)
     if isinstance(kind, sa.ARRAY):
-        return own.startswith("_") and _is_of(_family(kind.item_type), own[1:])
+        return actual.is_array and fits(kind.item_type, replace(actual, is_array=False))
     if not family:
         return True
-    if actual.form in "crm" or own.startswith("_"):  # composite, range, multirange; arrays
+    if actual.form in "crm" or actual.is_array:  # composite, range, multirange
         return False
     if family == "whole" and own == "numeric":
         return bool(re.search(r"\(\d+(,0)?\)", actual.full))
-    return _is_of(family, own) or (family == "text" and actual.is_like_text)
-
-
-def _is_of(family: str, kind: str) -> bool:
-    return not family or kind in _KINDS[family]
+    return own in _KINDS[family] or (family == "text" and actual.is_like_text)
 
 
 def _other_clock(kind: TypeEngine[object]) -> str:

@@ -16,6 +16,9 @@ from projector.projection import Plan
 
 _NAME = "postgres.replica_identity"
 _LONGEST = 63  # of a name
+_REFUSES_UNSENT = 180000  # changes by an identity with generated columns that are not published
+
+Unsent = Mapping[TableName, Mapping[str, frozenset[str]]]
 
 
 def needed(plans: Sequence[Plan], schema: str) -> dict[TableName, frozenset[str]]:
@@ -32,59 +35,109 @@ def identities(
     needed: Mapping[TableName, frozenset[str]],
     watches: Sequence[Watch],
     tables: Mapping[TableName, Table],
+    unsent: Unsent,
+    number: int,
 ) -> list[Check]:
-    """Test that each table's identity has what is needed of its old rows."""
-    problems = [
-        problem
-        for watch in watches
-        if (table := tables.get(watch.table)) is not None
-        for identity in table.identities
-        for problem in _identity(identity, needed.get(watch.table, frozenset()), table)
-    ]
+    """Test that each table's identity has what is needed of its old rows. `unsent`: the generated
+    columns that the stream leaves out, with what they are computed from."""
+    problems: list[Check] = []
+    for watch in watches:
+        table, left_out = tables.get(watch.table), unsent.get(watch.table, {})
+        if table is None:
+            continue
+        wanted = needed.get(watch.table, frozenset()) & table.columns.keys()
+        problems += _generated(watch.table, wanted, left_out, number)
+        bases = {base for name in wanted for base in left_out.get(name, ())}
+        wanted = wanted - left_out.keys() | bases
+        breaking = frozenset(left_out) if number >= _REFUSES_UNSENT else frozenset()
+        for identity in table.identities:
+            problems += _identity(identity, wanted, table, breaking)
     return problems or [ok(_NAME, "the log has all old values by which documents are found")]
 
 
-def _identity(identity: Identity, wanted: frozenset[str], table: Table) -> Iterator[Check]:
-    generated = {c.name for c in table.columns.values() if c.is_generated}
-    wanted = wanted & table.columns.keys() - generated  # the log has none of these anyway
+def _generated(
+    name: TableName, wanted: frozenset[str], unsent: Mapping[str, frozenset[str]], number: int
+) -> Iterator[Check]:
+    """Tell of routes that start from what the log never has."""
+    for column in sorted(wanted & unsent.keys()):
+        bases = ", ".join(sorted(unsent[column]))
+        newer = (
+            " Or make it STORED, and as the publication's owner: ALTER PUBLICATION … SET"
+            " (publish_generated_columns = 'stored');"
+        )
+        yield warning(
+            _NAME,
+            f"documents are found by {name}.{column}, which is generated and not in the log: each"
+            f" DELETE there, and each UPDATE of {bases or 'its row'}, costs a walk over all"
+            " documents",
+            "Join by what it is computed from, or by a column that holds the value."
+            + (newer if number >= _REFUSES_UNSENT else ""),
+        )
+
+
+def _identity(
+    identity: Identity, wanted: frozenset[str], table: Table, breaking: frozenset[str]
+) -> Iterator[Check]:
+    """Compare what is wanted with what an identity has; with one of `breaking` the server refuses
+    each UPDATE and DELETE (PostgreSQL 18)."""
+    fix = remedy(identity, wanted, table, breaking)
+    fails = "as it is published, each UPDATE and DELETE of its rows fails, the application's too"
     if not identity.columns and identity.mode != "f":
+        yield failed(_NAME, f"{identity.table} has {_why(identity)}: {fails}", fix)
+    elif unpublished := sorted(identity.columns & breaking):
         yield failed(
             _NAME,
-            f"{identity.table} has {_why(identity)}: as it is published, each UPDATE and DELETE of"
-            " its rows fails, the application's too",
-            remedy(identity, wanted, table),
+            f"{identity.table} has a replica identity with generated columns that are not published"
+            f" ({', '.join(unpublished)}): {fails}",
+            fix,
         )
-        return
-    missing = sorted(wanted - identity.columns)
-    if missing:
+    elif missing := sorted(wanted - identity.columns):
         yield warning(
             _NAME,
             f"the log has no old values of {identity.table}.{', '.join(missing)}: each UPDATE and"
             " DELETE there costs a walk over all documents",
-            remedy(identity, wanted, table),
+            fix,
         )
 
 
 def _why(identity: Identity) -> str:
+    if identity.mode == "d" and identity.is_deferrable:
+        return "a primary key that is DEFERRABLE, which is no replica identity"
     return {
         "d": "no primary key",
         "i": "lost the index that was its replica identity",
     }.get(identity.mode, "no replica identity")
 
 
-def remedy(identity: Identity, wanted: frozenset[str], table: Table) -> str:
+def remedy(
+    identity: Identity,
+    wanted: frozenset[str],
+    table: Table,
+    breaking: frozenset[str] = frozenset(),
+) -> str:
     """Return the statements that make these columns the identity of a table: the cheapest way."""
     spelled = ".".join(map(identifier, identity.table))
     alter = f"ALTER TABLE {spelled} REPLICA IDENTITY"
-    if wanted and wanted <= set(identity.key):
+    key = set(identity.key)
+    if key and wanted <= key and not identity.is_deferrable and not key & breaking:
         return f"{alter} DEFAULT;"
-    columns = [*identity.key, *sorted(wanted - set(identity.key))]
+    columns = [*identity.key, *sorted(wanted - key)]
     known = [table.columns[name] for name in columns if name in table.columns]
-    if not identity.key or any(column.is_nullable for column in known):
+    nullable = [column.name for column in known if column.is_nullable]
+    if not breaking and (nullable or not key):
         return f"{alter} FULL; (each UPDATE and DELETE there then logs the whole old row)"
+    if not key or key & breaking:
+        return (
+            f"Give {spelled} a primary key of columns that are not generated; or, with none that is"
+            " VIRTUAL, ALTER PUBLICATION … SET (publish_generated_columns = 'stored');"
+            f" {alter} FULL;"
+        )
     index = identifier(f"{identity.table.name[: _LONGEST - 9]}_identity")
     listed = ", ".join(map(identifier, columns))
+    first = "".join(
+        f"ALTER TABLE {spelled} ALTER {identifier(name)} SET NOT NULL; " for name in nullable
+    )
     return (
-        f"CREATE UNIQUE INDEX CONCURRENTLY {index} ON {spelled} ({listed});"
+        f"{first}CREATE UNIQUE INDEX CONCURRENTLY {index} ON {spelled} ({listed});"
         f" {alter} USING INDEX {index};"
     )

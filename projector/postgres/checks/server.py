@@ -8,8 +8,9 @@ from projector.checks import Check, failed, ok, warning
 from projector.databases import Source
 from projector.postgres.checks.asking import Facts
 from projector.postgres.figures import Figures
+from projector.postgres.slot import synchronous, takes_us_for_a_standby
 
-_LEAST = 140000
+_SYNCHRONOUS = "synchronous_standby_names"
 _FAILOVER = 170000
 _MIB, _GIB = 1 << 20, 1 << 30
 _HALF_HOUR_S, _DAY_S = 1800, 86400
@@ -18,23 +19,15 @@ _RESTART = "; then restart the server (where it is rented: in its parameters)."
 
 def required(facts: Facts, slot: Figures | None, source: Source) -> list[Check]:
     """Test what the daemon cannot do without."""
-    return [_version(facts), _standby(facts), _wal_level(facts), *_free(facts, slot),
-            _slot(facts, slot, source)]  # fmt: skip
+    version = ok("postgres.version", f"PostgreSQL {facts.version}")
+    return [version, _standby(facts), _wal_level(facts), _synchronous(facts),
+            *_free(facts, slot), _slot(facts, slot, source)]  # fmt: skip
 
 
 def recommended(facts: Facts, slot: Figures | None) -> list[Check]:
     """Test what speed and recovery presume."""
     return [_kept(facts), _sender_timeout(facts), *_idle(facts), _durability(facts),
             _failover(facts, slot)]  # fmt: skip
-
-
-def _version(facts: Facts) -> Check:
-    name = "postgres.version"
-    if facts.number < _LEAST:
-        return failed(
-            name, f"PostgreSQL {facts.version} is too old", "Upgrade to PostgreSQL 14 or later."
-        )
-    return ok(name, f"PostgreSQL {facts.version}")
 
 
 def _standby(facts: Facts) -> Check:
@@ -59,6 +52,13 @@ def _wal_level(facts: Facts) -> Check:
         f"the log does not say which rows were changed: wal_level is {found}",
         f"ALTER SYSTEM SET wal_level = 'logical'{_RESTART}",
     )
+
+
+def _synchronous(facts: Facts) -> Check:
+    name, names = "postgres.synchronous_standby_names", facts.settings[_SYNCHRONOUS]
+    if takes_us_for_a_standby(names):
+        return failed(name, *synchronous(names))
+    return ok(name, names or "no commit waits for a standby")
 
 
 def _free(facts: Facts, slot: Figures | None) -> Iterator[Check]:

@@ -13,40 +13,42 @@ from projector.postgres.slot import quoted
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """A column. `kind`: name of its type, below domains; `form`: b, e, c, r, m as typtype has it;
-    `is_like_text`: behaves as a text; `folds`: unlike texts are equal."""
+    """A column. `kind`: name of its type, below domains, or of its elements' where it `is_array`;
+    `form`: b, e, c, r, m as typtype has it; `is_like_text`: behaves as a text; `folds`: unlike
+    texts are equal."""
 
     name: str
     kind: str
     full: str
     form: str
     is_like_text: bool
+    is_array: bool
     is_nullable: bool
-    is_generated: bool
     folds: bool
     may_read: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Index:
-    """An index of columns, in order; none of expressions or of some rows alone. `identifies`: may
-    be made the replica identity."""
+    """An index of columns, in order; none of expressions or of some rows alone. Also one that is
+    deferrable is unique: snapshots show what has been committed."""
 
     columns: tuple[str, ...]
     is_unique: bool
     is_key: bool
-    identifies: bool
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
     """What the log says of old rows of a table: those with rows of their own, so leaves of one that
-    is partitioned. `mode`: d, i, f, n as relreplident has it; `columns` are those it has now."""
+    is partitioned. `mode`: d, i, f, n as relreplident has it; `columns` are those it has now. A key
+    that `is_deferrable` is no identity."""
 
     table: TableName
     mode: str
     columns: frozenset[str]
     key: tuple[str, ...]
+    is_deferrable: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,12 +104,13 @@ def look(asker: Asker, table: TableName) -> Table | None:
 
 def _index(row: Mapping[str, Any]) -> Index:
     columns = tuple(row["columns"])
-    return Index(columns, row["is_unique"], row["is_key"], row["identifies"])
+    return Index(columns, row["is_unique"], row["is_key"])
 
 
 def _identity(row: Mapping[str, Any]) -> Identity:
     table = TableName(row["schema"], row["name"])
-    return Identity(table, row["mode"], frozenset(row["columns"] or ()), tuple(row["key"] or ()))
+    columns, key = frozenset(row["columns"] or ()), tuple(row["key"] or ())
+    return Identity(table, row["mode"], columns, key, bool(row["is_deferrable"]))
 
 
 # Tables that inherit as partitions do not (relkind r with children) show their rows in the parent.
@@ -123,42 +126,46 @@ SELECT c.oid::int8 AS oid, c.relkind AS kind, c.relpersistence AS persistence,
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"""
 
 _COLUMNS = """
-WITH RECURSIVE bases (attnum, oid) AS (
-  SELECT attnum, atttypid FROM pg_attribute
+WITH RECURSIVE bases (attnum, oid, is_array) AS (
+  SELECT attnum, atttypid, false FROM pg_attribute
   WHERE attrelid = {oid} AND attnum > 0 AND NOT attisdropped
-  UNION ALL SELECT b.attnum, t.typbasetype
-  FROM bases b JOIN pg_type t ON t.oid = b.oid WHERE t.typtype = 'd')
+  UNION ALL SELECT b.attnum, CASE t.typtype WHEN 'd' THEN t.typbasetype ELSE t.typelem END,
+    t.typtype <> 'd' OR b.is_array
+  FROM bases b JOIN pg_type t ON t.oid = b.oid
+  WHERE t.typtype = 'd' OR t.typinput = 'array_in'::regproc)
 SELECT a.attname AS name, t.typname AS kind, format_type(a.atttypid, a.atttypmod) AS full,
-  t.typtype AS form, t.typtype = 'e' OR t.typcategory = 'S' AS is_like_text,
-  NOT a.attnotnull AS is_nullable, a.attgenerated <> '' AS is_generated,
+  t.typtype AS form, t.typtype = 'e' OR t.typcategory = 'S' AS is_like_text, b.is_array,
+  NOT a.attnotnull AS is_nullable,
   t.typname = 'citext' OR coalesce(NOT l.collisdeterministic, false) AS folds,
   has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS may_read
 FROM pg_attribute a JOIN bases b USING (attnum)
-JOIN pg_type t ON t.oid = b.oid AND t.typtype <> 'd'
+JOIN pg_type t ON t.oid = b.oid AND t.typtype <> 'd' AND t.typinput <> 'array_in'::regproc
 LEFT JOIN pg_collation l ON l.oid = a.attcollation
 WHERE a.attrelid = {oid}"""
 
 _INDEXES = """
-SELECT i.indisunique AND i.indpred IS NULL AND i.indimmediate AS is_unique,
-  i.indisprimary AS is_key,
-  i.indisunique AND i.indpred IS NULL AND i.indimmediate AND bool_and(a.attnotnull) AS identifies,
+SELECT i.indisunique AND i.indpred IS NULL AS is_unique, i.indisprimary AS is_key,
   array_agg(a.attname ORDER BY k.place) AS columns
 FROM pg_index i
 CROSS JOIN LATERAL unnest(i.indkey::int2[]) WITH ORDINALITY k (attnum, place)
 JOIN pg_attribute a ON a.attrelid = i.indrelid AND a.attnum = k.attnum
 WHERE i.indrelid = {oid} AND i.indisvalid AND i.indexprs IS NULL AND k.place <= i.indnkeyatts
-GROUP BY i.indexrelid, i.indisunique, i.indpred, i.indimmediate, i.indisprimary"""
+GROUP BY i.indexrelid, i.indisunique, i.indpred, i.indisprimary"""
 
+# What an index INCLUDEs beside its key is in no identity.
 _IDENTITIES = """
 SELECT n.nspname AS schema, c.relname AS name, c.relreplident AS mode,
   (SELECT array_agg(a.attname) FROM pg_attribute a
     WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
     AND (c.relreplident = 'f' OR EXISTS (SELECT FROM pg_index i WHERE i.indrelid = c.oid
-      AND a.attnum = ANY (i.indkey) AND CASE c.relreplident WHEN 'd' THEN i.indisprimary
+      AND i.indimmediate AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])
+      AND CASE c.relreplident WHEN 'd' THEN i.indisprimary
       WHEN 'i' THEN i.indisreplident ELSE false END))) AS columns,
-  (SELECT array_agg(a.attname) FROM pg_index i JOIN pg_attribute a
-    ON a.attrelid = c.oid AND a.attnum = ANY (i.indkey)
-    WHERE i.indrelid = c.oid AND i.indisprimary) AS key
+  (SELECT array_agg(a.attname ORDER BY k.place)
+    FROM unnest((p.indkey::int2[])[0:p.indnkeyatts - 1]) WITH ORDINALITY k (attnum, place)
+    JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum) AS key,
+  NOT p.indimmediate AS is_deferrable
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_index p ON p.indrelid = c.oid AND p.indisprimary
 WHERE c.relkind = 'r' AND (c.oid = {oid} OR c.oid IN
   (SELECT relid FROM pg_partition_tree({oid}) WHERE isleaf)) ORDER BY 1, 2"""

@@ -1,0 +1,173 @@
+"""The publication: whether all that documents need of the log is published, and how to mend it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from projector.model import TableName
+from projector.postgres.slot import identifier, quoted
+
+_SHOWN = 5
+_ALL = frozenset({"insert", "update", "delete", "truncate"})
+_OPERATIONS = "publish = 'insert, update, delete, truncate', publish_via_partition_root = false"
+
+Ask = Callable[[str], Sequence[Sequence[Any]]]
+Stored = Mapping[TableName, Collection[TableName]]  # of a table: those that its rows are logged for
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A published table. `is_whole`: with all rows and columns. `listed`: under which name it has
+    been added, its own or a partitioned table's; None: with its schema, or with all tables."""
+
+    is_whole: bool
+    listed: TableName | None
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why changes are not published, and what to do."""
+
+    detail: str
+    fix: str
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """A publication. `is_by_root`: changes of partitions are published as their root's."""
+
+    name: str
+    operations: frozenset[str]
+    is_by_root: bool
+    is_of_all: bool
+    members: Mapping[TableName, Member]
+
+
+def find(ask: Ask, name: str) -> Publication | None:
+    """Return the publication of this name."""
+    pub = ", ".join(f"pub{each}" for each in sorted(_ALL))
+    found = ask(
+        f"SELECT {pub}, pubviaroot, puballtables FROM pg_publication WHERE pubname = {quoted(name)}"
+    )
+    if not found:
+        return None
+    [[*published, is_by_root, is_of_all]] = found
+    members = {
+        TableName(schema, table): Member(is_whole == "t", TableName(*listed) if listed[0] else None)
+        for schema, table, is_whole, *listed in ask(_MEMBERS.format(name=quoted(name)))
+    }
+    operations = zip(sorted(_ALL), published, strict=True)
+    return Publication(
+        name, frozenset(each for each, is_published in operations if is_published == "t"),
+        is_by_root == "t", is_of_all == "t", members,
+    )  # fmt: skip
+
+
+# rowfilter and attnames are there from PostgreSQL 15 on.
+_MEMBERS = """
+SELECT p.schemaname, p.tablename, to_jsonb(p) ->> 'rowfilter' IS NULL AND NOT EXISTS (
+    SELECT FROM pg_attribute a WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+    AND a.attgenerated = '' AND NOT coalesce(to_jsonb(p) -> 'attnames' ? a.attname::text, true)),
+  l.nspname, l.relname
+FROM pg_publication_tables p JOIN pg_namespace n ON n.nspname = p.schemaname
+JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = p.tablename
+LEFT JOIN LATERAL (SELECT ln.nspname, lc.relname FROM pg_publication_rel r
+  JOIN pg_publication u ON u.oid = r.prpubid AND u.pubname = p.pubname
+  JOIN pg_class lc ON lc.oid = r.prrelid JOIN pg_namespace ln ON ln.oid = lc.relnamespace
+  WHERE lc.oid = c.oid OR lc.oid IN (SELECT relid FROM pg_partition_ancestors(c.oid))
+  ORDER BY lc.oid <> c.oid LIMIT 1) l ON true
+WHERE p.pubname = {name}"""
+
+
+def stored(ask: Ask, tables: Iterable[TableName]) -> Stored:
+    """Return the tables that rows are logged for: partitions that have none below, or itself."""
+    found: dict[TableName, set[TableName]] = {table: set() for table in tables}
+    for table, parts in found.items():
+        rows = ask(_STORED.format(schema=quoted(table.schema), name=quoted(table.name)))
+        parts.update(TableName(schema, name) for schema, name in rows)
+    return found
+
+
+_STORED = """
+SELECT sn.nspname, s.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_class s ON s.oid = c.oid OR s.oid IN (SELECT relid FROM pg_partition_tree(c.oid))
+JOIN pg_namespace sn ON sn.oid = s.relnamespace
+WHERE n.nspname = {schema} AND c.relname = {name} AND s.relkind = 'r'"""
+
+
+def creation(name: str, tables: Iterable[TableName]) -> str:
+    """Return the statement that makes the publication."""
+    return f"CREATE PUBLICATION {identifier(name)} FOR TABLE {listed(tables)} WITH ({_OPERATIONS});"
+
+
+def listed(tables: Iterable[TableName]) -> str:
+    """Spell tables, in order."""
+    return ", ".join(f"{identifier(t.schema)}.{identifier(t.name)}" for t in sorted(tables))
+
+
+def problems(name: str, found: Publication | None, stored: Stored) -> Iterator[Problem]:
+    """Tell which changes of these tables are not published."""
+    if found is None:
+        yield Problem(
+            f"there is no publication {name}: nothing says what is to be sent",
+            f"As the owner of the tables: {creation(name, stored)}",
+        )
+        return
+    alter = f"ALTER PUBLICATION {identifier(found.name)}"
+    missing = sorted(_ALL - found.operations)
+    if missing or found.is_by_root:
+        what = f"leaves out {', '.join(missing)}" if missing else (
+            "names the root of partitioned tables (publish_via_partition_root): TRUNCATE of a"
+            " partition would not be told")  # fmt: skip
+        yield Problem(
+            f"the publication {name} {what}", f"As its owner: {alter} SET ({_OPERATIONS});"
+        )
+    unpublished = [t for t, parts in stored.items() if _is_left_out(t, parts, found)]
+    if unpublished:
+        yield Problem(
+            f"the publication {name} lacks {', '.join(map(str, unpublished))}: their changes are"
+            " not sent",
+            f"As its owner: {alter} ADD TABLE {listed(unpublished)}; then `projector resync`.",
+        )
+    wanted = {*stored, *(part for parts in stored.values() for part in parts)}
+    members = {t: member for t, member in found.members.items() if t in wanted}
+    if cut := sorted(t for t, member in members.items() if not member.is_whole):
+        spelled = listed({members[table].listed or table for table in cut})
+        yield Problem(
+            f"the publication {name} has a filter of rows, or not all columns, of"
+            f" {', '.join(map(str, cut))}",
+            f"As its owner: {alter} DROP TABLE {spelled}; {alter} ADD TABLE {spelled};"
+            " then `projector resync`.",
+        )
+
+
+def _is_left_out(table: TableName, parts: Collection[TableName], found: Publication) -> bool:
+    if table in found.members:  # also without a partition yet: the next is published with its root
+        return False
+    return not found.members.keys() >= set(parts) or not (parts or found.is_of_all)
+
+
+def surplus(found: Publication, stored: Stored) -> Problem | None:
+    """Tell what is published for nothing."""
+    wanted = {*stored, *(part for parts in stored.values() for part in parts)}
+    others = sorted(found.members.keys() - wanted)
+    if not others:
+        return None
+    shown = ", ".join(map(str, others[:_SHOWN])) + (" …" if len(others) > _SHOWN else "")
+    needed = {member.listed for table, member in found.members.items() if table in wanted}
+    names = {found.members[table].listed for table in others}
+    spelled = listed(name for name in names if name is not None)
+    fix = (
+        f"DROP PUBLICATION {identifier(found.name)}; and as the owner of the tables:"
+        f" {creation(found.name, stored)}"
+        if None in names or names & needed
+        else f"As its owner: ALTER PUBLICATION {identifier(found.name)} DROP TABLE {spelled};"
+    )
+    return Problem(
+        f"{found.name} also has {len(others)} tables that no projection reads ({shown}): their"
+        " changes are sent for nothing, and where one has no primary key, the application's UPDATE"
+        " and DELETE fail",
+        fix,
+    )
