@@ -33,6 +33,9 @@ from projector.quarantine import QuarantineLog
 from projector.route import Affected, Router
 
 _CHECKPOINT_EVERY_S = 1.0  # how often a checkpoint alone is written, at most
+# And how soon after documents of a change: who asked for the end of the log after a commit may have
+# been told a place beyond it, where others have committed what is none of ours.
+_CHECKPOINT_SOON_S = 0.03
 _AHEAD = 2  # slices of a step that are read while one is written
 
 _ROUTES_MAX = 16  # look-ups put off; more are worked off as one walk over everything
@@ -89,7 +92,7 @@ class Pipeline:
         # that back, and what reads must see.
         self.barrier = known.checkpoint.position
         self.passed = self.barrier  # the same, but for a transaction that has come in part
-        self._written_at = 0.0
+        self._written_at = self._changed_at = 0.0  # the latter: documents of a change
 
     @property
     def position(self) -> Position:
@@ -120,6 +123,7 @@ class Pipeline:
             self._write(fetched, last if is_last else Batch({}, frozenset(), Reason.CHANGE))
         self._know(debts)
         self._unwritten = None
+        self._changed_at = self._written_at
 
     def skip(self, transactions: Transactions) -> None:
         """Pass transactions that were done before this process began."""
@@ -276,11 +280,13 @@ class Pipeline:
                 self.known.debts[key] = debt
 
     def _pass(self, transactions: Transactions) -> None:
-        """Remember a place without work; write it once a second at most."""
+        """Remember a place without work; write it once a second at most, but soon after documents,
+        and then at intervals that double."""
         if transactions.position is None or transactions.position == self.position:
             return
         self._unwritten = transactions
-        if time.monotonic() - self._written_at >= _CHECKPOINT_EVERY_S:
+        soon_s = max(_CHECKPOINT_SOON_S, self._written_at - self._changed_at)
+        if time.monotonic() - self._written_at >= min(soon_s, _CHECKPOINT_EVERY_S):
             self.flush()
 
     def _owed(

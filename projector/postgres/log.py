@@ -33,6 +33,7 @@ from projector.projection import Plan
 from projector.queue import Queue
 
 _LOOK_EVERY_S: Final = 1.0  # where the log ends, and what can be seen
+_MOVED_S: Final = 0.05  # until it is told that the log has moved by what nobody reads
 # In a position, before it is asked whether they can be seen by now: some, or after a while.
 _UNSEEN_MOST: Final = 256
 _UNSEEN_SOME: Final = 16
@@ -213,7 +214,8 @@ class _Run:
         self._visibility: Visibility
         self._is_idle = False
         self._flushed = 0  # the log's end, as it was a moment ago
-        self._looked_at = self._beat_at = self._shown_at = self._figured_at = float("-inf")
+        self._looked_at = self._beat_at = self._put_at = float("-inf")
+        self._shown_at = self._figured_at = float("-inf")
         self._thread = threading.Thread(target=self._read, name="wal", daemon=True)
         self._queries = address.open()
         try:
@@ -337,10 +339,12 @@ class _Run:
         self._is_idle = False
         end = max(self._stream.server_end, self.position.lsn)
         is_due = now - self._beat_at >= self._address.heartbeat_s
+        is_due |= end > self.position.lsn and now - self._put_at >= _MOVED_S
         if not self._assembler.is_open and is_due and self.queue.is_empty():
             self._beat_at = now
             self._put(Piece(end_lsn=end), is_head=end >= self._flushed)
-        return self._address.heartbeat_s
+        wait_s = self._address.heartbeat_s
+        return min(wait_s, _MOVED_S) if end > self.position.lsn else wait_s
 
     def _look(self) -> None:
         [[text, end]] = self._queries.ask(
@@ -367,6 +371,7 @@ class _Run:
         return lsn >= self._flushed and not self._assembler.is_open
 
     def _put(self, piece: Piece, *, is_head: bool) -> None:
+        self._put_at = time.monotonic()
         is_whole = piece.end_lsn is not None
         place = self._at(self.position, piece.end_lsn or self.position.lsn)
         if is_whole:

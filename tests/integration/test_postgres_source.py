@@ -156,6 +156,20 @@ def test_the_log_of_another_database_moves_the_position(
         _until_confirmed(tables, log.position.lsn)
 
 
+def test_commits_that_nobody_reads_are_told_soon(tables: Tables) -> None:
+    """That the log has moved by a commit of other tables is told long before the next heartbeat:
+    somebody may wait for a place just behind it."""
+    tables.run("CREATE TABLE u (id int PRIMARY KEY, a int)")
+    with reading(tables, heartbeat_s=30.0) as log:
+        log.read_to_end()
+        began = time.monotonic()
+        for number in range(5):
+            tables.run(f"INSERT INTO t VALUES ({number}, 1)", f"INSERT INTO u VALUES ({number}, 1)")
+            log.read_to_end()
+        assert time.monotonic() - began < 10
+        assert log.count == 5
+
+
 def test_definitions_that_change_are_told(tables: Tables) -> None:
     """Where the next row shows it, or an event trigger says so; rows then come as they are now."""
     with reading(tables) as log:

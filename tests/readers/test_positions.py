@@ -18,12 +18,13 @@ from projector_reader import (
     document_id,
 )
 from projector_reader.lists import PAGE, Folding, list_name, read_cursor
-from projector_reader.position import parse_token
+from projector_reader.position import Place, WalPlace, parse_token
 from sqlalchemy import BINARY, Column, Integer, String
 
 from projector.mysql.dialect import MYSQL
 from projector.mysql.position import GtidSet, MariadbGtids
 from projector.mysql.position import Position as Written
+from projector.postgres.position import Position as WrittenWal
 from projector.projection.keys import KeyCodec
 from projector.projection.places import canonical
 from projector.sink_redis.lists import _BEFORE
@@ -98,6 +99,9 @@ def test_the_projector_agrees_with_the_vectors(vector: dict[str, Any]) -> None:
     stricter with what no server writes, for its tokens come from anybody."""
     if vector["includes"] == "invalid":
         return
+    if vector["position"].startswith("postgres|"):
+        _assert_agrees(vector)
+        return
     try:
         position = Written.parse(vector["position"])
     except ValueError:
@@ -111,6 +115,16 @@ def test_the_projector_agrees_with_the_vectors(vector: dict[str, Any]) -> None:
         elif isinstance(position.gtids, MariadbGtids):
             found = position.gtids.contains(MariadbGtids.parse(vector["token"]))
             assert found == vector["includes"]
+    except ValueError:
+        assert vector["includes"] in ("incomparable", True)
+
+
+def _assert_agrees(vector: dict[str, Any]) -> None:
+    """Of the timeline the projector asks the server: its positions do not compare it."""
+    position = WrittenWal.parse(vector["position"])
+    try:
+        token = WrittenWal.parse(vector["token"])
+        assert position.reaches(token) == vector["includes"] or position.timeline != token.timeline
     except ValueError:
         assert vector["includes"] in ("incomparable", True)
 
@@ -139,6 +153,7 @@ def test_domains_are_included_as_the_projector_says(
 def test_positions_reach_each_other_as_the_projector_says(first: Written, second: Written) -> None:
     """Whatever position the projector writes is read, and compared alike where it can compare."""
     read = Position.parse(str(first))
+    assert isinstance(read.place, Place)
     assert (read.place.server, read.place.file) == (first.server.strip(), first.file)
     try:
         expected = first.reaches(second)
@@ -151,7 +166,40 @@ def test_positions_reach_each_other_as_the_projector_says(first: Written, second
         assert read.includes(str(second)) == expected
 
 
-@given(st.text(alphabet="0123456789abcdef-:,| _\n٣", max_size=60) | st.text(max_size=20))
+_wal_positions = st.builds(
+    WrittenWal,
+    st.integers(0, 2).map(str),
+    st.integers(1, 3),
+    st.integers(0, 2**64 - 1) | st.integers(2**32 - 3, 2**32 + 3),
+    st.frozensets(st.integers(3, 2**64 - 1), max_size=3),
+)
+
+
+@given(_wal_positions, _wal_positions)
+def test_places_of_postgresql_reach_each_other_as_the_projector_says(
+    first: WrittenWal, second: WrittenWal
+) -> None:
+    """Whatever position the projector writes is read; of one cluster and timeline, any two are
+    compared alike, and others are refused or not reached."""
+    read = Position.parse(str(first))
+    assert read.place == WalPlace(first.system, first.timeline, first.lsn)
+    expected: bool | str = first.surely_reaches(second)
+    if first.system != second.system or first.timeline > second.timeline:
+        expected = "incomparable"
+    elif first.timeline < second.timeline:
+        expected = False
+    assert outcome(str(first), str(second)) == expected
+
+
+_rests = st.text(alphabet="019aF/|,- ٣", max_size=30)
+
+
+@given(
+    st.text(alphabet="0123456789abcdef-:,| _\n٣", max_size=60)
+    | st.text(max_size=20)
+    | _rests.map("postgres|1|1|{}".format)
+    | _rests.map("postgres|{}|1/1|".format)
+)
 def test_any_token_is_read_or_refused(text: str) -> None:
     """No text does worse than InvalidTokenError."""
     try:

@@ -17,6 +17,14 @@ DDL = """
        UNION SELECT 6 UNION SELECT 7 UNION SELECT 8 UNION SELECT 9) b,
       (SELECT 0 d UNION SELECT 1 UNION SELECT 2 UNION SELECT 3 UNION SELECT 4 UNION SELECT 5
        UNION SELECT 6 UNION SELECT 7 UNION SELECT 8 UNION SELECT 9) c"""
+POSTGRES_DDL = """
+    CREATE TABLE labels (id int PRIMARY KEY, name varchar(40) NOT NULL);
+    CREATE TABLE notes (id bigint PRIMARY KEY, label_id int, text text);
+    CREATE INDEX ON notes (label_id);
+    CREATE TABLE others (id int PRIMARY KEY, text text);
+    INSERT INTO labels VALUES (1, 'old');
+    INSERT INTO notes SELECT n, 1, 'begun' FROM generate_series(0, 3999) AS n;
+    INSERT INTO others VALUES (1, 'begun')"""
 PROJECTIONS = "tests.readers.world:notes,tests.readers.world:things"
 
 _metadata = sa.MetaData()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 from concurrent.futures import Future
 from dataclasses import replace
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -298,6 +300,30 @@ def test_a_place_is_written_once_a_second_and_not_twice(monkeypatch: pytest.Monk
     end = position(database.committed)
     lane.pipeline.step(Transactions(database.log[-1], 1, end, end, []))
     assert (store.checkpoint.position, store.checkpoint.committed_at) == (end, 9.0)
+
+
+def test_a_place_behind_documents_is_written_soon_and_then_more_rarely(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Commits that touch nothing are written 30 ms after documents, then at intervals that double:
+    who waits for a commit may have been told a place a little beyond it."""
+    now = 100.0
+    clock = SimpleNamespace(monotonic=lambda: now, perf_counter=lambda: now)
+    monkeypatch.setattr("projector.pipeline.time", clock)
+    database = Database()
+    lane, store = opened(database)
+    written = []
+    for number in range(3000):
+        database.commit([("ticket" if number == 0 else "other", 1, 1)])
+        end = position(database.committed)
+        stamp = store.stamp
+        lane.pipeline.step(Transactions(database.log[-1], 1, end, end, [now]))
+        if store.stamp != stamp:
+            written.append(number)
+        now += 0.001
+    assert written[0] == 0
+    assert [round(at, -1) for at in written[1:7]] == [30, 60, 120, 240, 480, 960]
+    assert [later - at for at, later in itertools.pairwise(written[6:])] == [960, 1000]
 
 
 def test_a_lost_hash_is_made_good_though_a_resync_is_cancelled() -> None:

@@ -192,6 +192,7 @@ def explore(
 def _no_clock(monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint alone is written when the model says so."""
     monkeypatch.setattr(pipeline, "_CHECKPOINT_EVERY_S", float("inf"))
+    monkeypatch.setattr(pipeline, "_CHECKPOINT_SOON_S", float("inf"))
     monkeypatch.setattr(lane, "_GREW_REST_S", 0.0)
     monkeypatch.setattr(lane, "_GREW_REST_RATIO", 0.0)
 

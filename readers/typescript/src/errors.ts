@@ -12,8 +12,8 @@ export class ReaderError extends Error {
 /** A token, or an id of the change stream, that no database or stream has given. */
 export class InvalidTokenError extends ReaderError {}
 
-/** A token and the checkpoint come from different kinds of log, or from different servers without
- * common GTIDs: no waiting would ever tell. */
+/** A token and the checkpoint come from different kinds of log, from different servers without
+ * common GTIDs, or (PostgreSQL) from before and after a promotion: no waiting would ever tell. */
 export class NotComparableError extends ReaderError {}
 
 /** The commit was not in the documents in time. `isReached`: the checkpoint has passed the commit,

@@ -13,21 +13,32 @@ type GtidSet = { readonly kind: "mysql"; readonly intervals: ReadonlyMap<string,
  * the same time: there each needs a `gtid_domain_id` of its own, as MariaDB's manual asks for. */
 type MariadbGtids = { readonly kind: "mariadb"; readonly byDomain: ReadonlyMap<bigint, bigint> };
 type Gtids = GtidSet | MariadbGtids;
-type Place = { readonly server: string; readonly file: string; readonly offset: bigint };
+type Place = {
+  readonly kind: "file"; readonly server: string; readonly file: string; readonly offset: bigint;
+};
+/** A place in PostgreSQL's log: the cluster's identifier, the timeline, which ends where a standby is
+ * promoted, and bytes from the beginning of the log. */
+type WalPlace = {
+  readonly kind: "wal"; readonly system: bigint; readonly timeline: bigint; readonly lsn: bigint;
+};
 /** GTIDs or, without them, a place in a log; neither: nothing was committed. */
-export type Token = { readonly gtids: Gtids | undefined; readonly place: Place | undefined };
+export type Token = {
+  readonly gtids: Gtids | undefined; readonly place: Place | WalPlace | undefined;
+};
 
 const UUID = /^[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}$/;
 const TAG = /^[a-z_][a-z0-9_]{0,31}$/;
 const NUMBER = /^[0-9]{1,20}$/;
+const LSN = /^([0-9A-Fa-f]{1,8})\/([0-9A-Fa-f]{1,8})$/;
 const LAST = 2n ** 63n - 2n; // GNO_END - 1, sql/rpl_gtid.h
 
 /** A checkpoint's position. The text form has five parts separated by `|`: flavour, server, file,
- * offset, GTIDs (empty: an empty set; `-`: the server has none). */
+ * offset, GTIDs (empty: an empty set; `-`: the server has none). PostgreSQL's: `postgres`, system,
+ * timeline, LSN, and ids that concern the projector alone. */
 export class Position {
   private constructor(
     readonly text: string,
-    private readonly place: Place,
+    private readonly place: Place | WalPlace,
     private readonly gtids: Gtids | undefined,
   ) {}
 
@@ -39,10 +50,16 @@ export class Position {
     const [flavour, server, file, offset, gtids] = parts.map((part) => part.trim()) as [
       string, string, string, string, string,
     ];
+    if (flavour === "postgres") {
+      const system = number(server, text);
+      const place = { kind: "wal", system, timeline: number(file, text), lsn: lsn(offset, text) };
+      return new Position(text, place as WalPlace, undefined);
+    }
     if (flavour !== "mysql" && flavour !== "mariadb") {
       throw new InvalidTokenError(`not a position of a known kind: ${shown(text)}`);
     }
-    const place = {
+    const place: Place = {
+      kind: "file",
       server: server.replaceAll("%7C", "|").replaceAll("%25", "%"),
       file,
       offset: number(offset, text),
@@ -65,6 +82,10 @@ export class Position {
       throw new NotComparableError("the token has GTIDs of a kind that the checkpoint has not");
     }
     if (place === undefined) return true;
+    if (place.kind === "wal" && this.place.kind === "wal") return hasWal(this.place, place);
+    if (place.kind === "wal" || this.place.kind === "wal") {
+      throw new NotComparableError("the token is of another kind of database");
+    }
     if (place.server !== this.place.server) {
       throw new NotComparableError("the token is a place in the log of another server");
     }
@@ -146,6 +167,19 @@ function hasDomains(reached: MariadbGtids, wanted: MariadbGtids): boolean {
   );
 }
 
+/** Return whether `reached` is not before `wanted`; never of what lies on a timeline that is not
+ * reached yet. Throws NotComparableError for another cluster's, and for one on a timeline that has
+ * ended: whether the server that was promoted had got as far, no position tells. */
+function hasWal(reached: WalPlace, wanted: WalPlace): boolean {
+  if (reached.system !== wanted.system) {
+    throw new NotComparableError("the token is a place in the log of another cluster");
+  }
+  if (reached.timeline > wanted.timeline) {
+    throw new NotComparableError("the token is from before a standby was promoted");
+  }
+  return reached.timeline === wanted.timeline && reached.lsn >= wanted.lsn;
+}
+
 /** Return the intervals in order, those that touch or overlap as one. */
 function joined(intervals: [bigint, bigint][]): Interval[] {
   intervals.sort((a, b) => (a[0] < b[0] ? -1 : a[0] > b[0] ? 1 : 0));
@@ -165,6 +199,12 @@ function parts(text: string): string[] {
 function number(text: string, whole: string): bigint {
   if (NUMBER.test(text)) return BigInt(text);
   throw new InvalidTokenError(`not a number where one is due: ${shown(whole)}`);
+}
+
+function lsn(text: string, whole: string): bigint {
+  const found = LSN.exec(text);
+  if (found) return (BigInt(`0x${found[1]}`) << 32n) | BigInt(`0x${found[2]}`);
+  throw new InvalidTokenError(`not a place where one is due: ${shown(whole)}`);
 }
 
 /** Return the number of a log file: it may outgrow six digits, so text does not order it. */

@@ -13,8 +13,8 @@ class InvalidTokenError(ReaderError, ValueError):
 
 
 class NotComparableError(ReaderError):
-    """A token and the checkpoint come from different kinds of log, or from different servers
-    without common GTIDs: no waiting would ever tell."""
+    """A token and the checkpoint come from different kinds of log, from different servers without
+    common GTIDs, or (PostgreSQL) from before and after a promotion: no waiting would ever tell."""
 
 
 class WaitTimeoutError(ReaderError, TimeoutError):

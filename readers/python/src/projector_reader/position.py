@@ -20,6 +20,7 @@ _Source = tuple[str, str]  # UUID of the server, tag ("" for none)
 _TAG = re.compile(r"[a-z_][a-z0-9_]{0,31}")
 _UUID = re.compile(r"[0-9a-f]{8}(-?[0-9a-f]{4}){3}-?[0-9a-f]{12}")
 _NUMBER = re.compile(r"[0-9]{1,20}")
+_LSN = re.compile(r"([0-9A-Fa-f]{1,8})/([0-9A-Fa-f]{1,8})")
 _LAST = 2**63 - 2  # GNO_END - 1, sql/rpl_gtid.h
 
 
@@ -106,13 +107,37 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class WalPlace:
+    """A place in PostgreSQL's log: the cluster's identifier, the timeline, which ends where a
+    standby is promoted, and bytes from the beginning of the log."""
+
+    system: str
+    timeline: int
+    lsn: int
+
+    def is_at_or_beyond(self, other: WalPlace) -> bool:
+        """Return whether this is not before the other; never of what lies on a timeline that is not
+        reached yet.
+
+        Raises NotComparableError for another cluster's, and for one on a timeline that has ended:
+        whether the server that was promoted had got as far, no position tells.
+        """
+        if self.system != other.system:
+            raise NotComparableError("the token is a place in the log of another cluster")
+        if self.timeline > other.timeline:
+            raise NotComparableError("the token is from before a standby was promoted")
+        return self.timeline == other.timeline and self.lsn >= other.lsn
+
+
+@dataclass(frozen=True, slots=True)
 class Position:
     """A checkpoint's position. The text form has five parts separated by `|`: flavour, server,
-    file, offset, GTIDs (empty: an empty set; `-`: the server has none)."""
+    file, offset, GTIDs (empty: an empty set; `-`: the server has none). PostgreSQL's: `postgres`,
+    system, timeline, LSN, and ids that concern the projector alone."""
 
     text: str
     flavour: str
-    place: Place
+    place: Place | WalPlace
     gtids: GtidSet | MariadbGtids | None
 
     @classmethod
@@ -123,6 +148,10 @@ class Position:
         if len(parts) < 5:
             raise InvalidTokenError(f"not a position: {_shown(text)}")
         flavour, server, file, offset, gtids = (part.strip() for part in parts[:5])
+        if flavour == "postgres":
+            timeline = _number(file, text)
+            system = str(_number(server, text))
+            return cls(text, flavour, WalPlace(system, timeline, _lsn(offset, text)), None)
         if flavour not in ("mysql", "mariadb"):
             raise InvalidTokenError(f"not a position of a known kind: {_shown(text)}")
         found: GtidSet | MariadbGtids | None = None
@@ -148,11 +177,16 @@ class Position:
             if isinstance(gtids, MariadbGtids) and isinstance(self.gtids, MariadbGtids):
                 return self.gtids.includes(gtids)
             raise NotComparableError("the token has GTIDs of a kind that the checkpoint has not")
-        if wanted.place is None:
+        place = wanted.place
+        if place is None:
             return True
-        if wanted.place.server != self.place.server:
+        if isinstance(place, WalPlace) and isinstance(self.place, WalPlace):
+            return self.place.is_at_or_beyond(place)
+        if isinstance(place, WalPlace) or isinstance(self.place, WalPlace):
+            raise NotComparableError("the token is of another kind of database")
+        if place.server != self.place.server:
             raise NotComparableError("the token is a place in the log of another server")
-        return self.place.is_at_or_beyond(wanted.place)
+        return self.place.is_at_or_beyond(place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +194,7 @@ class Token:
     """What a commit is named by: GTIDs or, without them, a place in a log; neither: nothing."""
 
     gtids: GtidSet | MariadbGtids | None
-    place: Place | None = None
+    place: Place | WalPlace | None = None
 
 
 def parse_token(text: str) -> Token:
@@ -178,6 +212,13 @@ def _number(text: str, whole: str) -> int:
     if not _NUMBER.fullmatch(text):
         raise InvalidTokenError(f"not a number where one is due: {_shown(whole)}")
     return int(text)
+
+
+def _lsn(text: str, whole: str) -> int:
+    found = _LSN.fullmatch(text)
+    if not found:
+        raise InvalidTokenError(f"not a place where one is due: {_shown(whole)}")
+    return int(found[1], 16) << 32 | int(found[2], 16)
 
 
 def _joined(intervals: list[_Interval]) -> list[_Interval]:

@@ -23,7 +23,7 @@ __all__ = ["after_commit", "last_token"]
 
 _CONNECTIONS = "projector_reader.connections"
 _TOKEN = "projector_reader.token"
-_DIALECTS = ("mysql", "mariadb")
+_DIALECTS = ("mysql", "mariadb", "postgresql")
 
 
 def after_commit(
