@@ -39,7 +39,8 @@ _UNSEEN_MOST: Final = 256
 _UNSEEN_SOME: Final = 16
 _UNSEEN_S: Final = 0.01
 _FIGURES_EVERY_S: Final = 15.0  # how the slot stands
-_DROP_WAIT_S: Final = 5.0  # until the server has ended its side of a broken stream
+_LOOK: Final = "SELECT pg_current_snapshot(), pg_current_wal_flush_lsn(), ({})"
+_CHANGED: Final = "the publication was changed: what was not published until then is in no stream"
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,6 +215,8 @@ class _Run:
         self._visibility: Visibility
         self._is_idle = False
         self._flushed = 0  # the log's end, as it was a moment ago
+        self._question = self._marks = ""  # what is published
+        self._published = 0
         self._looked_at = self._beat_at = self._put_at = float("-inf")
         self._shown_at = self._figured_at = float("-inf")
         self._thread = threading.Thread(target=self._read, name="wal", daemon=True)
@@ -237,9 +240,13 @@ class _Run:
         OperatorError."""
         name = self._address.slot
         system = slot.check(self._queries, self._replication, name, self.position)
+        self._question = _LOOK.format(
+            publication.marks(self._address.publication, self._tables, system.version)
+        )
+        [[text, _, self._marks]] = self._queries.ask(self._question)
         self._require_publication(self._address.publication)
         slot.require_asynchronous(self._queries)
-        self._resume(system)
+        self._resume(system, Snapshot.parse(text))
         try:
             self._stream.start(name, self._address.publication, self.position.lsn)
         except ProjectorError as error:
@@ -290,11 +297,16 @@ class _Run:
         for problem in publication.problems(name, publication.find(ask, name), parts):
             raise RefusedError(problem.detail, problem.fix)
 
-    def _resume(self, system: System) -> None:
-        """Know again which of the transactions before the start cannot be seen yet."""
+    def _resume(self, system: System, shown: Snapshot) -> None:
+        """Know again which of the transactions before the start cannot be seen yet. Raises
+        PositionLostError where not all after the position may have been published."""
+        published = self.position.published
+        if published and publication.changed_since(self._marks, published, shown.xmax):
+            raise PositionLostError(_CHANGED)
+        self._published = shown.xmin
         is_same = self.position.timeline == system.timeline  # else it is a standby's, promoted
         unseen = self.position.unseen if is_same else frozenset()
-        self._visibility = Visibility(slot.snapshot(self._queries), unseen)
+        self._visibility = Visibility(shown, unseen)
         [[clock]] = self._queries.ask("SELECT extract(epoch FROM clock_timestamp())")
         self._stream.clock_offset_s = float(clock) - time.time()
         start = replace(self.position, timeline=system.timeline)
@@ -310,22 +322,15 @@ class _Run:
         self.queue.fail(failure)
 
     def _explained(self, error: Exception) -> Exception:
-        """Say what an end of the stream means. Where the publication was made after a place in the
-        log, that place can never be read: the slot is given up, so that another is made."""
+        """Say what an end of the stream means: before PostgreSQL 18, a place in the log where there
+        was no publication can never be read."""
         if state_of(error) != MISSING_OBJECT:
             return error
-        deadline = time.monotonic() + _DROP_WAIT_S
-        self._replication.close()
         try:
-            if not slot.has_publication(self._queries, self._address.publication):
-                return error
-            while not slot.give_up(self._queries, self._address.slot):
-                if time.monotonic() > deadline or self.queue.is_closed:
-                    return slot.in_use(self._address.slot)
-                time.sleep(0.05)
+            is_there = slot.has_publication(self._queries, self._address.publication)
         except ProjectorError as another:
             return another
-        return PositionLostError("the publication was made after the replication slot")
+        return PositionLostError(_CHANGED) if is_there else error
 
     def _idle(self) -> float:
         """Nothing is left to read: hand out what has come, or tell that the log has moved. Return
@@ -347,10 +352,12 @@ class _Run:
         return min(wait_s, _MOVED_S) if end > self.position.lsn else wait_s
 
     def _look(self) -> None:
-        [[text, end]] = self._queries.ask(
-            "SELECT pg_current_snapshot(), pg_current_wal_flush_lsn()"
-        )
-        self._visibility.shown(Snapshot.parse(text))
+        [[text, end, marks]] = self._queries.ask(self._question)
+        if marks != self._marks:
+            raise PositionLostError(_CHANGED)
+        shown = Snapshot.parse(text)
+        self._published = shown.xmin
+        self._visibility.shown(shown)
         self._flushed = parse_lsn(end)
         now = time.monotonic()
         if now - self._figured_at >= _FIGURES_EVERY_S:
@@ -384,7 +391,10 @@ class _Run:
 
     def _at(self, position: PostgresPosition, lsn: int) -> PostgresPosition:
         visibility = self._visibility
-        return replace(position, lsn=lsn, unseen=visibility.unseen, seen=visibility.seen)
+        return replace(
+            position, lsn=lsn, unseen=visibility.unseen, seen=visibility.seen,
+            published=self._published,
+        )  # fmt: skip
 
 
 def _widened(watch: Watch, unsent: Mapping[str, frozenset[str]]) -> Watch:

@@ -16,10 +16,11 @@ class Position:
     `system`: the cluster's identifier. `lsn`: bytes from the beginning of the log. `unseen`: ids of
     transactions that the stream has given up to here and that no snapshot had shown when this was
     made: a commit is streamed before others can see it, and one that waits for a synchronous
-    standby stays unseen for as long. All below `seen` had been shown; only what no text keeps.
+    standby stays unseen for as long. All below `seen` had been shown; only what no text keeps. All
+    below `published` had been shown when the publication was last looked at; 0: not known.
 
-    The text form has five parts separated by `|`: `postgres`, system, timeline, LSN, unseen ids.
-    What a later version may append is passed over.
+    The text form has six parts separated by `|`: `postgres`, system, timeline, LSN, unseen ids,
+    `published`. What a later version may append is passed over; earlier ones wrote five.
     """
 
     system: str
@@ -27,10 +28,12 @@ class Position:
     lsn: int
     unseen: frozenset[int] = frozenset()
     seen: int = field(default=0, compare=False)
+    published: int = field(default=0, compare=False)
 
     def __str__(self) -> str:
         unseen = ",".join(map(str, sorted(self.unseen)))
-        return f"{_NAME}|{self.system}|{self.timeline}|{lsn_text(self.lsn)}|{unseen}"
+        place = f"{_NAME}|{self.system}|{self.timeline}|{lsn_text(self.lsn)}|{unseen}"
+        return f"{place}|{self.published}" if self.published else place
 
     @classmethod
     def parse(cls, text: str) -> Position:
@@ -40,7 +43,8 @@ class Position:
             raise ValueError(f"not a position of PostgreSQL: {text!r}")
         _, system, timeline, lsn, unseen = parts[:5]
         ids = frozenset(int(xid) for xid in unseen.split(",") if xid)
-        return cls(system, int(timeline), parse_lsn(lsn), ids)
+        published = int(parts[5]) if parts[5:] and parts[5].isdecimal() else 0
+        return cls(system, int(timeline), parse_lsn(lsn), ids, published=published)
 
     def reaches(self, other: Position) -> bool:
         """Return whether this is at or beyond the other. Raises ValueError for another cluster's.
@@ -78,7 +82,8 @@ class Position:
         both = [each for each in (self, other) if each.timeline == timeline]
         seen = max(each.seen for each in both)
         unseen = frozenset(xid for each in both for xid in each.unseen if xid >= seen)
-        return replace(place, timeline=timeline, unseen=unseen, seen=seen)
+        published = min(each.published for each in both)
+        return replace(place, timeline=timeline, unseen=unseen, seen=seen, published=published)
 
 
 def own(position: object) -> Position:

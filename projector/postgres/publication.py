@@ -8,6 +8,7 @@ from typing import Any
 
 from projector.model import TableName
 from projector.postgres.slot import identifier, quoted
+from projector.postgres.visibility import full_xid
 
 _SHOWN = 5
 _ALL = frozenset({"insert", "update", "delete", "truncate"})
@@ -97,6 +98,41 @@ JOIN pg_namespace sn ON sn.oid = s.relnamespace
 WHERE n.nspname = {schema} AND c.relname = {name} AND s.relkind = 'r'"""
 
 
+def marks(name: str, tables: Iterable[TableName], number: int) -> str:
+    """Return a question whose answer changes with what is published of these tables: the ids of the
+    catalog's rows that say so, each with the transaction that wrote it. `number`: the server's
+    version.
+
+    What a table's changes were while it was not published is in no stream, and nothing tells of
+    it (from 18 on not even of a publication that was not there).
+    """
+    names = ", ".join(f"({quoted(table.schema)}, {quoted(table.name)})" for table in tables)
+    by_schema = _BY_SCHEMA if number >= _SCHEMAS else ""
+    return _MARKS.format(name=quoted(name), names=names or "('', '')", by_schema=by_schema)
+
+
+_SCHEMAS = 150000
+_MARKS = """
+WITH p AS (SELECT oid, xmin FROM pg_publication WHERE pubname = {name}),
+named AS (SELECT c.oid, c.relnamespace FROM pg_class c JOIN pg_namespace n
+  ON n.oid = c.relnamespace WHERE (n.nspname, c.relname) IN ({names}))
+SELECT coalesce(string_agg(f.oid || ':' || f.xmin, ' ' ORDER BY f.oid), '') FROM (
+  SELECT oid, xmin FROM p
+  UNION ALL SELECT r.oid, r.xmin FROM pg_publication_rel r JOIN p ON p.oid = r.prpubid
+  WHERE r.prrelid IN (SELECT oid FROM named
+    UNION ALL SELECT relid FROM named, pg_partition_tree(named.oid)){by_schema}) f"""
+_BY_SCHEMA = """
+  UNION ALL SELECT s.oid, s.xmin FROM pg_publication_namespace s JOIN p ON p.oid = s.pnpubid
+  WHERE s.pnnspid IN (SELECT relnamespace FROM named)"""
+
+
+def changed_since(marks: str, published: int, near: int) -> bool:
+    """Return whether one of these rows was written by a transaction that a snapshot with this
+    `xmin` may not have shown. `near`: an id that is not given out yet."""
+    written = (full_xid(int(mark.partition(":")[2]), near) for mark in marks.split())
+    return any(published <= xid < near for xid in written)
+
+
 def creation(name: str, tables: Iterable[TableName]) -> str:
     """Return the statement that makes the publication."""
     return f"CREATE PUBLICATION {identifier(name)} FOR TABLE {listed(tables)} WITH ({_OPERATIONS});"
@@ -116,6 +152,16 @@ def problems(name: str, found: Publication | None, stored: Stored) -> Iterator[P
         )
         return
     alter = f"ALTER PUBLICATION {identifier(found.name)}"
+    wanted = {*stored, *(part for parts in stored.values() for part in parts)}
+    members = {t: member for t, member in found.members.items() if t in wanted}
+    if cut := sorted(t for t, member in members.items() if not member.is_whole):
+        spelled = listed({members[table].listed or table for table in cut})
+        yield Problem(
+            f"the publication {name} has a filter of rows, or not all columns, of"
+            f" {', '.join(map(str, cut))}",
+            f"As its owner: {alter} DROP TABLE {spelled}; {alter} ADD TABLE {spelled};"
+            " then `projector resync`.",
+        )
     missing = sorted(_ALL - found.operations)
     if missing or found.is_by_root:
         what = f"leaves out {', '.join(missing)}" if missing else (
@@ -130,16 +176,6 @@ def problems(name: str, found: Publication | None, stored: Stored) -> Iterator[P
             f"the publication {name} lacks {', '.join(map(str, unpublished))}: their changes are"
             " not sent",
             f"As its owner: {alter} ADD TABLE {listed(unpublished)}; then `projector resync`.",
-        )
-    wanted = {*stored, *(part for parts in stored.values() for part in parts)}
-    members = {t: member for t, member in found.members.items() if t in wanted}
-    if cut := sorted(t for t, member in members.items() if not member.is_whole):
-        spelled = listed({members[table].listed or table for table in cut})
-        yield Problem(
-            f"the publication {name} has a filter of rows, or not all columns, of"
-            f" {', '.join(map(str, cut))}",
-            f"As its owner: {alter} DROP TABLE {spelled}; {alter} ADD TABLE {spelled};"
-            " then `projector resync`.",
         )
 
 

@@ -179,7 +179,8 @@ def create(
         waiting.end()
     _wait_for(queries, born, patience)
     log.info("slot_created", slot=name, lsn=lsn)
-    return Position(system.identifier, system.timeline, parse_lsn(lsn), seen=born.xmin)
+    return Position(system.identifier, system.timeline, parse_lsn(lsn), seen=born.xmin,
+                    published=born.xmin)  # fmt: skip
 
 
 def _drop(queries: Session, name: str, system: System) -> None:
@@ -196,17 +197,6 @@ def _drop(queries: Session, name: str, system: System) -> None:
             raise in_use(name) from error
         if state_of(error) != MISSING_OBJECT:
             raise
-
-
-def give_up(queries: Session, name: str) -> bool:
-    """Drop a slot that is no use any more; False while the server still reads for it."""
-    slot = find(queries, name)
-    if slot is None:
-        return True
-    if slot.is_active:
-        return False
-    queries.run(f"SELECT pg_drop_replication_slot({quoted(name)})")
-    return True
 
 
 def has_publication(queries: Session, name: str) -> bool:

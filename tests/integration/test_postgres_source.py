@@ -9,7 +9,8 @@ import pytest
 from projector.errors import OperatorError, PositionLostError, RefusedError, TransientError
 from projector.model import MISSING, Kind, RowsChange, TableChange, TableName
 from projector.postgres.log import PostgresLog
-from tests.integration.postgres_reading import DEADLINE_S, Tables, made, net, reading, watch
+from projector.postgres.position import Position as PostgresPosition
+from tests.integration.postgres_reading import DEADLINE_S, Log, Tables, made, net, reading, watch
 from tests.servers.postgres import PostgresServer
 
 pytestmark = pytest.mark.server
@@ -231,19 +232,49 @@ def test_a_publication_without_a_table_is_refused(tables: Tables) -> None:
     tables.run("ALTER PUBLICATION projector SET TABLE t (id)")
     with pytest.raises(RefusedError, match="not all columns"):
         source.start(place, [watch()])
-    tables.run("ALTER PUBLICATION projector SET (publish = 'insert')")
+    tables.run(
+        "ALTER PUBLICATION projector SET TABLE t",
+        "ALTER PUBLICATION projector SET (publish = 'insert')",
+    )
     with pytest.raises(RefusedError, match="leaves out delete, truncate, update"):
         source.start(place, [watch()])
     tables.run("DROP PUBLICATION projector")
     with pytest.raises(RefusedError, match="CREATE PUBLICATION"):
         source.start(place, [watch()])
     tables.run("INSERT INTO t VALUES (1, 1)", "CREATE PUBLICATION projector FOR TABLE t")
-    source.start(place, [watch()])
     with pytest.raises(PositionLostError, match="publication"):
+        source.start(place, [watch()])
+    source.close()
+
+
+@pytest.mark.parametrize(
+    ("away", "back"),
+    [
+        ("ALTER PUBLICATION projector DROP TABLE t", "ALTER PUBLICATION projector ADD TABLE t"),
+        ("DROP PUBLICATION projector", "CREATE PUBLICATION projector FOR TABLE t"),
+        ("ALTER PUBLICATION projector SET (publish = 'insert')",
+         "ALTER PUBLICATION projector SET (publish = 'insert, update, delete, truncate')"),
+    ],
+)  # fmt: skip
+def test_a_publication_that_was_away_costs_a_walk(tables: Tables, away: str, back: str) -> None:
+    """What was changed meanwhile is in no stream: whether somebody reads, or nobody does."""
+    tables.run("INSERT INTO t VALUES (1, 1)")
+    meanwhile = "UPDATE t SET a = 2"
+    with reading(tables) as log:
+        place, source = log.read_to_end().position, log.source
+    tables.run(away, meanwhile, back)
+    with pytest.raises(PositionLostError, match="publication"):
+        source.start(PostgresPosition.parse(str(place)), [watch()])
+    place = source.begin()
+    source.start(place, [watch()])
+    tables.run("CREATE TABLE u (id int PRIMARY KEY)", "ALTER PUBLICATION projector ADD TABLE u")
+    place = Log(source).read_to_end().position
+    source.start(place, [watch()])  # another table is no loss
+    tables.run(away, meanwhile, back)
+    # Before PostgreSQL 18 the stream ends where it finds no publication, maybe before another.
+    with pytest.raises((PositionLostError, RefusedError), match="publication"):
         _read_on(source)
     source.close()
-    with pytest.raises(PositionLostError, match="gone"):
-        source.check(place)
 
 
 def _read_on(source: PostgresLog) -> None:
