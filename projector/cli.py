@@ -19,7 +19,7 @@ import structlog
 import typer
 from rich.console import Console
 
-from projector import __version__, compiled, logs, settings
+from projector import __version__, compiled, logs, scaffold, settings
 from projector import verify as verification
 from projector.commands import configured
 from projector.commands import show as reports
@@ -29,13 +29,14 @@ from projector.commands.chosen import choose_plan, one_or_all, parse_ids, print_
 from projector.commands.remote import RemoteProjection, compared
 from projector.daemon import Daemon
 from projector.errors import ConfigurationError, ExitCode, OperatorError, ProjectorError
-from projector.mysql import explain, scaffold
+from projector.mysql import explain
 from projector.mysql.connection import Connection, engine
 from projector.parts import (
     load_plans,
     make_adapters,
     make_remote,
     make_source,
+    open_catalog,
     plans_without_settings,
     slot_of,
 )
@@ -329,10 +330,9 @@ def scaffold_(
     with failures_explained():
         chosen = _settings(config)
         _require_mysql(chosen, "scaffold")
-        url = chosen.mysql.parsed_read_url
-        sys.stdout.write(
-            scaffold.module(url, chosen.mysql, tables, follow or (), with_models=model)
-        )
+        with open_catalog(chosen) as catalog:
+            text = scaffold.module(catalog, tables, follow or (), with_models=model)
+        sys.stdout.write(text)
 
 
 @app.command()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from projector.commands.remote import RemoteProjection
 from projector.daemon import Adapters
 from projector.errors import ConfigurationError, OperatorError
+from projector.mysql import scaffold as mysql_scaffold
 from projector.mysql.binlog import BinlogSource
 from projector.mysql.connection import Connection, engine
 from projector.mysql.dialect import MYSQL
@@ -19,6 +21,7 @@ from projector.ports import Database, Source
 from projector.position import Parse
 from projector.projection import Plan, load_projections
 from projector.projection.dialect import Dialect
+from projector.scaffold.tables import Catalog
 from projector.settings import Settings, is_postgres_named, projection_setting
 from projector.sink_redis import RedisSink
 
@@ -77,6 +80,11 @@ def make_sink(chosen: Settings, plan: Plan) -> RedisSink:
         change_feed_max_length=chosen.change_feed_max_length,
         views=plan.views.keep,
     )
+
+
+def open_catalog(chosen: Settings) -> AbstractContextManager[Catalog]:
+    """Open the catalog of the server that documents are read from."""
+    return mysql_scaffold.catalog(chosen.mysql.parsed_read_url, chosen.mysql)
 
 
 def slot_of(chosen: Settings) -> Any:
@@ -160,4 +168,9 @@ def _postgres() -> Room:
             )
         )
 
-    return Room(POSTGRES, PostgresPosition.parse, source, database)
+    return Room(
+        POSTGRES,
+        PostgresPosition.parse,
+        source,
+        database,
+    )
