@@ -329,7 +329,6 @@ def scaffold_(
     """Print a projection's module for existing tables: their columns, joins and collections."""
     with failures_explained():
         chosen = _settings(config)
-        _require_mysql(chosen, "scaffold")
         with open_catalog(chosen) as catalog:
             text = scaffold.module(catalog, tables, follow or (), with_models=model)
         sys.stdout.write(text)

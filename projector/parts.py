@@ -28,12 +28,13 @@ from projector.sink_redis import RedisSink
 
 class Room(NamedTuple):
     """What a kind of database brings along; connects to nothing by itself. `source`: the log, with
-    where documents are read, and who is told of answers."""
+    where documents are read, and who is told of answers; `catalog`: opens it for `scaffold`."""
 
     dialect: Dialect
     parse: Parse
     source: Callable[[Settings, Any, Callable[[], None]], Source]
     database: Callable[[Settings], Database]
+    catalog: Callable[[Settings], AbstractContextManager[Catalog]]
 
 
 def load_plans(chosen: Settings) -> list[Plan]:
@@ -84,7 +85,7 @@ def make_sink(chosen: Settings, plan: Plan) -> RedisSink:
 
 def open_catalog(chosen: Settings) -> AbstractContextManager[Catalog]:
     """Open the catalog of the server that documents are read from."""
-    return mysql_scaffold.catalog(chosen.mysql.parsed_read_url, chosen.mysql)
+    return room(chosen).catalog(chosen)
 
 
 def slot_of(chosen: Settings) -> Any:
@@ -121,7 +122,11 @@ def _mysql_database(chosen: Settings) -> Database:
     return MysqlDatabase(engine(mysql.parsed_read_url, mysql), is_replica=mysql.reads_elsewhere)
 
 
-_MYSQL = Room(MYSQL, Position.parse, _mysql_source, _mysql_database)
+def _mysql_catalog(chosen: Settings) -> AbstractContextManager[Catalog]:
+    return mysql_scaffold.catalog(chosen.mysql.parsed_read_url, chosen.mysql)
+
+
+_MYSQL = Room(MYSQL, Position.parse, _mysql_source, _mysql_database, _mysql_catalog)
 
 
 def _postgres() -> Room:
@@ -132,6 +137,7 @@ def _postgres() -> Room:
         from projector.postgres.log import Address, PostgresLog
         from projector.postgres.position import Position as PostgresPosition
         from projector.postgres.reader import PostgresDatabase
+        from projector.postgres.scaffold import catalog
     except ImportError as error:  # also of a driver without libpq
         if str(error.name or "psycopg").partition(".")[0] not in ("psycopg", "psycopg_binary"):
             raise
@@ -173,4 +179,5 @@ def _postgres() -> Room:
         PostgresPosition.parse,
         source,
         database,
+        lambda chosen: catalog(chosen.source),
     )

@@ -184,7 +184,7 @@ def _queries(plan: Plan, asker: Asker) -> Iterator[Check]:
 
 def _unchosen(settings: Settings, plans: Sequence[Plan], asker: Asker) -> Check | None:
     roots = [plan.table_name(plan.root, settings.source.default_schema) for plan in plans]
-    way = "Write a projection (docs/projection.md)"
+    way = "Have one written: projector scaffold TABLE > mine.py"
     return fitness.unchosen(settings, roots, lambda root: look(asker, root) is not None, way)
 
 
