@@ -21,7 +21,7 @@ from rich.console import Console
 
 from projector import __version__, compiled, logs, scaffold, settings
 from projector import verify as verification
-from projector.commands import configured
+from projector.commands import configured, explain
 from projector.commands import show as reports
 from projector.commands.answers import answers_written
 from projector.commands.check import require, run_checks
@@ -29,14 +29,13 @@ from projector.commands.chosen import choose_plan, one_or_all, parse_ids, print_
 from projector.commands.remote import RemoteProjection, compared
 from projector.daemon import Daemon
 from projector.errors import ConfigurationError, ExitCode, OperatorError, ProjectorError
-from projector.mysql import explain
-from projector.mysql.connection import Connection, engine
 from projector.parts import (
     load_plans,
     make_adapters,
     make_remote,
     make_source,
     open_catalog,
+    open_explainer,
     plans_without_settings,
     slot_of,
 )
@@ -291,17 +290,12 @@ def explain_(
         chosen = _settings(config)
         plan = choose_plan(load_plans(chosen), projection)
         _require_mysql(chosen, "explain")
-        connection = Connection(engine(chosen.mysql.parsed_read_url, chosen.mysql))
         report: dict[str, Any] = {"projection": plan.name}
-        if table is not None and key is not None:
-            report["touched"] = explain.touched(plan, table, key, connection)
-        else:
-            report["queries"] = explain.queries(plan, connection)
-            report["routes"] = explain.routes(plan)
-            report["notes"] = explain.notes(plan, connection)
-            if plan.views.planned:
-                report["views"] = explain.views(plan)
-        connection.close()
+        with open_explainer(chosen, plan) as explainer:
+            if table is not None and key is not None:
+                report["touched"] = explain.touched(explainer, table, key)
+            else:
+                report |= explain.report(explainer)
         if as_json:
             print_json(report)
         else:

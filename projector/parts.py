@@ -7,9 +7,11 @@ from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from projector.commands.explain import Explainer
 from projector.commands.remote import RemoteProjection
 from projector.daemon import Adapters
 from projector.errors import ConfigurationError, OperatorError
+from projector.mysql import explain as mysql_explain
 from projector.mysql import scaffold as mysql_scaffold
 from projector.mysql.binlog import BinlogSource
 from projector.mysql.connection import Connection, engine
@@ -86,6 +88,11 @@ def make_sink(chosen: Settings, plan: Plan) -> RedisSink:
 def open_catalog(chosen: Settings) -> AbstractContextManager[Catalog]:
     """Open the catalog of the server that documents are read from."""
     return room(chosen).catalog(chosen)
+
+
+def open_explainer(chosen: Settings, plan: Plan) -> AbstractContextManager[Explainer]:
+    """Open what explains a projection on the server that documents are read from."""
+    return mysql_explain.explainer(chosen.mysql.parsed_read_url, chosen.mysql, plan)
 
 
 def slot_of(chosen: Settings) -> Any:
