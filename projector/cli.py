@@ -259,7 +259,7 @@ def document(
 
 @app.command()
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Test beforehand all that the daemon presumes of MySQL, Redis and the projection."""
+    """Test beforehand all that the daemon presumes of the database, Redis and the projection."""
     with failures_explained():
         chosen = _settings(config)
         checks = run_checks(chosen, load_plans(chosen))
@@ -289,7 +289,6 @@ def explain_(
             raise ConfigurationError("--table and --key go together", "Give both or neither.")
         chosen = _settings(config)
         plan = choose_plan(load_plans(chosen), projection)
-        _require_mysql(chosen, "explain")
         report: dict[str, Any] = {"projection": plan.name}
         with open_explainer(chosen, plan) as explainer:
             if table is not None and key is not None:
@@ -389,14 +388,6 @@ def _settings(config: Path | None) -> settings.Settings:
     chosen = settings.load(config)
     compiled.use(wanted=chosen.compiled)
     return chosen
-
-
-def _require_mysql(chosen: settings.Settings, command: str) -> None:
-    if chosen.is_postgres:
-        raise OperatorError(
-            f"`projector {command}` knows MySQL and MariaDB only",
-            "Write the projection by hand (docs/projection.md), or ask PostgreSQL for EXPLAIN.",
-        )
 
 
 def _remote_projections(

@@ -30,13 +30,15 @@ from projector.sink_redis import RedisSink
 
 class Room(NamedTuple):
     """What a kind of database brings along; connects to nothing by itself. `source`: the log, with
-    where documents are read, and who is told of answers; `catalog`: opens it for `scaffold`."""
+    where documents are read, and who is told of answers; `catalog` opens it for `scaffold`,
+    `explainer` a projection for `explain`."""
 
     dialect: Dialect
     parse: Parse
     source: Callable[[Settings, Any, Callable[[], None]], Source]
     database: Callable[[Settings], Database]
     catalog: Callable[[Settings], AbstractContextManager[Catalog]]
+    explainer: Callable[[Settings, Plan], AbstractContextManager[Explainer]]
 
 
 def load_plans(chosen: Settings) -> list[Plan]:
@@ -92,7 +94,7 @@ def open_catalog(chosen: Settings) -> AbstractContextManager[Catalog]:
 
 def open_explainer(chosen: Settings, plan: Plan) -> AbstractContextManager[Explainer]:
     """Open what explains a projection on the server that documents are read from."""
-    return mysql_explain.explainer(chosen.mysql.parsed_read_url, chosen.mysql, plan)
+    return room(chosen).explainer(chosen, plan)
 
 
 def slot_of(chosen: Settings) -> Any:
@@ -133,7 +135,13 @@ def _mysql_catalog(chosen: Settings) -> AbstractContextManager[Catalog]:
     return mysql_scaffold.catalog(chosen.mysql.parsed_read_url, chosen.mysql)
 
 
-_MYSQL = Room(MYSQL, Position.parse, _mysql_source, _mysql_database, _mysql_catalog)
+def _mysql_explainer(chosen: Settings, plan: Plan) -> AbstractContextManager[Explainer]:
+    return mysql_explain.explainer(chosen.mysql.parsed_read_url, chosen.mysql, plan)
+
+
+_MYSQL = Room(
+    MYSQL, Position.parse, _mysql_source, _mysql_database, _mysql_catalog, _mysql_explainer
+)
 
 
 def _postgres() -> Room:
@@ -141,6 +149,7 @@ def _postgres() -> Room:
     try:
         from projector.postgres.connection import connect
         from projector.postgres.dialect import POSTGRES
+        from projector.postgres.explain import explainer
         from projector.postgres.log import Address, PostgresLog
         from projector.postgres.position import Position as PostgresPosition
         from projector.postgres.reader import PostgresDatabase
@@ -187,4 +196,5 @@ def _postgres() -> Room:
         source,
         database,
         lambda chosen: catalog(chosen.source),
+        lambda chosen, plan: explainer(chosen.source, plan),
     )

@@ -22,6 +22,7 @@ from projector.postgres.checks.tables import Table, look
 from projector.postgres.connection import connect
 from projector.postgres.errors import ServerError
 from projector.postgres.figures import Figures, figures
+from projector.postgres.indexes import explained
 from projector.postgres.position import Position, own
 from projector.postgres.reader import PostgresDatabase
 from projector.projection import Plan
@@ -57,7 +58,10 @@ def every(settings: Settings, plans: Sequence[Plan]) -> list[Check]:
         checks += [access.writers(asker)] if kept is None else []
         checks += [access.encryption(asker, "postgres.tls", SETTING)]
         for plan in plans:
-            checks += _fits(source, plan, asker, found)
+            fits = _fits(source, plan, asker, found)
+            checks += fits
+            if not any(check.status == "failed" for check in fits):
+                checks += fitness.indexes(plan, explained(plan, asker, source.default_schema))
         if source.read_url is not None:
             look_there = partial(_read, source, watches, _there(found))
             checks += guarded("postgres.read_url", _READ, look_there, ServerError)
