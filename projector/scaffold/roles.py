@@ -65,7 +65,7 @@ class Roles:
         self.variables: dict[Place, str] = {}
         self.tables: dict[Place, Table] = {}
         self.aliases: list[str] = []
-        self._plain: set[str] = set()  # tables that stand somewhere without an alias
+        self._plain: set[str] = set()  # names of tables that stand somewhere without an alias
         self._followed = self._read(follow)
 
     def root(self, table: Table) -> Role:
@@ -116,13 +116,14 @@ class Roles:
         return list(dict.fromkeys([*table.references, *followed]))
 
     def _role(self, table: Table, name: str) -> Role:
-        """Let a table stand by itself the first time, by an alias from then on."""
+        """Let a table stand by itself the first time, by an alias from then on: a query cannot tell
+        two tables of one name apart."""
         if table.place not in self.variables:
             self.variables[table.place] = self.unused(table.name)
             self.tables[table.place] = table
         variable = self.variables[table.place]
-        if variable not in self._plain:
-            self._plain.add(variable)
+        if table.name not in self._plain:
+            self._plain.add(table.name)
             return Role(table, variable, name)
         alias = self.unused(name)
         self.aliases.append(f"{alias} = {variable}.alias({alias!r})")

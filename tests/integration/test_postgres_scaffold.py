@@ -226,6 +226,31 @@ def test_a_key_of_dates_and_addresses_names_documents_by_its_text(place: Place) 
     assert "'order'" in place.scaffold('"order"')
 
 
+def test_two_tables_of_one_name_stand_in_one_document(place: Place) -> None:
+    """Of two schemas: one goes by an alias, and changes of both are followed."""
+    place.connection.execute(
+        "CREATE SCHEMA other;"
+        "CREATE TABLE person (id int PRIMARY KEY, boss int REFERENCES person, name text);"
+        "CREATE TABLE other.person (id int PRIMARY KEY, p int REFERENCES person);"
+        "INSERT INTO person VALUES (1, NULL, 'Ann'), (2, 1, 'Bob');"
+        "INSERT INTO other.person VALUES (5, 2)"
+    )
+    url = documented_role(place.server, place.name, ["person"], full=["person"])
+    for statement in (
+        "GRANT USAGE ON SCHEMA other TO {role}",
+        "GRANT SELECT ON other.person TO {role}",
+        "ALTER PUBLICATION projector ADD TABLE other.person",
+    ):
+        place.connection.execute(statement.replace("{role}", role_of(place.name)))
+    place.use(url)
+    place.scaffold("other.person")
+    expected = {"id": 5, "p": 2, "p_boss": 1, "p_name": "Bob", "p_boss_boss": None}
+    assert place.documents("person") == {"5": expected | {"p_boss_name": "Ann"}}
+    assert place.daemon.run("explain").returncode == 0
+    place.connection.execute("UPDATE person SET name = 'Anna' WHERE id = 1")
+    assert place.documents("person") == {"5": expected | {"p_boss_name": "Anna"}}
+
+
 def test_a_schema_without_foreign_keys_is_scaffolded(place: Place) -> None:
     """Proposals to follow, a partner picked, secrets out."""
     place.connection.execute(_PREFIXED)
