@@ -10,6 +10,7 @@ from projector import fitness
 from projector.checks import Check, failed, ok
 from projector.commands.judging import guarded
 from projector.databases import Source
+from projector.errors import RefusedError
 from projector.fetch import Fetcher
 from projector.model import Need, TableName, Watch, merged
 from projector.ports import FOR_EVER
@@ -61,7 +62,7 @@ def every(settings: Settings, plans: Sequence[Plan]) -> list[Check]:
             fits = _fits(source, plan, asker, found)
             checks += fits
             if not any(check.status == "failed" for check in fits):
-                checks += fitness.indexes(plan, explained(plan, asker, source.default_schema))
+                checks += _indexes(source, plan, asker)
         if source.read_url is not None:
             look_there = partial(_read, source, watches, _there(found))
             checks += guarded("postgres.read_url", _READ, look_there, ServerError)
@@ -184,6 +185,14 @@ def _queries(plan: Plan, asker: Asker) -> Iterator[Check]:
         )  # fmt: skip
     if not refused:
         yield ok(name, f"the server takes all {len(asked)} queries")
+
+
+def _indexes(source: Source, plan: Plan, asker: Asker) -> list[Check]:
+    """Test that what is sought has an index, and that the server takes the queries for values."""
+    try:
+        return fitness.indexes(plan, explained(plan, asker, source.default_schema))
+    except RefusedError as error:
+        return [failed(f"{plan.name}.queries", error.message, error.remedy)]
 
 
 def _unchosen(settings: Settings, plans: Sequence[Plan], asker: Asker) -> Check | None:
