@@ -27,7 +27,7 @@ _SERVED = {  # by the type of an index: types of values that it leads to, beside
     **dict.fromkeys(_WHOLE, _WHOLE),
     **dict.fromkeys(_FLOATS, _WHOLE | _FLOATS | {"numeric"}),
     **dict.fromkeys(_MOMENTS, _MOMENTS),
-    **dict.fromkeys(_TEXTS, _TEXTS | {"bpchar"}),
+    **dict.fromkeys(_TEXTS, _TEXTS | {"bpchar", "citext"}),
 }
 
 
