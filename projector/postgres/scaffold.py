@@ -6,6 +6,7 @@ rows and foreign keys are the partitioned table's.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -45,6 +46,9 @@ _TYPES = {
 # Ids are made of whole numbers, UUIDs, bytes and texts: the rest names documents by its text.
 _NAMING = ("sa.SmallInteger", "sa.Integer", "sa.BigInteger", "sa.Uuid", "sa.LargeBinary",
            "sa.Text", "sa.String", "sa.CHAR", "sa.Enum", "postgresql.CITEXT")  # fmt: skip
+
+_WHOLE = re.compile(r"sa\.Numeric\((\d+), 0\)")
+_DIGITS = 18  # that every bigint has
 
 
 @contextmanager
@@ -176,6 +180,8 @@ def _type(row: Mapping[str, Any]) -> str:
 
 
 def _naming(kind: str) -> str:
+    if (match := _WHOLE.fullmatch(kind)) and int(match[1]) <= _DIGITS:
+        return "sa.BigInteger()"
     return kind if kind.startswith(_NAMING) else "sa.String()"
 
 

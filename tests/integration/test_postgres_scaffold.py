@@ -43,6 +43,7 @@ CREATE TABLE lines_1 PARTITION OF lines FOR VALUES FROM ('2025-01-01') TO ('2026
 CREATE TABLE lines_2 PARTITION OF lines FOR VALUES FROM ('2026-01-01') TO ('2027-01-01');
 CREATE TABLE other.lines (no serial PRIMARY KEY, o uuid REFERENCES "Odd Shop"."order", said text);
 CREATE TABLE prices (at timestamptz, ip inet, price price, PRIMARY KEY (at, ip));
+CREATE TABLE migrated (id numeric(10) PRIMARY KEY, "order" uuid REFERENCES "order");
 CREATE TABLE "Dotted.Name" (id int PRIMARY KEY);
 CREATE UNLOGGED TABLE fast (id int PRIMARY KEY);
 CREATE TABLE keyless (id int);
@@ -56,6 +57,7 @@ INSERT INTO "order" (id, "State", price, "class", customer, placed, labels, grid
 INSERT INTO lines ("order", sku, month) SELECT id, 'a-1', d::date FROM "order",
   unnest('{2025-02-03,2026-02-03}'::text[]) d;
 INSERT INTO other.lines (o, said) SELECT id, 'hm' FROM "order";
+INSERT INTO migrated SELECT 7, id FROM "order";
 INSERT INTO prices VALUES ('2026-01-02T03:04:05Z', '10.0.0.1', 1.5);
 """
 _PREFIXED = """
@@ -211,7 +213,8 @@ def test_types_schemas_and_odd_names_are_scaffolded(place: Place) -> None:
 
 
 def test_a_key_of_dates_and_addresses_names_documents_by_its_text(place: Place) -> None:
-    """And a table of another schema has its own there; each can be named by either."""
+    """One of decimals without a fraction is a whole number. A table of another schema has
+    its own there; each can be named by either."""
     place.use(_odd(place), "Odd Shop")
     place.scaffold("prices")
     assert place.documents("prices") == {
@@ -219,6 +222,9 @@ def test_a_key_of_dates_and_addresses_names_documents_by_its_text(place: Place) 
             "at": "2026-01-02 03:04:05", "ip": "10.0.0.1", "price": "1.50"
         }
     }  # fmt: skip
+    text = place.scaffold("migrated")
+    assert place.documents("migrated")["7"]["id"] == 7
+    assert "sa.Column('id', sa.BigInteger(), primary_key=True)" in text
     for name in ("lines", '"Odd Shop".lines', "Odd Shop.lines"):
         assert "schema=" not in place.scaffold(name).split("order = ")[0]
     assert "schema='other'" in place.scaffold("other.lines").split("order = ")[0]
@@ -310,7 +316,7 @@ def test_what_cannot_be_scaffolded_is_said(place: Place) -> None:
 def _odd(place: Place) -> str:
     """Make the odd shop, and look at it as its owner; return the documented role's URL."""
     place.connection.execute(_ODD)
-    tables = ["order", "Customers", "lines", "prices"]
+    tables = ["order", "Customers", "lines", "prices", "migrated"]
     documented_role(place.server, place.name, tables, schema="Odd Shop")
     for statement in (
         "GRANT USAGE ON SCHEMA other TO {role}",
