@@ -20,8 +20,10 @@ The flow, and the order in which to read the code:
 compiled says whether csrc/ is in use: C that stands in for the Python of the hottest parts.
 
 Beside it: service/ (health, metrics over HTTP, systemd), commands/ (what one asks of a running
-daemon, its store and its database; `check`, whose findings on any database fitness makes), cli,
-parts (names the concrete parts), settings with databases, logs, metrics and errors.
+daemon, its store and its database; `check`, whose findings on any database fitness makes, and
+`explain`: the indexes that a projection wants both have from indexes), scaffold/ (a
+projection's text for tables that exist, from what a server's catalog says of them), cli, parts
+(names the concrete parts), settings with databases, logs, metrics and errors.
 """
 
 from importlib.metadata import PackageNotFoundError, version

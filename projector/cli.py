@@ -19,9 +19,9 @@ import structlog
 import typer
 from rich.console import Console
 
-from projector import __version__, compiled, logs, settings
+from projector import __version__, compiled, logs, scaffold, settings
 from projector import verify as verification
-from projector.commands import configured
+from projector.commands import configured, explain
 from projector.commands import show as reports
 from projector.commands.answers import answers_written
 from projector.commands.check import require, run_checks
@@ -29,13 +29,13 @@ from projector.commands.chosen import choose_plan, one_or_all, parse_ids, print_
 from projector.commands.remote import RemoteProjection, compared
 from projector.daemon import Daemon
 from projector.errors import ConfigurationError, ExitCode, OperatorError, ProjectorError
-from projector.mysql import explain, scaffold
-from projector.mysql.connection import Connection, engine
 from projector.parts import (
     load_plans,
     make_adapters,
     make_remote,
     make_source,
+    open_catalog,
+    open_explainer,
     plans_without_settings,
     slot_of,
 )
@@ -259,7 +259,7 @@ def document(
 
 @app.command()
 def check(config: ConfigOption = None, as_json: JsonOption = False) -> None:
-    """Test beforehand all that the daemon presumes of MySQL, Redis and the projection."""
+    """Test beforehand all that the daemon presumes of the database, Redis and the projection."""
     with failures_explained():
         chosen = _settings(config)
         checks = run_checks(chosen, load_plans(chosen))
@@ -289,18 +289,12 @@ def explain_(
             raise ConfigurationError("--table and --key go together", "Give both or neither.")
         chosen = _settings(config)
         plan = choose_plan(load_plans(chosen), projection)
-        _require_mysql(chosen, "explain")
-        connection = Connection(engine(chosen.mysql.parsed_read_url, chosen.mysql))
         report: dict[str, Any] = {"projection": plan.name}
-        if table is not None and key is not None:
-            report["touched"] = explain.touched(plan, table, key, connection)
-        else:
-            report["queries"] = explain.queries(plan, connection)
-            report["routes"] = explain.routes(plan)
-            report["notes"] = explain.notes(plan, connection)
-            if plan.views.planned:
-                report["views"] = explain.views(plan)
-        connection.close()
+        with open_explainer(chosen, plan) as explainer:
+            if table is not None and key is not None:
+                report["touched"] = explain.touched(explainer, table, key)
+            else:
+                report |= explain.report(explainer)
         if as_json:
             print_json(report)
         else:
@@ -328,11 +322,9 @@ def scaffold_(
     """Print a projection's module for existing tables: their columns, joins and collections."""
     with failures_explained():
         chosen = _settings(config)
-        _require_mysql(chosen, "scaffold")
-        url = chosen.mysql.parsed_read_url
-        sys.stdout.write(
-            scaffold.module(url, chosen.mysql, tables, follow or (), with_models=model)
-        )
+        with open_catalog(chosen) as catalog:
+            text = scaffold.module(catalog, tables, follow or (), with_models=model)
+        sys.stdout.write(text)
 
 
 @app.command()
@@ -396,14 +388,6 @@ def _settings(config: Path | None) -> settings.Settings:
     chosen = settings.load(config)
     compiled.use(wanted=chosen.compiled)
     return chosen
-
-
-def _require_mysql(chosen: settings.Settings, command: str) -> None:
-    if chosen.is_postgres:
-        raise OperatorError(
-            f"`projector {command}` knows MySQL and MariaDB only",
-            "Write the projection by hand (docs/projection.md), or ask PostgreSQL for EXPLAIN.",
-        )
 
 
 def _remote_projections(

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from projector.checks import Check, failed, ok, warning
 from projector.errors import ConfigurationError, PositionLostError
+from projector.indexes import Explained
 from projector.model import TableName
 from projector.position import Parse, Position
 from projector.projection import Plan
@@ -96,6 +97,15 @@ def _keys(name: str, there: Iterable[tuple[Node, Unique]]) -> Iterator[Check]:
                 "Join by a unique key; say which row counts, with Join(…, pick=order) or First; or"
                 " declare a collection (Many).",
             )
+
+
+def indexes(plan: Plan, found: Iterable[Explained]) -> list[Check]:
+    """Test that every query and look-up has the indexes that it seeks by."""
+    name = f"{plan.name}.indexes"
+    return [
+        warning(name, f"{missing.detail}, at each change along this join", missing.fix)
+        for missing in dict.fromkeys(m for each in found for m in each.missing)
+    ] or [ok(name, "every look-up and join has an index")]
 
 
 def _role(node: Node) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from projector.commands.explain import Explainer
 from projector.commands.remote import RemoteProjection
 from projector.daemon import Adapters
 from projector.errors import ConfigurationError, OperatorError
+from projector.mysql import explain as mysql_explain
+from projector.mysql import scaffold as mysql_scaffold
 from projector.mysql.binlog import BinlogSource
 from projector.mysql.connection import Connection, engine
 from projector.mysql.dialect import MYSQL
@@ -19,18 +23,22 @@ from projector.ports import Database, Source
 from projector.position import Parse
 from projector.projection import Plan, load_projections
 from projector.projection.dialect import Dialect
+from projector.scaffold.tables import Catalog
 from projector.settings import Settings, is_postgres_named, projection_setting
 from projector.sink_redis import RedisSink
 
 
 class Room(NamedTuple):
     """What a kind of database brings along; connects to nothing by itself. `source`: the log, with
-    where documents are read, and who is told of answers."""
+    where documents are read, and who is told of answers; `catalog` opens it for `scaffold`,
+    `explainer` a projection for `explain`."""
 
     dialect: Dialect
     parse: Parse
     source: Callable[[Settings, Any, Callable[[], None]], Source]
     database: Callable[[Settings], Database]
+    catalog: Callable[[Settings], AbstractContextManager[Catalog]]
+    explainer: Callable[[Settings, Plan], AbstractContextManager[Explainer]]
 
 
 def load_plans(chosen: Settings) -> list[Plan]:
@@ -79,6 +87,16 @@ def make_sink(chosen: Settings, plan: Plan) -> RedisSink:
     )
 
 
+def open_catalog(chosen: Settings) -> AbstractContextManager[Catalog]:
+    """Open the catalog of the server that documents are read from."""
+    return room(chosen).catalog(chosen)
+
+
+def open_explainer(chosen: Settings, plan: Plan) -> AbstractContextManager[Explainer]:
+    """Open what explains a projection on the server that documents are read from."""
+    return room(chosen).explainer(chosen, plan)
+
+
 def slot_of(chosen: Settings) -> Any:
     """Return the commands for PostgreSQL's slot. Raises OperatorError on another database."""
     if not chosen.is_postgres:
@@ -113,7 +131,17 @@ def _mysql_database(chosen: Settings) -> Database:
     return MysqlDatabase(engine(mysql.parsed_read_url, mysql), is_replica=mysql.reads_elsewhere)
 
 
-_MYSQL = Room(MYSQL, Position.parse, _mysql_source, _mysql_database)
+def _mysql_catalog(chosen: Settings) -> AbstractContextManager[Catalog]:
+    return mysql_scaffold.catalog(chosen.mysql.parsed_read_url, chosen.mysql)
+
+
+def _mysql_explainer(chosen: Settings, plan: Plan) -> AbstractContextManager[Explainer]:
+    return mysql_explain.explainer(chosen.mysql.parsed_read_url, chosen.mysql, plan)
+
+
+_MYSQL = Room(
+    MYSQL, Position.parse, _mysql_source, _mysql_database, _mysql_catalog, _mysql_explainer
+)
 
 
 def _postgres() -> Room:
@@ -121,9 +149,11 @@ def _postgres() -> Room:
     try:
         from projector.postgres.connection import connect
         from projector.postgres.dialect import POSTGRES
+        from projector.postgres.explain import explainer
         from projector.postgres.log import Address, PostgresLog
         from projector.postgres.position import Position as PostgresPosition
         from projector.postgres.reader import PostgresDatabase
+        from projector.postgres.scaffold import catalog
     except ImportError as error:  # also of a driver without libpq
         if str(error.name or "psycopg").partition(".")[0] not in ("psycopg", "psycopg_binary"):
             raise
@@ -160,4 +190,11 @@ def _postgres() -> Room:
             )
         )
 
-    return Room(POSTGRES, PostgresPosition.parse, source, database)
+    return Room(
+        POSTGRES,
+        PostgresPosition.parse,
+        source,
+        database,
+        lambda chosen: catalog(chosen.source),
+        lambda chosen, plan: explainer(chosen.source, plan),
+    )

@@ -18,6 +18,7 @@ from projector.mysql.checks.asking import Asker, Facts, refused
 from projector.mysql.checks.catalog import TableFacts, look
 from projector.mysql.columns import fitted
 from projector.mysql.connection import ServerError
+from projector.mysql.indexes import explained
 from projector.mysql.position import Position, own
 from projector.position import Parse
 from projector.position import Position as AnyPosition
@@ -152,7 +153,7 @@ def _mysql(settings: Settings, plans: Sequence[Plan]) -> list[Check]:
             fits = _fits(plan, schema, found, asker)
             checks += fits + fit.shape(plan, schema, mine, facts)
             if not any(check.status == "failed" for check in fits):
-                checks += projection.indexes(plan, asker)
+                checks += fitness.indexes(plan, explained(plan, asker.connection))
         if settings.mysql.read_url is not None:
             look_there = partial(_read, settings, plans, asker, facts, names)
             checks += guarded("mysql.read_url", _READ, look_there, ServerError)

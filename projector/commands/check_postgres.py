@@ -10,6 +10,7 @@ from projector import fitness
 from projector.checks import Check, failed, ok, warning
 from projector.commands.judging import guarded
 from projector.databases import Source
+from projector.errors import RefusedError
 from projector.fetch import Fetcher
 from projector.model import Need, TableName, Watch, merged
 from projector.ports import FOR_EVER
@@ -22,6 +23,7 @@ from projector.postgres.checks.tables import Table, look
 from projector.postgres.connection import connect
 from projector.postgres.errors import ServerError
 from projector.postgres.figures import Figures, figures
+from projector.postgres.indexes import explained
 from projector.postgres.position import Position, own
 from projector.postgres.reader import PostgresDatabase
 from projector.projection import Plan
@@ -59,7 +61,10 @@ def every(settings: Settings, plans: Sequence[Plan]) -> list[Check]:
         checks += [access.encryption(asker, "postgres.tls", SETTING)]
         may_read = "postgres.privileges" not in _failing(checks)
         for plan in plans:
-            checks += _fits(source, plan, asker, found, may_read=may_read)
+            fits = _fits(source, plan, asker, found, may_read=may_read)
+            checks += fits
+            if may_read and not _failing(fits):
+                checks += _indexes(source, plan, asker)
         if source.read_url is not None:
             look_there = partial(_read, source, facts, watches, _there(found))
             checks += guarded("postgres.read_url", _READ, look_there, ServerError)
@@ -205,9 +210,17 @@ def _queries(plan: Plan, asker: Asker) -> Iterator[Check]:
         yield ok(name, f"the server takes all {len(asked)} queries")
 
 
+def _indexes(source: Source, plan: Plan, asker: Asker) -> list[Check]:
+    """Test that what is sought has an index, and that the server takes the queries for values."""
+    try:
+        return fitness.indexes(plan, explained(plan, asker, source.default_schema))
+    except RefusedError as error:
+        return [failed(f"{plan.name}.queries", error.message, error.remedy)]
+
+
 def _unchosen(settings: Settings, plans: Sequence[Plan], asker: Asker) -> Check | None:
     roots = [plan.table_name(plan.root, settings.source.default_schema) for plan in plans]
-    way = "Write a projection (docs/projection.md)"
+    way = "Have one written: projector scaffold TABLE > mine.py"
     return fitness.unchosen(settings, roots, lambda root: look(asker, root) is not None, way)
 
 

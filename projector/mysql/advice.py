@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping
 
+from projector.indexes import Wanted, free_name
 from projector.model import TableName
 from projector.mysql.likeness import turns_into
 from projector.projection.columns import BINARIES, NATIVE, NUMBERS, TEXTS, TIMES, ColumnType
@@ -15,52 +15,6 @@ _PREFIX = 100  # characters of a text that is too long for an index
 _LONGEST_NAME = 64
 _UNINDEXED = frozenset({"json", "geometry", "vector"})
 _BYTES_OF = {"utf8mb3": 3, "utf8": 3, "ucs2": 2, "latin1": 1, "ascii": 1, None: 1}
-
-
-@dataclass(frozen=True, slots=True)
-class Missing:
-    """What a table is sought by without an index that serves. `rows`: the server's estimate;
-    `alias`: the role of the table where it stands under another name; `fix`: what to do."""
-
-    table: TableName
-    alias: str
-    columns: tuple[str, ...]
-    rows: int
-    is_there: bool  # an index is, and cannot be used
-    fix: str
-
-    @property
-    def detail(self) -> str:
-        """Return what it costs."""
-        how = "the index on" if self.is_there else "no index begins with"
-        end = " cannot serve" if self.is_there else ""
-        columns = " or ".join(self.columns)
-        role = f" (as {self.alias})" if self.alias else ""
-        return f"{self.table}{role} is read whole (about {self.rows} rows): {how} {columns}{end}"
-
-
-@dataclass(frozen=True, slots=True)
-class Wanted:
-    """What rows are sought by: columns with the types that they are compared with (none known), and
-    columns that are held to constants."""
-
-    compared: Mapping[str, Sequence[ColumnType]]
-    constant: Sequence[str] = ()
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """All of them, those compared first."""
-        return tuple(dict.fromkeys([*self.compared, *self.constant]))
-
-    def is_begun_by(self, index: Sequence[str]) -> bool:
-        """Whether an index leads to the rows: by one compared column at least, behind constants."""
-        compared = {name.lower() for name in self.compared}
-        for column in index:
-            if column.lower() in compared:
-                return True
-            if column.lower() not in {name.lower() for name in self.constant}:
-                return False
-        return False
 
 
 def unlike() -> str:
@@ -84,7 +38,8 @@ def index(
     if not serving:
         return unlike()
     parts = [_part(name, types.get(name.lower()), len(columns)) for name in columns]
-    name = _free(f"ix_{table.name}_{'_'.join(columns)}", taken)
+    wanted_name = f"ix_{table.name}_{'_'.join(columns)}"
+    name = free_name(wanted_name, _LONGEST_NAME, {other.lower() for other in taken})
     return f"CREATE INDEX {quoted(name)} ON {'.'.join(map(quoted, table))} ({', '.join(parts)});"
 
 
@@ -112,16 +67,6 @@ def _part(name: str, kind: ColumnType | None, count: int) -> str:
         size = int(length[1]) * _BYTES_OF.get(kind.charset, 4)
         is_long = size > _LONGEST_KEY_BYTES // count
     return f"{quoted(name)}({_PREFIX})" if is_long else quoted(name)
-
-
-def _free(name: str, taken: Collection[str]) -> str:
-    lowered = {other.lower() for other in taken}
-    candidate, number = name[:_LONGEST_NAME], 1
-    while candidate.lower() in lowered:
-        number += 1
-        end = f"_{number}"
-        candidate = name[: _LONGEST_NAME - len(end)] + end
-    return candidate
 
 
 def quoted(name: str) -> str:

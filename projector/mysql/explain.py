@@ -1,180 +1,63 @@
-"""What a projection asks of the server, by which indexes, and what a changed row touches.
-
-Only reads.
-"""
+"""What `projector explain` asks of MySQL and MariaDB. Only reads."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
-import sqlalchemy as sa
+from sqlalchemy.engine import URL
 
-from projector.errors import ConfigurationError, OperatorError
-from projector.model import folded
+from projector.databases import Mysql
+from projector.indexes import Explained
 from projector.mysql.advice import quoted
 from projector.mysql.columns import fitted
-from projector.mysql.connection import Connection
+from projector.mysql.connection import Connection, engine
 from projector.mysql.dialect import MYSQL
-from projector.mysql.indexes import are_numbers, explained, native, role, spelled
+from projector.mysql.indexes import are_numbers, explained, native, spelled
 from projector.mysql.literals import literal
 from projector.projection import Plan
 from projector.projection.keys import KeyCodec, among
 from projector.projection.routes import Route
-from projector.projection.values import expression_of
-
-_SHOWN = 20  # ids that a report names
 
 
-def queries(plan: Plan, connection: Connection) -> list[dict[str, Any]]:
-    """Explain the projection's queries and look-ups; `warnings` name missing indexes."""
-    return [
-        {
-            "kind": query.kind,
-            "name": query.name,
-            "sql": query.sql,
-            "plan": query.steps,
-            "warnings": [f"{missing.detail}. {missing.fix}" for missing in query.missing],
-        }
-        for query in explained(plan, connection)
-    ]
-
-
-def notes(plan: Plan, connection: Connection) -> list[str]:
-    """Return what the plans do not tell."""
-    [ids] = connection.query_raw(plan.ids_after(None, 1))
-    if ids:
-        return []
-    return [
-        f"there is no document of {plan.root.table.fullname} yet: the plans are made for no rows,"
-        " look again when there are some"
-    ]
-
-
-def routes(plan: Plan) -> list[dict[str, Any]]:
-    """Return for each table in each role how the documents of a changed row are found."""
-    return [
-        {
-            "table": route.node.table.fullname,
-            "role": role(route.node),
-            "columns": list(route.columns),
-            "look_up": route.look_up.name if route.look_up is not None else None,
-        }
-        for route in plan.routes
-    ]
-
-
-def views(plan: Plan) -> list[dict[str, Any]]:
-    """Return which lists are kept beside the documents, by which values and in which order."""
-    found = []
-    for view in plan.views.planned:
-        names = [_name(expression_of(key)) for key in view.declared.keys]
-        where = view.declared.where
-        found.append(
-            {
-                "name": view.declared.name,
-                "key": names,
-                "newest": _name(view.declared.newest),
-                "where": None if where is None else _sql(where),
-                "keep": view.keep or None,
-                "masked": any(part.mask for part in view.parts),
-                "lists_a_document": "many" if view.many else "one",
-            }
-        )
-    return found
-
-
-def _name(expression: Any) -> str:
-    column = getattr(expression, "element", expression)  # of a label
-    table = getattr(getattr(column, "table", None), "description", "")
-    name = getattr(column, "name", None)
-    return f"{table}.{name}" if table and name else _sql(expression)
-
-
-def _sql(expression: Any) -> str:
-    return " ".join(MYSQL.compile(sa.select(expression)).split()[1:]).partition(" FROM ")[0]
-
-
-def touched(plan: Plan, table: str, key: str, connection: Connection) -> list[dict[str, Any]]:
-    """Return which documents a change of one row touches, in each role of its table.
-
-    `key` is written like a document's id: the parts of a composite one are joined with `:`.
-    Raises ConfigurationError for a table that the projection does not read, OperatorError for a row
-    that is not there.
-    """
-    names = {r: {r.node.table.name, r.node.table.fullname} for r in plan.routes}
-    chosen = [r for r in plan.routes if table in names[r]] or [
-        r for r in plan.routes if folded(table) in map(folded, names[r])
-    ]
-    if not chosen:
-        read = ", ".join(sorted({r.node.table.fullname for r in plan.routes}))
-        raise ConfigurationError(
-            f"the projection {plan.name} reads no table {table}", f"It reads {read}."
-        )
-    plan = fitted(plan, connection)
-    return [_touched(plan, route, key, connection) for route in chosen]
-
-
-def _touched(plan: Plan, route: Route, key: str, connection: Connection) -> dict[str, Any]:
-    said: dict[str, Any] = {"table": route.node.table.fullname, "role": role(route.node)}
-    row = _row(route, key, connection)
-    if None in row:
-        return {**said, "documents": 0, "ids": []}  # NULL references nothing
-    if route.look_up is None:
-        sql = plan.ids_among([plan.to_id(row)])
-    else:
-        sql = plan.look_ups[route.look_up.name].query([row], (), 2**63)
-    [[[count]]] = connection.query(f"SELECT COUNT(*) FROM ({sql}) AS counted")
-    [ids] = connection.query_raw(f"SELECT * FROM ({sql}) AS found LIMIT {_SHOWN}")
-    return {**said, "documents": int(count), "ids": [plan.to_id(found) for found in ids]}
-
-
-def _row(route: Route, key: str, connection: Connection) -> tuple[Any, ...]:
-    """Read the columns that the route begins with."""
-    node = route.node
-    if not node.key:
-        raise OperatorError(f"{node.table.name} has no primary key", "Name another table.")
+@contextmanager
+def explainer(url: URL, settings: Mysql, plan: Plan) -> Iterator[Explainer]:
+    """Ask where documents are read. Raises OperatorError, TransientError."""
+    connection = Connection(engine(url, settings))
     try:
+        yield Explainer(plan, connection)
+    finally:
+        connection.close()
+
+
+class Explainer:
+    """Implements `commands.explain.Explainer`."""
+
+    def __init__(self, plan: Plan, connection: Connection) -> None:
+        self.plan, self._connection = plan, connection
+
+    def fitted(self) -> Plan:
+        """Return the plan for the types that its tables have now."""
+        return fitted(self.plan, self._connection)
+
+    def explained(self) -> list[Explained]:
+        """Explain the projection's queries, then its look-ups."""
+        return explained(self.plan, self._connection)
+
+    def rows(self, sql: str) -> Sequence[Sequence[Any]]:
+        """Run a query."""
+        [rows] = self._connection.query_raw(sql)
+        return rows
+
+    def row(self, route: Route, key: str) -> Sequence[Any] | None:
+        """Return the columns that a route begins with, of the row of a key; None where there is
+        none. Raises ValueError for what is no key."""
+        node = route.node
         values = KeyCodec(node.key, MYSQL).to_values(key)
-    except ValueError:
-        raise OperatorError(
-            f"{key!r} is no key of {node.table.name}",
-            f"Write {':'.join(route.key_columns)}.",
-        ) from None
-    columns = ", ".join(map(quoted, route.columns))
-    where = among([quoted(name) for name in route.key_columns], [values], [literal] * len(values))
-    [rows] = connection.query_raw(f"SELECT {columns} FROM {spelled(node)} WHERE {where}")
-    if not rows:
-        raise OperatorError(f"{node.table.name} has no row {key}", "Name a row that exists.")
-    return tuple(map(native, rows[0], are_numbers(node, route.columns)))
-
-
-def as_text(report: dict[str, Any]) -> str:
-    """Write a report for people."""
-    return "\n".join(_lines(report))
-
-
-def _lines(report: dict[str, Any]) -> Iterator[str]:
-    for found in report.get("touched", ()):
-        ids = ", ".join(found["ids"]) + (" …" if found["documents"] > len(found["ids"]) else "")
-        yield f"{found['table']} as {found['role']}: {found['documents']} documents {ids}".rstrip()
-    for note in report.get("notes", ()):
-        yield f"note: {note}"
-    for query in report.get("queries", ()):
-        yield f"{query['kind']} {query['name']}"
-        yield f"  {' '.join(query['sql'].split())}"
-        for step in query["plan"]:
-            how = f"{step['type']} by {step['key'] or 'no index'}"
-            yield f"    {step['table']}: {how}, {step['rows']} rows. {step['extra'] or ''}".rstrip()
-        for warning in query["warnings"]:
-            yield f"  warning: {warning}"
-    for view in report.get("views", ()):
-        said = f"view {view['name']}: a list for each {'|'.join(view['key'])}"
-        said += f", newest {view['newest']} first"
-        said += f", where {view['where']}" if view["where"] else ""
-        said += f", {view['keep']} of each for certain" if view["keep"] else ""
-        yield said + (", masked" if view["masked"] else "")
-    for route in report.get("routes", ()):
-        columns = "+".join(route["columns"])
-        how = f"look-up {route['look_up']}" if route["look_up"] else "the row holds the id"
-        yield f"a change of {route['table']} as {route['role']}: {columns}; {how}"
+        columns = ", ".join(map(quoted, route.columns))
+        names = [quoted(name) for name in route.key_columns]
+        where = among(names, [values], [literal] * len(values))
+        found = self.rows(f"SELECT {columns} FROM {spelled(node)} WHERE {where}")
+        numbers = are_numbers(node, route.columns)
+        return tuple(map(native, found[0], numbers)) if found else None

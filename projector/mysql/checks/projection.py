@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 
-from projector.checks import Check, failed, ok, warning
+from projector.checks import Check, failed, ok
 from projector.databases import Mysql
 from projector.fetch import Fetcher
+from projector.indexes import role
 from projector.model import Need
 from projector.mysql.advice import unlike
 from projector.mysql.barrier import LockedRows
@@ -14,7 +15,6 @@ from projector.mysql.binlog.connection import connect, identify
 from projector.mysql.binlog.start import check as check_start
 from projector.mysql.checks.asking import Asker, Refusal
 from projector.mysql.columns import fitted
-from projector.mysql.indexes import explained, role
 from projector.mysql.position import Flavour, Position
 from projector.mysql.reader import MysqlReader
 from projector.projection import Plan
@@ -76,16 +76,6 @@ def _is_known_better(answer: Refusal, level: Level | None) -> bool:
     named = _COLUMN.search(answer.text)
     own = {node.source.description.lower() for node in level.node.scope}
     return answer.code in _UNGROUPED and (named is None or named[1].lower() not in own)
-
-
-def indexes(plan: Plan, asker: Asker) -> list[Check]:
-    """Test that every query and look-up has the indexes that it seeks by."""
-    name = f"{plan.name}.indexes"
-    found = dict.fromkeys(m for e in explained(plan, asker.connection) for m in e.missing)
-    return [
-        warning(name, f"{missing.detail}, at each change along this join", missing.fix)
-        for missing in found
-    ] or [ok(name, "every look-up and join has an index")]
 
 
 def mean_bytes(plan: Plan, asker: Asker) -> float:

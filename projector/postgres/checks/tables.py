@@ -74,10 +74,6 @@ class Table:
         wanted = set(names)
         return any(i.is_unique and wanted.issuperset(i.columns) for i in self.indexes)
 
-    def is_sought_by(self, names: Sequence[str]) -> bool:
-        """Return whether an index begins with one of these columns."""
-        return any(index.columns[0] in names for index in self.indexes)
-
     @property
     def key(self) -> tuple[str, ...]:
         """The primary key's columns; none where there is none."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 
-from projector.mysql.scaffold.catalog import Catalog, Column, Table, all_tables
-from projector.mysql.scaffold.roles import Follow
+from projector.scaffold.roles import Follow
+from projector.scaffold.tables import Catalog, Column, Table, all_tables
 
 _END = re.compile(r"_?(?:id|uuid|code|key)$", re.IGNORECASE)
 
@@ -42,7 +42,7 @@ def _keys(catalog: Catalog, columns: Sequence[Column]) -> dict[str, Column]:
     by_place = {(column.table, column.name): column for column in columns}
     found = {}
     for name in all_tables(columns):
-        key = catalog.table(None, name).key
+        key = catalog.table((None, name)).key
         if len(key) == 1:
             found[name] = by_place[name, key[0]]
     return found
@@ -84,5 +84,5 @@ def _prefix(columns: Sequence[Column]) -> str:
 
 
 def _is_foreign_key(catalog: Catalog, column: Column) -> bool:
-    references = catalog.table(None, column.table).references
+    references = catalog.table((None, column.table)).references
     return any(column.name in reference.columns for reference in references)

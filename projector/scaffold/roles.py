@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 import sqlalchemy as sa
 
 from projector.errors import ConfigurationError, OperatorError
-from projector.mysql.scaffold.catalog import Catalog, Reference, Table
+from projector.scaffold.tables import Catalog, Place, Reference, Table
 
 _DEPTH = 3  # tables followed one after the other, from the root
 _NESTED = 2  # lists in each other: each one is a query, and a wide schema has no end of them
-_OWN_NAMES = set("documents metadata sa mysql Join Many Projection pydantic Model".split())
+_OWN_NAMES = set(
+    "documents metadata sa mysql postgresql Join Many Projection pydantic Model".split()
+)
 _FOLLOW = re.compile(r"(?:([^.=\s]+)\.)?([^.=\s]+)=([^.=\s]+)\.([^.=\s]+)")
 
 
@@ -60,10 +62,10 @@ class Roles:
     def __init__(self, catalog: Catalog, follow: Sequence[Follow] = ()) -> None:
         self._catalog = catalog
         self._sources = set(_OWN_NAMES)
-        self.variables: dict[tuple[str | None, str], str] = {}
-        self.tables: dict[tuple[str | None, str], Table] = {}
+        self.variables: dict[Place, str] = {}
+        self.tables: dict[Place, Table] = {}
         self.aliases: list[str] = []
-        self._plain: set[str] = set()  # tables that stand somewhere without an alias
+        self._plain: set[str] = set()  # names of tables that stand somewhere without an alias
         self._followed = self._read(follow)
 
     def root(self, table: Table) -> Role:
@@ -87,12 +89,12 @@ class Roles:
         """Find the tables that have what is to be followed."""
         columns = self._catalog.columns() if follow else []
         known = {(column.table, column.name) for column in columns}
+        remedy = f"Write its name as {self._catalog.lists_columns} does."
         found: dict[str, list[Reference]] = {}
         for said in follow:
             if (said.other, said.referred) not in known:
                 raise OperatorError(
-                    f"there is no column {said.other}.{said.referred} to follow to",
-                    "Write its name as SHOW COLUMNS does.",
+                    f"there is no column {said.other}.{said.referred} to follow to", remedy
                 )
             own = [
                 c.table for c in columns
@@ -102,8 +104,7 @@ class Roles:
             if not own:
                 where = f"{said.table}." if said.table else ""
                 raise OperatorError(
-                    f"there is no column {where}{said.column} to follow from",
-                    "Write its name as SHOW COLUMNS does.",
+                    f"there is no column {where}{said.column} to follow from", remedy
                 )
             reference = Reference((said.column,), None, said.other, (said.referred,))
             for table in own:
@@ -115,13 +116,14 @@ class Roles:
         return list(dict.fromkeys([*table.references, *followed]))
 
     def _role(self, table: Table, name: str) -> Role:
-        """Let a table stand by itself the first time, by an alias from then on."""
+        """Let a table stand by itself the first time, by an alias from then on: a query cannot tell
+        two tables of one name apart."""
         if table.place not in self.variables:
             self.variables[table.place] = self.unused(table.name)
             self.tables[table.place] = table
         variable = self.variables[table.place]
-        if variable not in self._plain:
-            self._plain.add(variable)
+        if table.name not in self._plain:
+            self._plain.add(table.name)
             return Role(table, variable, name)
         alias = self.unused(name)
         self.aliases.append(f"{alias} = {variable}.alias({alias!r})")
@@ -132,8 +134,8 @@ class Roles:
         for key in self._references(base.table):
             if key == skip or not depth:
                 continue
-            referred = self._catalog.table(key.schema, key.table)
-            if referred.name == self._root.table.name and top is not self._root:
+            referred = self._catalog.table((key.schema, key.table))
+            if referred.place == self._root.table.place and top is not self._root:
                 continue  # the document itself
             is_unique = self._catalog.is_unique(referred, key.referred)
             if not is_unique and not referred.key:
@@ -145,7 +147,7 @@ class Roles:
                 role.pick = column(role.source, referred.key[0])
             role.hidden = set(key.referred)
             top.joins.append(role)
-            if referred.name != base.table.name:
+            if referred.place != base.table.place:
                 self._follow(role, top, depth - 1)
 
     def _nest(self, base: Role, path: list[Table], depth: int) -> None:
@@ -153,15 +155,13 @@ class Roles:
         the root may stand in a list once more."""
         if not depth or not base.table.key:
             return
-        own = base.table
-        for name, keys in self._referring(own.schema):
-            to_base = [k for k in keys if (k.schema, k.table) == (own.schema, own.name)]
-            for key in to_base:
-                table = self._catalog.table(own.schema, name)
+        for place, keys in self._referring(base.table):
+            for key in keys:
+                table = self._catalog.table(place)
                 if table in path and base is not self._root:
                     continue
-                told_apart = name if len(to_base) == 1 else f"{name}_by_{'_'.join(key.columns)}"
-                role = self._role(table, told_apart)
+                name = _told_apart(table, key) if len(keys) > 1 else table.name
+                role = self._role(table, name)
                 role.on = on(role.source, key.columns, base.source, key.referred)
                 role.hidden = set(key.columns)
                 self._follow(role, role, 1, skip=key)
@@ -169,13 +169,21 @@ class Roles:
                 if table not in path:
                     self._nest(role, [*path, table], depth - 1)
 
-    def _referring(self, schema: str | None) -> list[tuple[str, list[Reference]]]:
-        found = {name: list(keys) for name, keys in self._catalog.referring(schema)}
-        if schema is None:
-            for table, references in self._followed.items():
-                known = found.setdefault(table, [])
-                known += [reference for reference in references if reference not in known]
-        return sorted(found.items())
+    def _referring(self, table: Table) -> list[tuple[Place, list[Reference]]]:
+        """Return what refers to a table, by the table that does, in the order of their names."""
+        found: dict[Place, list[Reference]] = {}
+        for place, reference in self._catalog.referring(table):
+            found.setdefault(place, []).append(reference)
+        for name, references in self._followed.items():
+            for reference in references:
+                if (reference.schema, reference.table) == table.place:
+                    known = found.setdefault((None, name), [])
+                    known += [reference] if reference not in known else []
+        return sorted(found.items(), key=lambda each: (each[0][1], each[0][0] or ""))
+
+
+def _told_apart(table: Table, key: Reference) -> str:
+    return f"{table.name}_by_{'_'.join(key.columns)}"
 
 
 def column(source: str, name: str) -> str:

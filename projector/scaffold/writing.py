@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from projector.mysql.scaffold.catalog import Table
-from projector.mysql.scaffold.layout import Shape, Shown, shape
-from projector.mysql.scaffold.models import class_name, models
-from projector.mysql.scaffold.roles import Role, Roles, column
+from projector.scaffold.layout import Shape, Shown, shape
+from projector.scaffold.models import class_name, models
+from projector.scaffold.roles import Role, Roles, column
+from projector.scaffold.tables import Table
 
 _PROPOSED = (
     "# Not joined, for want of foreign keys. These agree in name, type and index: run the command",
@@ -18,8 +18,10 @@ _PROPOSED = (
 class Writer:
     """Writes what `roles` has found."""
 
-    def __init__(self, roles: Roles, roots: Sequence[Role], proposed: Sequence[str]) -> None:
-        self._roles, self._proposed = roles, proposed
+    def __init__(
+        self, roles: Roles, roots: Sequence[Role], proposed: Sequence[str], dialect: str
+    ) -> None:
+        self._roles, self._proposed, self._dialect = roles, proposed, dialect
         self._shapes = [shape(root, root.table.name) for root in roots]
         is_one = len(roots) == 1
         self._attributes = [
@@ -79,7 +81,11 @@ class Writer:
                   ("Many", any(part.lists for part in parts)), ("Projection", True)]  # fmt: skip
         if with_models:
             yield from ("import datetime", "import decimal", "import uuid", "", "import pydantic")
-        yield from ("import sqlalchemy as sa", "from sqlalchemy.dialects import mysql", "")
+        yield "import sqlalchemy as sa"
+        if any(f"{self._dialect}." in kind for t in self._roles.tables.values()
+               for kind in t.types.values()):  # fmt: skip
+            yield f"from sqlalchemy.dialects import {self._dialect}"
+        yield ""
         names = ", ".join(name for name, is_used in wanted if is_used)
         yield f"from projector.projection import {names}"
         yield ""
@@ -91,7 +97,9 @@ class Writer:
         for name, kind in table.types.items():
             if kind:
                 primary = ", primary_key=True" if name in table.key else ""
-                yield f"    sa.Column({name!r}, {kind}{primary}),"
+                said = " ".join(table.comments.get(name, "").split())
+                comment = f"  # {said}" if said else ""
+                yield f"    sa.Column({name!r}, {kind}{primary}),{comment}"
             else:
                 yield f"    # {name}: its type has no form in JSON"
         if table.schema:

@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from projector.mysql.scaffold.roles import Role
+from projector.scaffold.roles import Role
+from projector.scaffold.tables import Table
 
 # What readers should not see unless somebody says so.
 _SECRET = re.compile(
@@ -14,7 +15,7 @@ _SECRET = re.compile(
     r"|(?:^|_)hash$",
     re.IGNORECASE,
 )
-_BLOB = re.compile(r"\w+\.(?:TINY|MEDIUM|LONG)?BLOB\b")
+_BLOB = re.compile(r"\w+\.(?:(?:TINY|MEDIUM|LONG)?BLOB|LargeBinary)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +63,7 @@ def _fields(role: Role, taken: set[str]) -> Iterator[Shown]:
     for part in [role, *role.joins]:
         table = part.table
         shown = [c for c, kind in table.types.items() if kind and c not in part.hidden]
-        doubts = {c: _doubt(c, table.types[c]) for c in shown}
+        doubts = {c: _doubt(c, table) for c in shown}
         if part is role and all(doubts.values()):  # an object has something to show
             shown = [c for c, kind in table.types.items() if kind]
             doubts = dict.fromkeys(shown, "")
@@ -75,7 +76,8 @@ def _fields(role: Role, taken: set[str]) -> Iterator[Shown]:
             yield Shown(name, part.source, column, table.types[column], is_nullable, doubts[column])
 
 
-def _doubt(column: str, kind: str) -> str:
+def _doubt(column: str, table: Table) -> str:
     if _SECRET.search(column):
         return "a secret?"
-    return "a file?" if _BLOB.match(kind) else ""
+    is_key = column in table.key or any(column in key.columns for key in table.references)
+    return "a file?" if _BLOB.match(table.types[column]) and not is_key else ""

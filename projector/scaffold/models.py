@@ -8,19 +8,22 @@ from collections.abc import Iterator
 
 import pydantic
 
-from projector.mysql.scaffold.layout import Shape, Shown
+from projector.scaffold.layout import Shape, Shown
 
 _KINDS = (
     (r"mysql\.TINYINT\(display_width=1\)|sa\.Boolean", "bool"),
     (r"\w+\.(?:TINY|SMALL|MEDIUM|BIG)?INT(?:EGER)?\b|mysql\.(?:YEAR|BIT)\b", "int"),
-    (r"\w+\.(?:DECIMAL|NUMERIC)\b", "decimal.Decimal"),
-    (r"\w+\.(?:FLOAT|DOUBLE|REAL)\b", "float"),
-    (r"\w+\.(?:DATETIME|TIMESTAMP)\b", "pydantic.AwareDatetime"),
-    (r"\w+\.DATE\b", "datetime.date"),
-    (r"\w+\.TIME\b", "datetime.time"),
-    (r"mysql\.JSON", "pydantic.JsonValue"),
+    (r"sa\.(?:Small|Big)?Integer\b", "int"),
+    (r"\w+\.(?:DECIMAL|NUMERIC|Numeric)\b", "decimal.Decimal"),
+    (r"\w+\.(?:FLOAT|DOUBLE|Double|REAL)\b", "float"),
+    (r"\w+\.(?:DATETIME|DateTime|TIMESTAMP)\b", "pydantic.AwareDatetime"),
+    (r"\w+\.D(?:ATE|ate)\b", "datetime.date"),
+    (r"\w+\.T(?:IME|ime)\b", "datetime.time"),
+    (r"\w+\.JSON", "pydantic.JsonValue"),
+    (r"\w+\.ARRAY", "list[pydantic.JsonValue]"),  # how deep it goes no type says
     (r"\w+\.BINARY\(length=16\)|\w+\.U(?:UID|uid)", "uuid.UUID"),
     (r"\w+\.(?:VAR)?BINARY\b|\w+\.(?:TINY|MEDIUM|LONG)?BLOB\b", "pydantic.Base64Bytes"),
+    (r"sa\.LargeBinary\b", "pydantic.Base64Bytes"),
 )
 
 
