@@ -63,6 +63,12 @@ _BITS = {1: "one", 2: "two", 4: "four"}
 
 Row = Mapping[str, Any]
 Rows = Mapping[str, Sequence[Row]]  # by table
+
+
+class NullsGreatest(dict[str, Sequence[Row]]):
+    """Rows of PostgreSQL, which sorts NULL behind everything."""
+
+
 Environment = Mapping[str, Row | None]  # the row that stands in each role; None: no such row
 Sources = Mapping[str, sa.FromClause]
 
@@ -511,11 +517,15 @@ def _admitted(spec: Spec, row: Row, outer: Environment, rows: Rows) -> Iterator[
 
 
 def _sorted(spec: Spec, rows: Rows) -> list[Row]:
-    """By the order that is declared, in which the server takes NULL for the least, then by key."""
+    """By the order that is declared, in which servers take NULL for the least (PostgreSQL: for the
+    greatest), then by key."""
     found = sorted(rows[spec.table], key=lambda r: [r[c] for c in KEYS[spec.table]])
     if spec.order is not None:
         column, descends = spec.order
-        found.sort(key=lambda r: (r[column] is not None, r[column] or 0), reverse=descends)
+        is_greatest = isinstance(rows, NullsGreatest)
+        found.sort(
+            key=lambda r: ((r[column] is None) == is_greatest, r[column] or 0), reverse=descends
+        )
         if descends:  # ties stay in the order of the key
             groups = defaultdict(list)
             for row in sorted(found, key=lambda r: [r[c] for c in KEYS[spec.table]]):

@@ -1,0 +1,149 @@
+"""Made-up projections over random histories on PostgreSQL: what is followed is what is meant."""
+
+import contextlib
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import psycopg
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from projector.fetch import Fetcher
+from projector.ports import FOR_EVER
+from projector.postgres.dialect import POSTGRES
+from projector.postgres.log import PostgresLog
+from projector.postgres.reader import PostgresDatabase
+from projector.route import Router
+from tests.examples import generated
+from tests.examples.history import between, one_of
+from tests.integration.following import Follower, assert_census, follow, plans, views_of
+from tests.integration.postgres_reading import Tables, made
+from tests.servers.postgres import PostgresServer
+
+pytestmark = pytest.mark.server
+
+_PROJECTIONS = 6
+_DDL = [
+    f'CREATE TABLE "{table}" (id int{" NOT NULL" if "id" in key else ""}, k int NOT NULL, a int,'
+    f' b int, s varchar(5) COLLATE "C" NOT NULL, PRIMARY KEY ({", ".join(key)}))'
+    for table, key in generated.KEYS.items()
+]
+_TEXTS = one_of("'p'", "'P'", "'q'", "'r'")
+
+
+@dataclass
+class _Stage:
+    """The four tables, whose old rows are logged."""
+
+    tables: Tables
+    connection: "psycopg.Connection[Any]"
+    source: PostgresLog
+    name: str = "public"
+
+    def rows(self) -> generated.Rows:
+        found = generated.NullsGreatest()
+        for table in generated.KEYS:
+            cursor = self.connection.execute(f'SELECT id, k, a, b, s FROM "{table}"')  # type: ignore[arg-type]
+            names = [column.name for column in cursor.description or ()]
+            found[table] = [dict(zip(names, row, strict=True)) for row in cursor]
+        return found
+
+    def write(self, seed: int, transactions: int) -> None:
+        """Commit so many transactions of one to four statements; some are rolled back."""
+        chance = random.Random(seed)
+        for _ in range(transactions):
+            with self.connection.transaction(force_rollback=chance.random() < 0.1):
+                for _ in range(chance.choice([1, 1, 2, 4])):
+                    statement = _statement(chance)
+                    with (
+                        contextlib.suppress(psycopg.errors.UniqueViolation),
+                        self.connection.transaction(),
+                    ):
+                        self.connection.execute(statement)  # type: ignore[arg-type]
+
+
+def _statement(chance: random.Random) -> str:
+    table = chance.choice(list(generated.KEYS))
+    key = generated.KEYS[table]
+    values = {
+        "id": between(1, 6, 0 if "id" in key else 0.2), "k": between(1, 2),
+        "a": between(1, 6, 0.2), "b": between(1, 6, 0.2), "s": _TEXTS,
+    }  # fmt: skip
+    names = list(values)
+    kind = chance.choices(["insert", "replace", "update", "delete"], [6, 1, 8, 2])[0]
+    if kind in {"insert", "replace"}:
+        row = ", ".join(values[name](chance) for name in names)
+        changed = ", ".join(f"{name} = excluded.{name}" for name in names)
+        conflict = (
+            f"({', '.join(key)}) DO UPDATE SET {changed}" if kind == "replace" else "DO NOTHING"
+        )
+        return f'INSERT INTO "{table}" ({", ".join(names)}) VALUES ({row}) ON CONFLICT {conflict}'
+    chosen = chance.choice([*key, *key, *names])
+    where = f"{chosen} IS NOT DISTINCT FROM {values[chosen](chance)}"
+    some = f'ctid IN (SELECT ctid FROM "{table}" WHERE {where} LIMIT 4)'
+    if kind == "delete":
+        return f'DELETE FROM "{table}" WHERE {some}'
+    new = ", ".join(
+        f"{c} = {values[c](chance)}" for c in chance.sample(names, chance.choice([1, 2]))
+    )
+    return f'UPDATE "{table}" SET {new} WHERE {some}'
+
+
+@pytest.fixture
+def stage(postgres_server: PostgresServer, fresh_postgres: str) -> Iterator[_Stage]:
+    tables = made(postgres_server, fresh_postgres, *_DDL, full=list(generated.KEYS))
+    connection = postgres_server.connect(fresh_postgres)
+    yield _Stage(tables, connection, PostgresLog(tables.address()))
+    connection.close()
+
+
+@settings(
+    max_examples=5,
+    deadline=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)
+@given(seed=st.integers(0, 10**6))
+def test_what_is_followed_equals_what_is_made_anew(stage: _Stage, seed: int) -> None:
+    """Any projection, any history: each document as evaluated row by row, and no other; and it
+    stands in the lists that its rows say."""
+    chance = random.Random(seed)
+    specs = [generated.generate(chance) for _ in range(_PROJECTIONS)]
+    stage.connection.execute(
+        'DELETE FROM one; DELETE FROM two; DELETE FROM "text"; DELETE FROM link'
+    )
+    stage.write(seed, 15)
+    with contextlib.ExitStack() as stack:
+        _follow(stage, specs, seed, stack)
+
+
+def _follow(
+    stage: _Stage, specs: list[generated.Spec], seed: int, stack: contextlib.ExitStack
+) -> None:
+    views = [_views(random.Random(f"{seed}/{i}"), spec) for i, spec in enumerate(specs)]
+    declared = plans(specs, views, POSTGRES)
+    for plan in declared:
+        assert_census(plan, stage.name)
+    start = stage.source.begin()
+    watches = stage.source.learn(declared, FOR_EVER).watches
+    stage.source.start(start, watches)
+    stack.callback(stage.source.close)
+    database = PostgresDatabase(stage.tables.address().open)
+    followers = []
+    for plan, spec, own in zip(declared, specs, views, strict=True):
+        fetcher = Fetcher(database.fitted(plan), database.readers(start, {}, FOR_EVER)())
+        stack.callback(fetcher.close)
+        followers.append(Follower(plan, spec, Router(plan, stage.name, watches), fetcher, own))
+        followers[-1].build(start)
+    follow(stage, followers, seed)
+
+
+def _views(chance: random.Random, spec: generated.Spec) -> list[generated.ViewSpec]:
+    """Make up views; a number is no condition here, so that it must be above 0 instead."""
+    found = views_of(chance, spec, POSTGRES)
+    for view in found:
+        if view.where is not None and view.where[2] is None:
+            view.where = (*view.where[:2], 0)
+    return found
