@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from tests.postgres.world import PostgresWorld
+from tests.projector_process import wait_for
 from tests.servers import PostgresServer, RedisServer, start_postgres, start_redis
 
 pytestmark = [pytest.mark.server]
@@ -90,8 +91,32 @@ def test_a_dropped_slot_costs_a_walk(world: PostgresWorld) -> None:
     )
     world.daemon.start()
     world.check()
-    reasons = [e.get("reason") for e in world.daemon.events() if e.get("event") == "resync_needed"]
-    assert reasons == ["initial_build", "position_lost"]
+    assert _walks(world) == ["initial_build", "position_lost"]
+
+
+@pytest.mark.parametrize("is_running", [True, False])
+def test_a_publication_without_a_table_for_a_while_costs_a_walk(
+    world: PostgresWorld, is_running: bool
+) -> None:
+    """What was changed meanwhile is in no stream, whether the daemon runs or is down."""
+    world.daemon.start()
+    world.check()
+    if not is_running:
+        world.daemon.kill()
+    world.execute(
+        "ALTER PUBLICATION projector DROP TABLE tickets",
+        "UPDATE tickets SET title = 'while nobody looked'",
+        "ALTER PUBLICATION projector ADD TABLE tickets",
+    )
+    if not is_running:
+        world.daemon.start()
+    wait_for(lambda: len(_walks(world)) == 2, world.daemon)
+    world.check()
+    assert _walks(world) == ["initial_build", "position_lost"]
+
+
+def _walks(world: PostgresWorld) -> list[str | None]:
+    return [e.get("reason") for e in world.daemon.events() if e.get("event") == "resync_needed"]
 
 
 @pytest.mark.timeout(240)
