@@ -115,7 +115,8 @@ def sizes(settings: Settings, plan: Plan) -> tuple[int, float]:
     finally:
         fetcher.close()
     mean = sum(map(len, documents.values())) / max(1, len(documents))
-    return table.rows if table is not None else 0, mean
+    estimate = table.rows if table is not None else 0  # nothing before the first ANALYZE
+    return max(estimate, len(documents)), mean
 
 
 @contextmanager

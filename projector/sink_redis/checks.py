@@ -286,7 +286,7 @@ def _projections(server: Server) -> set[str]:
 
 def needs(info: RedisInfo, plan: Plan, stored: int, rows: int, mean_bytes: float) -> Check:
     """Test that all documents fit, by the mean size of some: `rows` is the server's estimate."""
-    name = f"redis.memory.{plan.name}"
+    name, rows = f"redis.memory.{plan.name}", max(rows, stored)
     if not rows:
         return ok(name, "no documents yet: run the check again when there are")
     listed_bytes = _VIEW_BYTES * len(plan.views.planned)
