@@ -129,6 +129,16 @@ def test_the_charts_alerts_are_the_shipped_ones(tmp_path: Path) -> None:
     tools.run(ensure_tools().promtool, "check", "rules", "--lint-fatal", file)
 
 
+def test_the_bases_alerts_are_the_shipped_ones() -> None:
+    """For the Prometheus Operator, as the base's ServiceMonitor is."""
+    file = DEPLOY / "kubernetes" / "prometheusrule.yaml"
+    rule = yaml.safe_load(file.read_text())
+    assert rule["spec"] == yaml.safe_load(RULES.read_text())
+    assert tools.run(ensure_tools().operator_validate, file).split() == ["PrometheusRule"]
+    rendered = tools.run(ensure_tools().kubectl, "kustomize", DEPLOY / "kubernetes")
+    assert "kind: PrometheusRule" in rendered
+
+
 @pytest.mark.parametrize(
     ("values", "said"),
     [
