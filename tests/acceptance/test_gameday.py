@@ -1,7 +1,8 @@
 """Game day: for each alert, the fault that should raise it does, and the remedy clears it.
 
 A real Prometheus scrapes a real daemon once a second, with the shipped rules. Only their patience
-is shortened: minutes become seconds. Each fault is made as an accident makes it.
+is shortened: minutes become seconds, and gigabytes of a log megabytes. Each fault is made as an
+accident makes it.
 """
 
 import json
@@ -25,17 +26,22 @@ from sqlalchemy import create_engine
 from schema.tables import metadata
 from tests import tools
 from tests.fix_servers import missing
+from tests.postgres.workload import seed
+from tests.postgres.world import HELPDESK
 from tests.servers import (
     DatabaseServer,
     Flavour,
+    PostgresServer,
     RedisServer,
     ServerUnavailable,
     TcpProxy,
     start_database,
+    start_postgres,
     start_redis,
 )
 from tests.servers.account import documented_account, documented_url
 from tests.servers.process import Process, free_port, new_folder
+from tests.servers.role import helpdesk_role, role_url
 from tests.tools import ensure_tools
 
 ROOT = Path(__file__).parents[2]
@@ -46,31 +52,32 @@ TICKETS = 12
 pytestmark = [pytest.mark.server, pytest.mark.gameday, pytest.mark.timeout(180)]
 
 
-@dataclass
-class Game:
-    """One running deployment, its faults and its alerts."""
+@dataclass(kw_only=True)
+class Deployment:
+    """One running deployment and its alerts."""
 
-    mysql: DatabaseServer
     redis: RedisServer
-    to_mysql: TcpProxy
+    to_database: TcpProxy
     to_redis: TcpProxy
-    prometheus_port: int
-    ports: tuple[int, int]
     folder: Path
+    documents: int
+    prometheus_port: int = field(default_factory=free_port)
+    ports: tuple[int, int] = field(default_factory=lambda: (free_port(), free_port()))
     daemons: dict[int, Process] = field(default_factory=dict)
+
+    def database_settings(self) -> dict[str, Any]:
+        """Where the database is, through the proxy."""
+        raise NotImplementedError
 
     def start_daemon(self, which: int = 0, redis_url: str | None = None) -> None:
         """Start the first or the second projector; returns at once."""
         settings = {
             "fanout_max_documents": 2,
-            "mysql.url": documented_url(self.mysql, "helpdesk").replace(
-                f":{self.mysql.port}/", f":{self.to_mysql.port}/"
-            ),
+            **self.database_settings(),
             "redis.url": redis_url or f"redis://127.0.0.1:{self.to_redis.port}/1",
             "http.port": self.ports[which],
             "log.format": "json",
             "reconcile.scrub_interval_s": 4,
-            "mysql.read_timeout_s": 90,
             "http.live_timeout_s": 150,
         }
         folder = self.folder / f"daemon-{which}"
@@ -93,35 +100,6 @@ class Game:
     def kill_daemon(self, which: int = 0) -> None:
         """SIGKILL, as the kernel does it to the greedy."""
         self.daemons[which].kill()
-
-    def sql(self, *statements: str) -> None:
-        """Run statements as the application."""
-        for statement in statements:
-            self.mysql.execute(statement, database="helpdesk")
-
-    def kill_readers(self) -> None:
-        """KILL who reads the binlog, as administrators do to what they do not know."""
-        readers = self.mysql.execute(
-            "SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'"
-        )
-        for (number,) in readers:
-            with suppress(pymysql.err.OperationalError):  # ended by itself
-                self.mysql.execute(f"KILL {number}")
-
-    @contextmanager
-    def waiting_migration(self) -> Iterator[None]:
-        """An ALTER waits behind somebody's open transaction, and every reader behind the ALTER."""
-        with self.mysql.connect("helpdesk") as forgotten, self.mysql.connect("helpdesk") as alter:
-            with forgotten.cursor() as cursor:
-                cursor.execute("BEGIN")
-                cursor.execute("SELECT * FROM tags")
-            migration = threading.Thread(target=_alter, args=(alter,))
-            migration.start()
-            try:
-                yield
-            finally:
-                self.sql(f"KILL QUERY {alter.thread_id()}")
-                migration.join()
 
     def firing(self) -> set[str]:
         """The alerts that fire now."""
@@ -167,7 +145,7 @@ class Game:
             lambda: (
                 self.metric("projector_is_leader") == 1
                 and self.metric("projector_lag_seconds") == 0
-                and self.metric("projector_documents") == TICKETS
+                and self.metric("projector_documents") == self.documents
             ),
             "a leader that has caught up",
         )
@@ -186,6 +164,88 @@ class Game:
             time.sleep(0.2)
 
 
+@dataclass(kw_only=True)
+class Game(Deployment):
+    """One that reads MySQL, and MySQL's faults."""
+
+    mysql: DatabaseServer
+
+    def database_settings(self) -> dict[str, Any]:
+        """Where MySQL is, through the proxy."""
+        return {
+            "mysql.url": documented_url(self.mysql, "helpdesk").replace(
+                f":{self.mysql.port}/", f":{self.to_database.port}/"
+            ),
+            "mysql.read_timeout_s": 90,
+        }
+
+    def sql(self, *statements: str) -> None:
+        """Run statements as the application."""
+        for statement in statements:
+            self.mysql.execute(statement, database="helpdesk")
+
+    def kill_readers(self) -> None:
+        """KILL who reads the binlog, as administrators do to what they do not know."""
+        readers = self.mysql.execute(
+            "SELECT id FROM information_schema.processlist WHERE command LIKE 'Binlog Dump%'"
+        )
+        for (number,) in readers:
+            with suppress(pymysql.err.OperationalError):  # ended by itself
+                self.mysql.execute(f"KILL {number}")
+
+    @contextmanager
+    def waiting_migration(self) -> Iterator[None]:
+        """An ALTER waits behind somebody's open transaction, and every reader behind the ALTER."""
+        with self.mysql.connect("helpdesk") as forgotten, self.mysql.connect("helpdesk") as alter:
+            with forgotten.cursor() as cursor:
+                cursor.execute("BEGIN")
+                cursor.execute("SELECT * FROM tags")
+            migration = threading.Thread(target=_alter, args=(alter,))
+            migration.start()
+            try:
+                yield
+            finally:
+                self.sql(f"KILL QUERY {alter.thread_id()}")
+                migration.join()
+
+
+@dataclass(kw_only=True)
+class PostgresGame(Deployment):
+    """One that reads PostgreSQL, and PostgreSQL's faults."""
+
+    postgres: PostgresServer
+
+    def database_settings(self) -> dict[str, Any]:
+        """Where PostgreSQL is, through the proxy. The slot is let go of soon."""
+        return {
+            "source.url": role_url(self.postgres, "helpdesk").replace(
+                f":{self.postgres.port}/", f":{self.to_database.port}/"
+            ),
+            "source.confirm_after_s": 1,
+        }
+
+    @contextmanager
+    def forgotten_transaction(self, log_mib: int) -> Iterator[None]:
+        """Somebody's transaction stays open while the server writes so much of its log."""
+        with self.postgres.connect("helpdesk") as forgotten:
+            forgotten.execute("BEGIN")
+            forgotten.execute("INSERT INTO tags (id, name) VALUES (1000, 'forgotten')")
+            self.postgres.execute("CHECKPOINT")
+            for _ in range(log_mib):
+                self.postgres.execute(
+                    "SELECT pg_logical_emit_message(false, 'game', repeat('x', 1 << 20))",
+                    database="helpdesk",
+                )
+            yield
+            forgotten.execute("ROLLBACK")
+        self.postgres.execute("CHECKPOINT")  # so that the log says which transactions are left
+
+    def limit_slot(self, mib: int) -> None:
+        """Set how much of its log the server keeps for a slot; -1: all of it."""
+        self.postgres.execute(f"ALTER SYSTEM SET max_slot_wal_keep_size = {mib}")
+        self.postgres.execute("SELECT pg_reload_conf()")
+
+
 @pytest.fixture(scope="module")
 def deployment() -> Iterator[Game]:
     """MySQL, Redis, Prometheus and one projector that leads."""
@@ -196,31 +256,75 @@ def deployment() -> Iterator[Game]:
         mysql, redis = start_database(Flavour.MYSQL), start_redis()
     except ServerUnavailable as problem:
         missing(problem)
-    folder = new_folder("gameday")
     to_mysql, to_redis = (TcpProxy("127.0.0.1", server.port) for server in (mysql, redis))
-    game = Game(mysql, redis, to_mysql, to_redis, free_port(), (free_port(), free_port()), folder)
+    game = Game(
+        mysql=mysql, redis=redis, to_database=to_mysql, to_redis=to_redis,
+        folder=new_folder("gameday"), documents=TICKETS,
+    )  # fmt: skip
     with mysql, redis, to_mysql, to_redis:
         _fill(mysql)
-        watcher = Process(_prometheus(prometheus, game), folder)
-        watcher.start()
-        game.start_daemon()
-        try:
+        with _watched(game, prometheus):
             yield game
-        finally:
-            for process in [watcher, *game.daemons.values()]:
-                process.kill()
+
+
+@pytest.fixture(scope="module")
+def postgres_deployment() -> Iterator[PostgresGame]:
+    """The same with PostgreSQL."""
+    prometheus = ensure_tools().prometheus
+    if not isinstance(prometheus, tuple):
+        tools.missing(prometheus)
+    try:
+        postgres, redis = start_postgres(), start_redis()
+    except ServerUnavailable as problem:
+        missing(problem)
+    to_postgres, to_redis = (TcpProxy("127.0.0.1", server.port) for server in (postgres, redis))
+    with postgres, redis, to_postgres, to_redis:
+        postgres.create_database("helpdesk")
+        postgres.load_sql(HELPDESK, "helpdesk")
+        with postgres.connect("helpdesk") as connection:
+            seed(connection)
+            [[tickets]] = connection.execute("SELECT count(*) FROM tickets").fetchall()
+        helpdesk_role(postgres, "helpdesk")
+        game = PostgresGame(
+            postgres=postgres, redis=redis, to_database=to_postgres, to_redis=to_redis,
+            folder=new_folder("gameday"), documents=tickets,
+        )  # fmt: skip
+        with _watched(game, prometheus):
+            yield game
+
+
+@contextmanager
+def _watched(game: Deployment, prometheus: tuple[str, ...]) -> Iterator[None]:
+    watcher = Process(_prometheus(prometheus, game), game.folder)
+    watcher.start()
+    game.start_daemon()
+    try:
+        yield
+    finally:
+        for process in [watcher, *game.daemons.values()]:
+            process.kill()
 
 
 @pytest.fixture
 def game(deployment: Game) -> Game:
     """The deployment in good health: one leader, caught up, no alert."""
-    game = deployment
+    _expect_health(deployment)
+    return deployment
+
+
+@pytest.fixture
+def postgres_game(postgres_deployment: PostgresGame) -> PostgresGame:
+    """The same with PostgreSQL."""
+    _expect_health(postgres_deployment)
+    return postgres_deployment
+
+
+def _expect_health(game: Deployment) -> None:
     if not game.daemons[0].running:
         game.start_daemon()
     game._wait(lambda: _answers(game.prometheus_port), "Prometheus")
     game.expect_leader()
     game.expect_calm()
-    return game
 
 
 def test_a_dead_projector_is_missed_until_it_is_started_again(game: Game) -> None:
@@ -266,10 +370,10 @@ def test_a_projector_that_starts_again_and_again_is_noticed(game: Game) -> None:
 
 def test_a_lost_mysql_is_noticed_until_it_is_back(game: Game) -> None:
     """ProjectorMysqlDown, and nothing else: one cause, one page, also afterwards."""
-    game.to_mysql.cut()
+    game.to_database.cut()
     game.expect("ProjectorMysqlDown")
     game.expect_only("ProjectorMysqlDown")
-    game.to_mysql.heal()
+    game.to_database.heal()
     game.expect_calm("ProjectorMysqlDown")
     game.expect_only()
 
@@ -370,6 +474,35 @@ def test_a_recovery_is_told(game: Game) -> None:
     game.expect_calm("ProjectorRecovered")
 
 
+def test_a_lost_postgres_is_noticed_until_it_is_back(postgres_game: PostgresGame) -> None:
+    """ProjectorPostgresDown, and nothing else: one cause, one page, also afterwards."""
+    game = postgres_game
+    game.postgres.stop()
+    game.expect("ProjectorPostgresDown")
+    game.expect_only("ProjectorPostgresDown")
+    game.postgres.start()
+    game.expect_calm("ProjectorPostgresDown")
+    game.expect_only()
+
+
+def test_a_postgres_slot_that_fills_the_disk_is_noticed(postgres_game: PostgresGame) -> None:
+    """ProjectorSlotGrowing, ProjectorSlotLarge: a forgotten transaction, until it ends."""
+    game = postgres_game
+    with game.forgotten_transaction(log_mib=25):
+        game.expect("ProjectorSlotGrowing", "ProjectorSlotLarge")
+    game.expect_calm("ProjectorSlotGrowing", "ProjectorSlotLarge")
+
+
+def test_a_postgres_slot_near_its_limit_is_noticed(postgres_game: PostgresGame) -> None:
+    """ProjectorSlotAtRisk: a forgotten transaction where the server sets a limit."""
+    game = postgres_game
+    game.limit_slot(64)
+    with game.forgotten_transaction(log_mib=45):
+        game.expect("ProjectorSlotAtRisk")
+    game.expect_calm("ProjectorSlotAtRisk")
+    game.limit_slot(-1)
+
+
 def test_every_alert_has_its_game() -> None:
     """Each alert of the shipped rules is expected to fire, and to clear, in a game above."""
     alerts = {rule["alert"] for rule in _rules()["groups"][0]["rules"]}
@@ -391,6 +524,7 @@ def _hurried() -> dict[str, Any]:
     for rule in rules["groups"][0]["rules"]:
         expression = re.sub(r"\[\d+[mhd]\]", "[20s]", rule["expr"])
         expression = re.sub(r"offset \d+[mhd]", "offset 20s", expression)
+        expression = expression.replace("1024^3", "1024^2")  # of the log: MiB for GiB
         expression = re.sub(r"(projector_lag_seconds > )(\d+)", _tenth, expression)
         rule["expr"] = expression.replace("2.5 * 86400", "12")
         if "for" in rule:
@@ -402,7 +536,7 @@ def _tenth(found: re.Match[str]) -> str:
     return f"{found[1]}{int(found[2]) / 30:g}"
 
 
-def _prometheus(command: tuple[str, ...], game: Game) -> list[str]:
+def _prometheus(command: tuple[str, ...], game: Deployment) -> list[str]:
     (game.folder / "rules.yaml").write_text(json.dumps(_hurried()))
     targets = [f"127.0.0.1:{port}" for port in game.ports]
     settings = {
