@@ -76,7 +76,7 @@ class PostgresNotes:
         return self.database.url(self.schema).replace("postgresql:", "postgresql+psycopg:")
 
 
-@pytest.fixture(scope="module", params=["postgres_server", "postgres18_server"])
+@pytest.fixture(scope="module", params=["postgres15_server", "postgres18_server"])
 def world(request: pytest.FixtureRequest, redis_server: RedisServer) -> Iterator[Any]:
     """The daemon on the session's PostgreSQL and PostgreSQL 18 in turn."""
     world = PostgresNotes(request.getfixturevalue(request.param), redis_server)
