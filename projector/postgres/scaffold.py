@@ -205,7 +205,8 @@ bases (attnum, oid, modifier) AS (
   FROM bases b JOIN pg_type t ON t.oid = b.oid WHERE t.typtype = 'd')
 SELECT a.attname AS name, t.typname AS kind,
   coalesce(substring(format_type(b.oid, b.modifier) FROM '\\(([0-9, -]+)\\)'), '') AS size,
-  CASE WHEN t.typcategory = 'A' THEN e.typname END AS element,
+  CASE WHEN t.typcategory = 'A' THEN CASE e.typtype WHEN 'e' THEN 'text' ELSE e.typname END END
+    AS element,
   (SELECT jsonb_agg(m.enumlabel ORDER BY m.enumsortorder) FROM pg_enum m WHERE m.enumtypid = t.oid)
     AS members,
   t.typcategory = 'S' AS is_like_text, NOT a.attnotnull AS is_nullable,
