@@ -1,6 +1,6 @@
 """Random faults at random moments under a random workload: the hash ends equal, by itself.
 
-`make test-faults SEEDS=100` runs any number; CI runs two dozen.
+`make test-faults SEEDS=100` runs any number; CI runs eight.
 """
 
 import os
