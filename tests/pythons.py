@@ -78,9 +78,11 @@ _READER = ROOT / "readers" / "python"
 
 def _unit_tests(folder: Path) -> int:
     command = [folder / "bin/python", "-m", "pytest", "tests/unit", "tests/readers"]
-    command += ["-m", "not server", "-q", "-p", "no:cacheprovider"]
+    command += ["-m", "not server", "-q", "-p", "no:cacheprovider", "-n", "2"]
+    command += ["--dist", "worksteal"]
     command += ["-W", "default::DeprecationWarning"]  # old ones may say what new ones did away with
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+    environment = {**os.environ, "MODEL_EXAMPLES": "50"}  # as in `make check`
+    return subprocess.run(command, cwd=ROOT, env=environment, check=False).returncode
 
 
 def _must(*command: object) -> None:
