@@ -8,7 +8,7 @@ stand in their tables, so that the server plans them as it does for the daemon.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any, Literal, Protocol
@@ -201,6 +201,28 @@ def _known(kind: ColumnType | None) -> list[ColumnType]:
 def role(node: Node) -> str:
     """Name a table by its place in the document."""
     return "/".join(reversed([step.source.description for step in node.path()]))
+
+
+def servable(
+    wanted: Wanted,
+    types: Mapping[str, ColumnType],
+    serves: Callable[[ColumnType | None, ColumnType | None], bool],
+    unindexed: Collection[str],
+    unlike: str,
+) -> tuple[list[str], str]:
+    """Return the columns of an index that would serve, those compared first; where there are none,
+    why. `types`: by column, in lower case; `serves`: whether an index of one type leads to what
+    equals a value of another; `unindexed`: types that have no index."""
+    serving = [
+        name
+        for name, others in wanted.compared.items()
+        if all(serves(types.get(name.lower()), other) for other in others)
+    ]
+    columns = [*serving, *(name for name in wanted.constant if name not in serving)]
+    for name in columns:
+        if (kind := types.get(name.lower())) and kind.kind in unindexed:
+            return [], f"Join by a column that can have an index: {name} is {kind.kind}."
+    return (columns, "") if serving else ([], unlike)
 
 
 def free_name(wanted: str, longest: int, taken: Mapping[str, object] | set[str]) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 from projector.errors import OperatorError
 from projector.postgres.connection import Session, connect
 from projector.postgres.figures import Figures, figures
-from projector.postgres.slot import quoted
+from projector.postgres.names import quoted
 from projector.settings import Settings
 
 

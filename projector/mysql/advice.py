@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-from projector.indexes import Wanted, free_name
+from projector.indexes import Wanted, free_name, servable
 from projector.model import TableName
 from projector.mysql.likeness import turns_into
 from projector.projection.columns import BINARIES, NATIVE, NUMBERS, TEXTS, TIMES, ColumnType
@@ -13,30 +13,18 @@ from projector.projection.columns import BINARIES, NATIVE, NUMBERS, TEXTS, TIMES
 _LONGEST_KEY_BYTES = 3072  # of an index, by InnoDB's default row format
 _PREFIX = 100  # characters of a text that is too long for an index
 _LONGEST_NAME = 64
+UNLIKE = "Give both sides of the join the same type, character set and collation."
 _UNINDEXED = frozenset({"json", "geometry", "vector"})
 _BYTES_OF = {"utf8mb3": 3, "utf8": 3, "ucs2": 2, "latin1": 1, "ascii": 1, None: 1}
-
-
-def unlike() -> str:
-    """Return what to do where the types of a join keep every index from serving."""
-    return "Give both sides of the join the same type, character set and collation."
 
 
 def index(
     table: TableName, wanted: Wanted, types: Mapping[str, ColumnType], taken: Collection[str]
 ) -> str:
     """Write the statement that makes an index, or say why none would help. `taken`: its names."""
-    serving = [
-        name
-        for name, others in wanted.compared.items()
-        if all(serves(types.get(name.lower()), other) for other in others)
-    ]
-    columns = [*serving, *(name for name in wanted.constant if name not in serving)]
-    barred = [n for n in columns if (t := types.get(n.lower())) and t.kind in _UNINDEXED]
-    if barred:
-        return f"Join by a column that can have an index: {barred[0]} is {types[barred[0]].kind}."
-    if not serving:
-        return unlike()
+    columns, reason = servable(wanted, types, serves, _UNINDEXED, UNLIKE)
+    if not columns:
+        return reason
     parts = [_part(name, types.get(name.lower()), len(columns)) for name in columns]
     wanted_name = f"ix_{table.name}_{'_'.join(columns)}"
     name = free_name(wanted_name, _LONGEST_NAME, {other.lower() for other in taken})

@@ -11,7 +11,7 @@ from sqlalchemy import Integer
 from projector.indexes import SAMPLE, Compared, Explained, Lack, Step, Wanted
 from projector.indexes import explained as explained_by
 from projector.model import TableName
-from projector.mysql.advice import index, quoted, unlike
+from projector.mysql.advice import UNLIKE, index, quoted
 from projector.mysql.columns import fitted
 from projector.mysql.connection import Connection
 from projector.mysql.literals import literal
@@ -41,7 +41,7 @@ def explained(plan: Plan, connection: Connection) -> list[Explained]:
 class Planner:
     """Implements `indexes.Planner`."""
 
-    UNLIKE = unlike()
+    UNLIKE = UNLIKE
 
     def __init__(self, plan: Plan, connection: Connection) -> None:
         self._plan, self._connection = plan, connection

@@ -10,13 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from projector.indexes import Wanted, free_name
+from projector.indexes import Wanted, free_name, servable
 from projector.model import TableName
-from projector.postgres.slot import identifier
+from projector.postgres.names import LONGEST, identifier, spelled
 from projector.projection.columns import ColumnType
 
 UNLIKE = "Give both sides of the join the same type and collation."
-_LONGEST_NAME = 63  # bytes
 _UNINDEXED = frozenset("json xml point box line lseg path polygon circle".split())
 _WHOLE = frozenset({"int2", "int4", "int8"})
 _FLOATS = frozenset({"float4", "float8"})
@@ -41,26 +40,17 @@ def index(
 ) -> str:
     """Write the statement that makes an index, or say why none would help. `taken`: names that the
     schema has, in lower case."""
-    serving = [
-        name
-        for name, others in wanted.compared.items()
-        if all(serves(types.get(name.lower()), other) for other in others)
-    ]
-    columns = [*serving, *(name for name in wanted.constant if name not in serving)]
-    barred = [n for n in columns if (t := types.get(n.lower())) and t.kind in _UNINDEXED]
-    if barred:
-        kind = types[barred[0].lower()].kind
-        return f"Join by a column that can have an index: {barred[0]} is {kind}."
-    if not serving:
-        return UNLIKE
-    name = free_name(f"ix_{table.name}_{'_'.join(columns)}", _LONGEST_NAME, set(taken))
-    spelled, listed = ".".join(map(identifier, table)), ", ".join(map(identifier, columns))
+    columns, reason = servable(wanted, types, serves, _UNINDEXED, UNLIKE)
+    if not columns:
+        return reason
+    name = free_name(f"ix_{table.name}_{'_'.join(columns)}", LONGEST, set(taken))
+    listed = ", ".join(map(identifier, columns))
     if is_partitioned:  # "cannot create index on partitioned table concurrently"
         return (
-            f"CREATE INDEX {identifier(name)} ON {spelled} ({listed}); (nobody writes to the table"
-            " meanwhile; first CONCURRENTLY on each partition, and it is done at once)"
+            f"CREATE INDEX {identifier(name)} ON {spelled(table)} ({listed}); (nobody writes to the"
+            " table meanwhile; first CONCURRENTLY on each partition, and it is done at once)"
         )
-    return f"CREATE INDEX CONCURRENTLY {identifier(name)} ON {spelled} ({listed});"
+    return f"CREATE INDEX CONCURRENTLY {identifier(name)} ON {spelled(table)} ({listed});"
 
 
 def serves(own: ColumnType | None, other: ColumnType | None) -> bool:

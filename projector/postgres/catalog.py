@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from projector.model import TableName
 from projector.postgres.connection import Session
 from projector.postgres.dialect import FOLDS
+from projector.postgres.names import quoted
 from projector.projection import Plan
 from projector.projection.columns import ColumnType, TableTypes, Types
 
@@ -87,7 +88,7 @@ def unsent(
     found: dict[TableName, dict[str, frozenset[str]]] = {}
     for table in tables:
         where = _of_table(*table).replace(" WHERE", _BASES, 1)
-        question = _GENERATED.format(of_table=where, publication=_text(publication))
+        question = _GENERATED.format(of_table=where, publication=quoted(publication))
         for name, base in session.ask(question):
             of_table = found.setdefault(table, {})
             of_table[name] = of_table.get(name, frozenset()) | ({base} if base else frozenset())
@@ -109,13 +110,9 @@ def shapes(
 def _of_table(schema: str | None, name: str) -> str:
     """Write where the columns of a table are; without a schema, of the default one."""
     return _OF_TABLE.format(
-        schema=_text(schema) if schema else "current_schema()", name=_text(name)
+        schema=quoted(schema) if schema else "current_schema()", name=quoted(name)
     )
 
 
 def _decoded(value: bytes | None) -> str | None:
     return None if value is None else value.decode()
-
-
-def _text(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

@@ -19,13 +19,14 @@ from sqlalchemy.sql import operators, visitors
 from sqlalchemy.types import TypeEngine
 
 from projector.errors import ConfigurationError
+from projector.postgres.names import quoted
 from projector.projection.columns import ColumnType
 from projector.projection.dialect import Dialect, Sameness, Statement, Write
 from projector.projection.figures import name_of_function
 from projector.projection.keys import among
 from projector.projection.values import Expression
 
-AS_WRITTEN = "/*as written*/"  # begins a query whose joins are not to be put in order
+_AS_WRITTEN = "/*as written*/"  # begins a query whose joins are not to be put in order
 FOLDS = "folds"  # the `charset` of a column whose collation calls unlike texts equal
 NO_FORM = (
     postgresql.INTERVAL, postgresql.TSVECTOR, postgresql.TSQUERY, postgresql.MONEY,
@@ -91,7 +92,7 @@ class PostgresDialect(Dialect):
     def compile_down(self, statement: Statement) -> str:
         """Write a query that is best joined in the order in which it is written: to look for a
         better one takes longer than to read a few documents."""
-        return f"{AS_WRITTEN} {self.compile(statement)}"
+        return f"{_AS_WRITTEN} {self.compile(statement)}"
 
     def require(self, kind: TypeEngine[Any]) -> None:
         """Refuse types without a form in JSON; see `Dialect`."""
@@ -162,6 +163,11 @@ def _in_order(function: Any, key: Sequence[Expression]) -> Any:
     return getattr(sa.func, name)(*others, ordered, type_=function.type)
 
 
+def settings_of(sql: str) -> list[str]:
+    """Return what is set for a query in its transaction."""
+    return ["SET LOCAL join_collapse_limit = 1"] if sql.startswith(_AS_WRITTEN) else []
+
+
 def literal(value: Any) -> str:
     """Write a value as a SQL literal that no content can break out of."""
     if isinstance(value, bool | int):
@@ -169,18 +175,14 @@ def literal(value: Any) -> str:
     if isinstance(value, bytes | bytearray | memoryview):
         return f"'\\x{bytes(value).hex()}'::bytea"
     if isinstance(value, Decimal):
-        return format(value, "f") if value.is_finite() else _quoted(str(value))
+        return format(value, "f") if value.is_finite() else quoted(str(value))
     if isinstance(value, float):
-        return _quoted(repr(value))
-    return _quoted(str(value))
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
+        return quoted(repr(value))
+    return quoted(str(value))
 
 
 def _typed(kind: ColumnType, value: Any) -> str:
-    written = literal(value) if isinstance(value, bytes) else _quoted(str(value))
+    written = literal(value) if isinstance(value, bytes) else quoted(str(value))
     collated = f" COLLATE {kind.collation}" if kind.collation else ""
     return f"CAST({written} AS {kind.full}){collated}"
 

@@ -11,7 +11,7 @@ from projector.errors import ValueRefusedError
 from projector.indexes import Explained
 from projector.postgres.checks.asking import Asker
 from projector.postgres.indexes import explained, fitted, values_of
-from projector.postgres.slot import identifier
+from projector.postgres.names import identifier, spelled
 from projector.projection import Plan
 from projector.projection.keys import KeyCodec
 from projector.projection.routes import Route
@@ -52,7 +52,7 @@ class Explainer:
         codec = KeyCodec(node.key, plan.dialect, [plan.type_of(node, c.name) for c in node.key])
         where = codec.among([identifier(c.name) for c in node.key], [codec.to_values(key)])
         columns = ", ".join(map(identifier, route.columns))
-        table = ".".join(map(identifier, plan.table_name(node, self._schema)))
+        table = spelled(plan.table_name(node, self._schema))
         try:
             found = self.rows(f"SELECT {columns} FROM {table} WHERE {where}")
         except ValueRefusedError:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from projector import metrics
 from projector.postgres.connection import Session
-from projector.postgres.slot import quoted
+from projector.postgres.names import quoted
 
 STATES = ("reserved", "extended", "unreserved", "lost")  # of wal_status (manual, 54.19)
 

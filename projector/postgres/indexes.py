@@ -20,8 +20,8 @@ from projector.model import TableName
 from projector.postgres.advice import UNLIKE, index
 from projector.postgres.catalog import types_of
 from projector.postgres.checks.asking import Asker
-from projector.postgres.dialect import AS_WRITTEN
-from projector.postgres.slot import identifier, quoted
+from projector.postgres.dialect import settings_of
+from projector.postgres.names import LONGEST, identifier, quoted, spelled
 from projector.projection import Plan
 from projector.projection.columns import ColumnType
 from projector.projection.nodes import Node
@@ -29,7 +29,6 @@ from projector.projection.routes import LookUp
 
 _COUNTED = 100_000  # rows that are counted one by one
 _SAMPLING_S = 3  # to find values that a look-up is explained for
-_LONGEST = 63  # bytes of a name
 _SEEKING = {"btree", "hash"}  # methods of access that find equal values
 _WAYS = "seqscan indexscan indexonlyscan hashjoin mergejoin material memoize".split()
 _DEAR = [f"SET LOCAL enable_{way} = off" for way in _WAYS]
@@ -75,7 +74,7 @@ class Planner:
         """Return values that a look-up begins with; invented where there are none."""
         columns = [identifier(name) for name in look_up.columns]
         known = " AND ".join(f"{column} IS NOT NULL" for column in columns)
-        sql = f"SELECT {', '.join(columns)} FROM {self._spelled(self._table[look_up.start])}"
+        sql = f"SELECT {', '.join(columns)} FROM {spelled(self._table[look_up.start])}"
         try:
             rows = values_of(self._asker, f"{sql} WHERE {known} LIMIT {SAMPLE}", _SAMPLING_S)
         except TooMuchError:  # none among very many rows
@@ -123,7 +122,7 @@ class Planner:
 
     def count(self, table: TableName) -> int:
         """Count the rows where that is done at once; the server's estimate may be old."""
-        some = f"SELECT 1 FROM {self._spelled(table)} LIMIT {_COUNTED + 1}"
+        some = f"SELECT 1 FROM {spelled(table)} LIMIT {_COUNTED + 1}"
         [[count]] = self._asker.rows(f"SELECT count(*) FROM ({some}) counted")
         estimate = int(self._catalog[table]["rows"])
         return int(count) if int(count) <= _COUNTED else max(int(count), estimate)
@@ -134,9 +133,7 @@ class Planner:
         return {name for [name] in rows}
 
     def _steps(self, sql: str, settings: Sequence[str]) -> list[Step]:
-        opening = ["BEGIN READ ONLY", *settings]
-        if sql.startswith(AS_WRITTEN):
-            opening.append("SET LOCAL join_collapse_limit = 1")
+        opening = ["BEGIN READ ONLY", *settings, *settings_of(sql)]
         explain = f"EXPLAIN (FORMAT JSON, VERBOSE) {sql}"
         try:
             *_, answer, _ = self._asker.session.run(*opening, explain, "COMMIT")
@@ -158,7 +155,7 @@ class Planner:
     def _is_of(self, step: Step, node: Node) -> bool:
         """Whether a step reads the table of a node. Partitions have names of their own, and the
         alias with a number."""
-        alias = node.source.description.encode()[:_LONGEST].decode(errors="ignore")
+        alias = node.source.description.encode()[:LONGEST].decode(errors="ignore")
         if step["relation"] == self._table[node].name:
             return bool(step["table"] == alias)
         return re.fullmatch(rf"{re.escape(alias)}(_\d+)?", step["table"]) is not None
@@ -166,10 +163,6 @@ class Planner:
     def _invented(self, node: Node, names: Sequence[str]) -> tuple[Any, ...]:
         kinds = [self._plan.type_of(node, name) for name in names]
         return tuple(_INVENTED.get(kind.kind, "") if kind else "" for kind in kinds)
-
-    @staticmethod
-    def _spelled(table: TableName) -> str:
-        return ".".join(map(identifier, table))
 
 
 def _look(asker: Asker, table: TableName) -> Mapping[str, Any]:

@@ -322,15 +322,15 @@ class _Run:
         self.queue.fail(failure)
 
     def _explained(self, error: Exception) -> Exception:
-        """Say what an end of the stream means: before PostgreSQL 18, a place in the log where there
-        was no publication can never be read."""
+        """Return what an end of the stream means: before PostgreSQL 18, a place in the log where
+        there was no publication can never be read."""
         if state_of(error) != MISSING_OBJECT:
             return error
         try:
-            is_there = slot.has_publication(self._queries, self._address.publication)
+            found = publication.find(self._queries.ask, self._address.publication)
         except ProjectorError as another:
             return another
-        return PositionLostError(_CHANGED) if is_there else error
+        return error if found is None else PositionLostError(_CHANGED)
 
     def _idle(self) -> float:
         """Nothing is left to read: hand out what has come, or tell that the log has moved. Return

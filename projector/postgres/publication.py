@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from projector.model import TableName
-from projector.postgres.slot import identifier, quoted
+from projector.postgres.names import identifier, quoted, spelled
 from projector.postgres.visibility import full_xid
 
 _SHOWN = 5
@@ -85,17 +85,22 @@ WHERE p.pubname = {name}"""
 def stored(ask: Ask, tables: Iterable[TableName]) -> Stored:
     """Return the tables that rows are logged for: partitions that have none below, or itself."""
     found: dict[TableName, set[TableName]] = {table: set() for table in tables}
-    for table, parts in found.items():
-        rows = ask(_STORED.format(schema=quoted(table.schema), name=quoted(table.name)))
-        parts.update(TableName(schema, name) for schema, name in rows)
+    for schema, name, *part in ask(_STORED.format(names=_pairs(found))):
+        found[TableName(schema, name)].add(TableName(*part))
     return found
 
 
 _STORED = """
-SELECT sn.nspname, s.relname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+SELECT n.nspname, c.relname, sn.nspname, s.relname
+FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_class s ON s.oid = c.oid OR s.oid IN (SELECT relid FROM pg_partition_tree(c.oid))
 JOIN pg_namespace sn ON sn.oid = s.relnamespace
-WHERE n.nspname = {schema} AND c.relname = {name} AND s.relkind = 'r'"""
+WHERE (n.nspname, c.relname) IN ({names}) AND s.relkind = 'r'"""
+
+
+def _pairs(tables: Iterable[TableName]) -> str:
+    """Write names of tables as rows of an IN; one that nothing has where there are none."""
+    return ", ".join(f"({quoted(t.schema)}, {quoted(t.name)})" for t in tables) or "('', '')"
 
 
 def marks(name: str, tables: Iterable[TableName], number: int) -> str:
@@ -106,9 +111,8 @@ def marks(name: str, tables: Iterable[TableName], number: int) -> str:
     What a table's changes were while it was not published is in no stream, and nothing tells of
     it (from 18 on not even of a publication that was not there).
     """
-    names = ", ".join(f"({quoted(table.schema)}, {quoted(table.name)})" for table in tables)
     by_schema = _BY_SCHEMA if number >= _SCHEMAS else ""
-    return _MARKS.format(name=quoted(name), names=names or "('', '')", by_schema=by_schema)
+    return _MARKS.format(name=quoted(name), names=_pairs(tables), by_schema=by_schema)
 
 
 _SCHEMAS = 150000
@@ -140,11 +144,11 @@ def creation(name: str, tables: Iterable[TableName]) -> str:
 
 def listed(tables: Iterable[TableName]) -> str:
     """Spell tables, in order."""
-    return ", ".join(f"{identifier(t.schema)}.{identifier(t.name)}" for t in sorted(tables))
+    return ", ".join(map(spelled, sorted(tables)))
 
 
 def problems(name: str, found: Publication | None, stored: Stored) -> Iterator[Problem]:
-    """Tell which changes of these tables are not published."""
+    """Report which changes of these tables are not published."""
     if found is None:
         yield Problem(
             f"there is no publication {name}: nothing says what is to be sent",
@@ -152,14 +156,14 @@ def problems(name: str, found: Publication | None, stored: Stored) -> Iterator[P
         )
         return
     alter = f"ALTER PUBLICATION {identifier(found.name)}"
-    wanted = {*stored, *(part for parts in stored.values() for part in parts)}
+    wanted = _named(stored)
     members = {t: member for t, member in found.members.items() if t in wanted}
     if cut := sorted(t for t, member in members.items() if not member.is_whole):
-        spelled = listed({members[table].listed or table for table in cut})
+        cut_tables = listed({members[table].listed or table for table in cut})
         yield Problem(
             f"the publication {name} has a filter of rows, or not all columns, of"
             f" {', '.join(map(str, cut))}",
-            f"As its owner: {alter} DROP TABLE {spelled}; {alter} ADD TABLE {spelled};"
+            f"As its owner: {alter} DROP TABLE {cut_tables}; {alter} ADD TABLE {cut_tables};"
             " then `projector resync`.",
         )
     missing = sorted(_ALL - found.operations)
@@ -179,27 +183,33 @@ def problems(name: str, found: Publication | None, stored: Stored) -> Iterator[P
         )
 
 
+def _named(stored: Stored) -> set[TableName]:
+    return {*stored, *(part for parts in stored.values() for part in parts)}
+
+
 def _is_left_out(table: TableName, parts: Collection[TableName], found: Publication) -> bool:
-    if table in found.members:  # also without a partition yet: the next is published with its root
+    if table in found.members:
         return False
-    return not found.members.keys() >= set(parts) or not (parts or found.is_of_all)
+    if not parts:  # no partition yet: the next one is published with its root alone
+        return not found.is_of_all
+    return not found.members.keys() >= set(parts)
 
 
 def surplus(found: Publication, stored: Stored) -> Problem | None:
-    """Tell what is published for nothing."""
-    wanted = {*stored, *(part for parts in stored.values() for part in parts)}
+    """Report what is published for nothing."""
+    wanted = _named(stored)
     others = sorted(found.members.keys() - wanted)
     if not others:
         return None
     shown = ", ".join(map(str, others[:_SHOWN])) + (" …" if len(others) > _SHOWN else "")
     needed = {member.listed for table, member in found.members.items() if table in wanted}
     names = {found.members[table].listed for table in others}
-    spelled = listed(name for name in names if name is not None)
+    others_listed = listed(name for name in names if name is not None)
     fix = (
         f"DROP PUBLICATION {identifier(found.name)}; and as the owner of the tables:"
         f" {creation(found.name, stored)}"
         if None in names or names & needed
-        else f"As its owner: ALTER PUBLICATION {identifier(found.name)} DROP TABLE {spelled};"
+        else f"As its owner: ALTER PUBLICATION {identifier(found.name)} DROP TABLE {others_listed};"
     )
     return Problem(
         f"{found.name} also has {len(others)} tables that no projection reads ({shown}): their"

@@ -19,14 +19,13 @@ from projector.ports import FOR_EVER, Patience
 from projector.position import Position
 from projector.postgres.catalog import types_of
 from projector.postgres.connection import Session
-from projector.postgres.dialect import AS_WRITTEN
+from projector.postgres.dialect import settings_of
 from projector.postgres.errors import PEER
 from projector.postgres.position import own, parse_lsn
 from projector.postgres.visibility import Snapshot
 from projector.projection import Plan
 from projector.projection.encoding import SentRows
 
-_AS_WRITTEN = "SET LOCAL join_collapse_limit = 1"
 _BEGIN = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 _PAUSE_MAX_S = 0.05
 _SAID_AFTER_S = 2.0  # shorter waits are everyday life
@@ -103,8 +102,7 @@ class PostgresReader:
             opening = [_BEGIN, asking]
             if self._is_standby:
                 opening = ["SELECT pg_last_wal_replay_lsn()", _BEGIN]
-            if queries and queries[0].startswith(AS_WRITTEN):
-                opening.append(_AS_WRITTEN)
+            opening += settings_of(queries[0]) if queries else []
             first, second, *found = session.rows(*opening, *queries, "COMMIT", max_bytes=max_bytes)
             found = found[len(opening) - 2 :]
         except BaseException:

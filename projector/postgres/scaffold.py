@@ -13,7 +13,7 @@ from typing import Any
 
 from projector.databases import Source
 from projector.postgres.checks.asking import Asker
-from projector.postgres.slot import quoted
+from projector.postgres.names import quoted
 from projector.scaffold.tables import Column, Kind, Place, Reference, Table
 
 _NO_ROWS = "the log has no rows of it"

@@ -23,6 +23,7 @@ from projector.errors import (
 from projector.ports import Patience
 from projector.postgres.connection import NAME, Session
 from projector.postgres.errors import IN_USE, MISSING_OBJECT, PEER, state_of
+from projector.postgres.names import identifier, quoted
 from projector.postgres.position import Position, parse_lsn
 from projector.postgres.visibility import Snapshot
 
@@ -199,11 +200,6 @@ def _drop(queries: Session, name: str, system: System) -> None:
             raise
 
 
-def has_publication(queries: Session, name: str) -> bool:
-    """Return whether there is such a publication by now."""
-    return bool(queries.ask(f"SELECT 1 FROM pg_publication WHERE pubname = {quoted(name)}"))
-
-
 def in_use(name: str) -> TransientError:
     """Return what is said of a slot that somebody reads from."""
     return TransientError(
@@ -270,30 +266,17 @@ class Waiting:
 def require_asynchronous(queries: Session) -> None:
     """Raise OperatorError where commits would wait for this program, which confirms late."""
     [[names]] = queries.ask("SHOW synchronous_standby_names")
-    if takes_us_for_a_standby(names):
-        raise OperatorError(*synchronous(names))
+    if problem := synchronous_error(names):
+        raise problem
 
 
-def takes_us_for_a_standby(synchronous_standby_names: str) -> bool:
-    """Return whether commits would wait for this program."""
+def synchronous_error(synchronous_standby_names: str) -> OperatorError | None:
+    """Return what is wrong where commits would wait for this program."""
     found = _STANDBYS(synchronous_standby_names)
-    return not {each[1] or each[2].lower() for each in found}.isdisjoint({"*", NAME})
-
-
-def synchronous(names: str) -> tuple[str, str]:
-    """Return what is said of a server whose commits would wait for us, and what to do."""
-    return (
-        f"PostgreSQL would take the reader of its log for a synchronous standby ({names}), and"
-        " commits would wait for it",
+    if {each[1] or each[2].lower() for each in found}.isdisjoint({"*", NAME}):
+        return None
+    return OperatorError(
+        "PostgreSQL would take the reader of its log for a synchronous standby"
+        f" ({synchronous_standby_names}), and commits would wait for it",
         f"Name the standbys in synchronous_standby_names, instead of * and {NAME}.",
     )
-
-
-def identifier(name: str) -> str:
-    """Quote a name."""
-    return '"' + name.replace('"', '""') + '"'
-
-
-def quoted(text: str) -> str:
-    """Quote a text (standard_conforming_strings is on)."""
-    return "'" + text.replace("'", "''") + "'"

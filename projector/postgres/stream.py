@@ -17,9 +17,9 @@ from typing import Final
 from projector.errors import TransientError
 from projector.postgres.connection import Session, translated
 from projector.postgres.errors import PEER, SILENT
+from projector.postgres.names import identifier, quoted
 from projector.postgres.pgoutput import EPOCH_S, Assembler
 from projector.postgres.position import lsn_text
-from projector.postgres.slot import identifier, quoted
 
 _STATUS = Struct(">cQQQqB").pack
 _KEEPALIVE = Struct(">xQqB").unpack_from

@@ -20,7 +20,7 @@ from projector.postgres.connection import connect
 from projector.postgres.log import PostgresLog
 from projector.postgres.position import Position
 from projector.postgres.reader import PostgresDatabase
-from projector.postgres.slot import takes_us_for_a_standby
+from projector.postgres.slot import synchronous_error
 from tests.fix_servers import missing
 from tests.integration.postgres_reading import DEADLINE_S, Tables, made, net, reading, watch
 from tests.servers import ServerUnavailable
@@ -264,4 +264,4 @@ def test_a_server_of_another_cluster_is_refused(
 )  # fmt: skip
 def test_a_reader_that_commits_would_wait_for_is_refused(names: str, is_taken: bool) -> None:
     """We confirm late: each commit would hang for a minute."""
-    assert takes_us_for_a_standby(names) == is_taken
+    assert (synchronous_error(names) is not None) == is_taken

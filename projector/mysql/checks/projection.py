@@ -9,7 +9,7 @@ from projector.databases import Mysql
 from projector.fetch import Fetcher
 from projector.indexes import role
 from projector.model import Need
-from projector.mysql.advice import unlike
+from projector.mysql.advice import UNLIKE
 from projector.mysql.barrier import LockedRows
 from projector.mysql.binlog.connection import connect, identify
 from projector.mysql.binlog.start import check as check_start
@@ -38,7 +38,7 @@ def queries(plan: Plan, asker: Asker) -> Check:
     name = f"{plan.name}.queries"
     plan = fitted(plan, asker.connection)
     if strange := [x for x in plan.look_ups.values() if not x.is_known]:
-        return failed(name, f"{strange[0].name} compares what cannot be compared", unlike())
+        return failed(name, f"{strange[0].name} compares what cannot be compared", UNLIKE)
     levels = {role(level.node): level for level in plan.asked}
     statements = {title: level.query([], plan.codec) for title, level in levels.items()}
     statements |= {found.name: found.query([], (), 1) for found in plan.look_ups.values()}
@@ -64,7 +64,7 @@ def _remedy(answer: Refusal, sql: str) -> str:
             " functions."
         )
     if answer.code in _UNLIKE or (answer.code == _SYNTAX and "JSON_TABLE" in sql):
-        return unlike()  # the latter: MariaDB before 10.6
+        return UNLIKE  # the latter: MariaDB before 10.6
     return "Mend the projection; or the privileges, where access is denied."
 
 

@@ -10,7 +10,7 @@ from projector.errors import RefusedError
 from projector.model import TableName, Watch
 from projector.postgres.checks.asking import Asker, Facts
 from projector.postgres.checks.tables import Table
-from projector.postgres.slot import identifier
+from projector.postgres.names import identifier
 
 _SKEW_S = 5.0
 _LOCAL = {"", "localhost", "127.0.0.1", "::1"}

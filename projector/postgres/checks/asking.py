@@ -11,6 +11,7 @@ from projector.databases import Source
 from projector.errors import OperatorError, TransientError
 from projector.postgres.connection import Session, connect
 from projector.postgres.errors import state_of
+from projector.postgres.names import quoted
 from projector.postgres.slot import require_version
 
 _SETTINGS = (
@@ -111,7 +112,7 @@ class Asker:
         settings = {
             row["name"]: _plain(row["setting"], row["unit"])
             for row in self.objects("SELECT name, setting, unit FROM pg_settings WHERE name IN"
-                                    f" ({', '.join(map(_quoted, _SETTINGS))})")
+                                    f" ({', '.join(map(quoted, _SETTINGS))})")
         }  # fmt: skip
         [found] = self.objects(_WHO)
         return Facts(**found, settings=settings)
@@ -144,7 +145,3 @@ def _plain(setting: str, unit: str | None) -> str:
     if unit is None or setting.startswith("-"):
         return setting
     return f"{float(setting) * _UNITS.get(unit, 1):g}"
-
-
-def _quoted(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"

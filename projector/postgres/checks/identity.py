@@ -11,11 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from projector.checks import Check, failed, ok, warning
 from projector.model import TableName, Watch
 from projector.postgres.checks.tables import Identity, Table
-from projector.postgres.slot import identifier
+from projector.postgres.names import LONGEST, identifier, spelled
 from projector.projection import Plan
 
 _NAME = "postgres.replica_identity"
-_LONGEST = 63  # of a name
 _REFUSES_UNSENT = 180000  # changes by an identity with generated columns that are not published
 
 Unsent = Mapping[TableName, Mapping[str, frozenset[str]]]
@@ -58,7 +57,7 @@ def identities(
 def _generated(
     name: TableName, wanted: frozenset[str], unsent: Mapping[str, frozenset[str]], number: int
 ) -> Iterator[Check]:
-    """Tell of routes that start from what the log never has."""
+    """Report routes that begin with what is never in the log."""
     for column in sorted(wanted & unsent.keys()):
         bases = ", ".join(sorted(unsent[column]))
         newer = (
@@ -80,7 +79,7 @@ def _identity(
 ) -> Iterator[Check]:
     """Compare what is wanted with what an identity has; with one of `breaking` the server refuses
     each UPDATE and DELETE (PostgreSQL 18)."""
-    fix = remedy(identity, wanted, table, breaking)
+    fix = _remedy(identity, wanted, table, breaking)
     fails = "as it is published, each UPDATE and DELETE of its rows fails, the application's too"
     if not identity.columns and identity.mode != "f":
         yield failed(_NAME, f"{identity.table} has {_why(identity)}: {fails}", fix)
@@ -109,15 +108,12 @@ def _why(identity: Identity) -> str:
     }.get(identity.mode, "no replica identity")
 
 
-def remedy(
-    identity: Identity,
-    wanted: frozenset[str],
-    table: Table,
-    breaking: frozenset[str] = frozenset(),
+def _remedy(
+    identity: Identity, wanted: frozenset[str], table: Table, breaking: frozenset[str]
 ) -> str:
     """Return the statements that make these columns the identity of a table: the cheapest way."""
-    spelled = ".".join(map(identifier, identity.table))
-    alter = f"ALTER TABLE {spelled} REPLICA IDENTITY"
+    table_name = spelled(identity.table)
+    alter = f"ALTER TABLE {table_name} REPLICA IDENTITY"
     key = set(identity.key)
     if key and wanted <= key and not identity.is_deferrable and not key & breaking:
         return f"{alter} DEFAULT;"
@@ -128,16 +124,16 @@ def remedy(
         return f"{alter} FULL; (each UPDATE and DELETE there then logs the whole old row)"
     if not key or key & breaking:
         return (
-            f"Give {spelled} a primary key of columns that are not generated; or, with none that is"
-            " VIRTUAL, ALTER PUBLICATION … SET (publish_generated_columns = 'stored');"
+            f"Give {table_name} a primary key of columns that are not generated; or, with none that"
+            " is VIRTUAL, ALTER PUBLICATION … SET (publish_generated_columns = 'stored');"
             f" {alter} FULL;"
         )
-    index = identifier(f"{identity.table.name[: _LONGEST - 9]}_identity")
+    index = identifier(f"{identity.table.name[: LONGEST - 9]}_identity")
     listed = ", ".join(map(identifier, columns))
     first = "".join(
-        f"ALTER TABLE {spelled} ALTER {identifier(name)} SET NOT NULL; " for name in nullable
+        f"ALTER TABLE {table_name} ALTER {identifier(name)} SET NOT NULL; " for name in nullable
     )
     return (
-        f"{first}CREATE UNIQUE INDEX CONCURRENTLY {index} ON {spelled} ({listed});"
+        f"{first}CREATE UNIQUE INDEX CONCURRENTLY {index} ON {table_name} ({listed});"
         f" {alter} USING INDEX {index};"
     )

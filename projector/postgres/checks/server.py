@@ -8,7 +8,7 @@ from projector.checks import Check, failed, ok, warning
 from projector.databases import Source
 from projector.postgres.checks.asking import Facts
 from projector.postgres.figures import Figures
-from projector.postgres.slot import synchronous, takes_us_for_a_standby
+from projector.postgres.slot import synchronous_error
 
 _SYNCHRONOUS = "synchronous_standby_names"
 _FAILOVER = 170000
@@ -56,8 +56,8 @@ def _wal_level(facts: Facts) -> Check:
 
 def _synchronous(facts: Facts) -> Check:
     name, names = "postgres.synchronous_standby_names", facts.settings[_SYNCHRONOUS]
-    if takes_us_for_a_standby(names):
-        return failed(name, *synchronous(names))
+    if problem := synchronous_error(names):
+        return failed(name, problem.message, problem.remedy)
     return ok(name, names or "no commit waits for a standby")
 
 

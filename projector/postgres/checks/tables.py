@@ -8,7 +8,7 @@ from typing import Any
 
 from projector.model import TableName
 from projector.postgres.checks.asking import Asker
-from projector.postgres.slot import quoted
+from projector.postgres.names import quoted
 
 
 @dataclass(frozen=True, slots=True)
