@@ -25,24 +25,25 @@ _PARENT = sa.Table(
     "parent", _METADATA, sa.Column("id", sa.Integer, primary_key=True), sa.Column("a", sa.Text),
     sa.Column("d", sa.DateTime(timezone=True)),
 )  # fmt: skip
-_CHILD = sa.Table(
-    "child", _METADATA, sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("parent_id", sa.Integer), sa.Column("b", pg.ARRAY(sa.Text)),
-)  # fmt: skip
-_DOCUMENTS = Projection(
-    "parents", _PARENT, list(_PARENT.c),
-    collections=[Many("children", _CHILD, on=_CHILD.c.parent_id == _PARENT.c.id,
-                      fields=[_CHILD.c.id, _CHILD.c.b])],
-)  # fmt: skip
-_HALF = sa.Table(
-    "halves", _METADATA, sa.Column("id", sa.Integer, primary_key=True),
-    sa.Column("parent_id", sa.Integer), sa.Column("b", pg.ARRAY(sa.Text)),
-)  # fmt: skip
-_HALVES = Projection(
-    "parents", _PARENT, list(_PARENT.c),
-    collections=[Many("children", _HALF, on=_HALF.c.parent_id == _PARENT.c.id,
-                      fields=[_HALF.c.id, _HALF.c.b])],
-)  # fmt: skip
+
+
+def _child(name: str) -> sa.Table:
+    return sa.Table(
+        name, _METADATA, sa.Column("id", sa.Integer, primary_key=True),
+        sa.Column("parent_id", sa.Integer), sa.Column("b", pg.ARRAY(sa.Text)),
+    )  # fmt: skip
+
+
+def _with(child: sa.Table) -> Projection:
+    """Return parents with their children, of one table or another."""
+    on = child.c.parent_id == _PARENT.c.id
+    children = Many("children", child, on=on, fields=[child.c.id, child.c.b])
+    return Projection("parents", _PARENT, list(_PARENT.c), collections=[children])
+
+
+_CHILD = _child("child")
+_DOCUMENTS = _with(_CHILD)
+_HALVES = _with(_child("halves"))
 _SCHEMA = (
     "CREATE TABLE parent (id int PRIMARY KEY, a text, d timestamptz)",
     "CREATE TABLE child (id int PRIMARY KEY, parent_id int NOT NULL, b text[])",

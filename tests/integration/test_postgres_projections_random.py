@@ -2,7 +2,7 @@
 
 import contextlib
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,20 +12,22 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from projector.fetch import Fetcher
+from projector.model import Watch
 from projector.ports import FOR_EVER
+from projector.position import Position
 from projector.postgres.dialect import POSTGRES
 from projector.postgres.log import PostgresLog
 from projector.postgres.reader import PostgresDatabase
-from projector.route import Router
+from projector.projection import Plan
+from projector.projection.dialect import Dialect
 from tests.examples import generated
 from tests.examples.history import between, one_of
-from tests.integration.following import Follower, assert_census, follow, plans, views_of
+from tests.integration.following import follow
 from tests.integration.postgres_reading import Tables, made
 from tests.servers.postgres import PostgresServer
 
 pytestmark = pytest.mark.server
 
-_PROJECTIONS = 6
 _DDL = [
     f'CREATE TABLE "{table}" (id int{" NOT NULL" if "id" in key else ""}, k int NOT NULL, a int,'
     f' b int, s varchar(5) COLLATE "C" NOT NULL, PRIMARY KEY ({", ".join(key)}))'
@@ -42,6 +44,8 @@ class _Stage:
     connection: "psycopg.Connection[Any]"
     source: PostgresLog
     name: str = "public"
+    dialect: Dialect = POSTGRES
+    takes_numbers: bool = False
 
     def rows(self) -> generated.Rows:
         found = generated.NullsGreatest()
@@ -50,6 +54,10 @@ class _Stage:
             names = [column.name for column in cursor.description or ()]
             found[table] = [dict(zip(names, row, strict=True)) for row in cursor]
         return found
+
+    def clear(self) -> None:
+        for table in generated.KEYS:
+            self.connection.execute(f'DELETE FROM "{table}"')  # type: ignore[arg-type]
 
     def write(self, seed: int, transactions: int) -> None:
         """Commit so many transactions of one to four statements; some are rolled back."""
@@ -63,6 +71,16 @@ class _Stage:
                         self.connection.transaction(),
                     ):
                         self.connection.execute(statement)  # type: ignore[arg-type]
+
+    def start(self, plans: Sequence[Plan]) -> tuple[Position, Sequence[Watch]]:
+        start = self.source.begin()
+        watches = self.source.learn(plans, FOR_EVER).watches
+        self.source.start(start, watches)
+        return start, watches
+
+    def fetcher(self, plan: Plan, start: Position) -> Fetcher:
+        database = PostgresDatabase(self.tables.address().open)
+        return Fetcher(database.fitted(plan), database.readers(start, {}, FOR_EVER)())
 
 
 def _statement(chance: random.Random) -> str:
@@ -109,41 +127,4 @@ def stage(postgres_server: PostgresServer, fresh_postgres: str) -> Iterator[_Sta
 def test_what_is_followed_equals_what_is_made_anew(stage: _Stage, seed: int) -> None:
     """Any projection, any history: each document as evaluated row by row, and no other; and it
     stands in the lists that its rows say."""
-    chance = random.Random(seed)
-    specs = [generated.generate(chance) for _ in range(_PROJECTIONS)]
-    stage.connection.execute(
-        'DELETE FROM one; DELETE FROM two; DELETE FROM "text"; DELETE FROM link'
-    )
-    stage.write(seed, 15)
-    with contextlib.ExitStack() as stack:
-        _follow(stage, specs, seed, stack)
-
-
-def _follow(
-    stage: _Stage, specs: list[generated.Spec], seed: int, stack: contextlib.ExitStack
-) -> None:
-    views = [_views(random.Random(f"{seed}/{i}"), spec) for i, spec in enumerate(specs)]
-    declared = plans(specs, views, POSTGRES)
-    for plan in declared:
-        assert_census(plan, stage.name)
-    start = stage.source.begin()
-    watches = stage.source.learn(declared, FOR_EVER).watches
-    stage.source.start(start, watches)
-    stack.callback(stage.source.close)
-    database = PostgresDatabase(stage.tables.address().open)
-    followers = []
-    for plan, spec, own in zip(declared, specs, views, strict=True):
-        fetcher = Fetcher(database.fitted(plan), database.readers(start, {}, FOR_EVER)())
-        stack.callback(fetcher.close)
-        followers.append(Follower(plan, spec, Router(plan, stage.name, watches), fetcher, own))
-        followers[-1].build(start)
-    follow(stage, followers, seed)
-
-
-def _views(chance: random.Random, spec: generated.Spec) -> list[generated.ViewSpec]:
-    """Make up views; a number is no condition here, so that it must be above 0 instead."""
-    found = views_of(chance, spec, POSTGRES)
-    for view in found:
-        if view.where is not None and view.where[2] is None:
-            view.where = (*view.where[:2], 0)
-    return found
+    follow(stage, seed)

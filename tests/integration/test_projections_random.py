@@ -1,8 +1,6 @@
 """Made-up projections over random histories: what is followed equals what is rebuilt."""
 
-import contextlib
-import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +10,7 @@ from hypothesis import strategies as st
 
 from projector.databases import Mysql
 from projector.fetch import Fetcher
+from projector.model import Watch
 from projector.mysql.barrier import choose
 from projector.mysql.binlog import BinlogSource
 from projector.mysql.columns import fitted
@@ -19,15 +18,15 @@ from projector.mysql.connection import Connection, engine
 from projector.mysql.dialect import MYSQL
 from projector.mysql.knowledge import merged
 from projector.mysql.reader import MysqlReader
-from projector.route import Router
+from projector.position import Position
+from projector.projection import Plan
+from projector.projection.dialect import Dialect
 from tests.examples import generated, history
-from tests.integration.following import Follower, assert_census, follow, plans, views_of
+from tests.integration.following import follow
 from tests.servers import DatabaseServer
 from tests.servers.account import documented_account
 
 pytestmark = pytest.mark.server
-
-_PROJECTIONS = 6  # follow one history, since histories take longer than projections
 
 
 @dataclass
@@ -39,6 +38,8 @@ class Stage:
     settings: Mysql
     source: BinlogSource
     engine: Any
+    dialect: Dialect = MYSQL
+    takes_numbers: bool = True
 
     def rows(self) -> generated.Rows:
         found = {}
@@ -49,8 +50,23 @@ class Stage:
                 found[table] = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
         return found
 
+    def clear(self) -> None:
+        with self.connection.cursor() as cursor:
+            for table in generated.KEYS:
+                cursor.execute(f"DELETE FROM `{table}`")
+
     def write(self, seed: int, transactions: int) -> None:
         history.run(self.connection, generated.HISTORY, seed, transactions)
+
+    def start(self, plans: Sequence[Plan]) -> tuple[Position, Sequence[Watch]]:
+        watches = merged([watch for plan in plans for watch in plan.watches(self.name)])
+        start = self.source.current()
+        self.source.start(start, watches)
+        return start, watches
+
+    def fetcher(self, plan: Plan, start: Position) -> Fetcher:
+        connection, barrier = Connection(self.engine), choose(start, {}, is_replica=False)
+        return Fetcher(fitted(plan, connection), MysqlReader(connection, barrier))
 
 
 @pytest.fixture
@@ -77,32 +93,4 @@ def stage(database: DatabaseServer, fresh_database: str) -> Iterator[Stage]:
 def test_what_is_followed_equals_what_is_made_anew(stage: Stage, seed: int) -> None:
     """Any projection, any history: each document as evaluated row by row, and no other; and it
     stands in the lists that its rows say."""
-    chance = random.Random(seed)
-    specs = [generated.generate(chance) for _ in range(_PROJECTIONS)]
-    with stage.connection.cursor() as cursor:
-        for table in generated.KEYS:
-            cursor.execute(f"DELETE FROM `{table}`")
-    stage.write(seed, 15)
-    with contextlib.ExitStack() as stack:
-        _follow(stage, specs, seed, stack)
-
-
-def _follow(
-    stage: Stage, specs: list[generated.Spec], seed: int, stack: contextlib.ExitStack
-) -> None:
-    views = [views_of(random.Random(f"{seed}/{i}"), spec, MYSQL) for i, spec in enumerate(specs)]
-    declared = plans(specs, views, MYSQL)
-    for plan in declared:
-        assert_census(plan, stage.name)
-    watches = merged([watch for plan in declared for watch in plan.watches(stage.name)])
-    start = stage.source.current()
-    stage.source.start(start, watches)
-    stack.callback(stage.source.close)
-    followers = []
-    for plan, spec, own in zip(declared, specs, views, strict=True):
-        connection, barrier = Connection(stage.engine), choose(start, {}, is_replica=False)
-        fetcher = Fetcher(fitted(plan, connection), MysqlReader(connection, barrier))
-        stack.callback(fetcher.close)
-        followers.append(Follower(plan, spec, Router(plan, stage.name, watches), fetcher, own))
-        followers[-1].build(start)
-    follow(stage, followers, seed)
+    follow(stage, seed)
