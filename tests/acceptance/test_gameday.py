@@ -54,26 +54,24 @@ pytestmark = [pytest.mark.server, pytest.mark.gameday, pytest.mark.timeout(180)]
 
 @dataclass(kw_only=True)
 class Deployment:
-    """One running deployment and its alerts."""
+    """One running deployment and its alerts. `settings`: where the database is, through the
+    proxy."""
 
     redis: RedisServer
     to_database: TcpProxy
     to_redis: TcpProxy
     folder: Path
     documents: int
+    settings: dict[str, Any]
     prometheus_port: int = field(default_factory=free_port)
     ports: tuple[int, int] = field(default_factory=lambda: (free_port(), free_port()))
     daemons: dict[int, Process] = field(default_factory=dict)
-
-    def database_settings(self) -> dict[str, Any]:
-        """Where the database is, through the proxy."""
-        raise NotImplementedError
 
     def start_daemon(self, which: int = 0, redis_url: str | None = None) -> None:
         """Start the first or the second projector; returns at once."""
         settings = {
             "fanout_max_documents": 2,
-            **self.database_settings(),
+            **self.settings,
             "redis.url": redis_url or f"redis://127.0.0.1:{self.to_redis.port}/1",
             "http.port": self.ports[which],
             "log.format": "json",
@@ -170,15 +168,6 @@ class Game(Deployment):
 
     mysql: DatabaseServer
 
-    def database_settings(self) -> dict[str, Any]:
-        """Where MySQL is, through the proxy."""
-        return {
-            "mysql.url": documented_url(self.mysql, "helpdesk").replace(
-                f":{self.mysql.port}/", f":{self.to_database.port}/"
-            ),
-            "mysql.read_timeout_s": 90,
-        }
-
     def sql(self, *statements: str) -> None:
         """Run statements as the application."""
         for statement in statements:
@@ -214,15 +203,6 @@ class PostgresGame(Deployment):
     """One that reads PostgreSQL, and PostgreSQL's faults."""
 
     postgres: PostgresServer
-
-    def database_settings(self) -> dict[str, Any]:
-        """Where PostgreSQL is, through the proxy. The slot is let go of soon."""
-        return {
-            "source.url": role_url(self.postgres, "helpdesk").replace(
-                f":{self.postgres.port}/", f":{self.to_database.port}/"
-            ),
-            "source.confirm_after_s": 1,
-        }
 
     @contextmanager
     def forgotten_transaction(self, log_mib: int) -> Iterator[None]:
@@ -260,6 +240,10 @@ def deployment() -> Iterator[Game]:
     game = Game(
         mysql=mysql, redis=redis, to_database=to_mysql, to_redis=to_redis,
         folder=new_folder("gameday"), documents=TICKETS,
+        settings={
+            "mysql.url": _through(to_mysql, documented_url(mysql, "helpdesk"), mysql.port),
+            "mysql.read_timeout_s": 90,
+        },
     )  # fmt: skip
     with mysql, redis, to_mysql, to_redis:
         _fill(mysql)
@@ -288,9 +272,17 @@ def postgres_deployment() -> Iterator[PostgresGame]:
         game = PostgresGame(
             postgres=postgres, redis=redis, to_database=to_postgres, to_redis=to_redis,
             folder=new_folder("gameday"), documents=tickets,
+            settings={
+                "source.url": _through(to_postgres, role_url(postgres, "helpdesk"), postgres.port),
+                "source.confirm_after_s": 1,
+            },
         )  # fmt: skip
         with _watched(game, prometheus):
             yield game
+
+
+def _through(proxy: TcpProxy, url: str, port: int) -> str:
+    return url.replace(f":{port}/", f":{proxy.port}/")
 
 
 @contextmanager
