@@ -8,7 +8,10 @@ from dataclasses import replace
 
 import pytest
 
+from projector.commands import check_postgres
+from projector.databases import Source
 from projector.errors import (
+    OperatorError,
     RefusedError,
     TooMuchError,
     TransientError,
@@ -21,6 +24,7 @@ from projector.postgres.log import PostgresLog
 from projector.postgres.position import Position
 from projector.postgres.reader import PostgresDatabase
 from projector.postgres.slot import synchronous_error
+from projector.settings import Settings
 from tests.fix_servers import missing
 from tests.integration.postgres_reading import DEADLINE_S, Tables, made, net, reading, watch
 from tests.servers import ServerUnavailable
@@ -54,10 +58,10 @@ def tables(own_server: PostgresServer) -> Iterator[Tables]:
 
 
 @contextlib.contextmanager
-def synchronous(tables: Tables) -> Iterator[None]:
+def synchronous(tables: Tables, name: str = "ghost") -> Iterator[None]:
     """Let commits wait for a standby that there is not."""
-    tables.run("ALTER SYSTEM SET synchronous_standby_names = 'ghost'", "SELECT pg_reload_conf()")
-    _until(lambda: tables.ask("SHOW synchronous_standby_names") == [("ghost",)])
+    tables.run(f"ALTER SYSTEM SET synchronous_standby_names = {name}", "SELECT pg_reload_conf()")
+    _until(lambda: tables.ask("SHOW synchronous_standby_names") == [(name,)])
     try:
         yield
     finally:
@@ -265,3 +269,16 @@ def test_a_server_of_another_cluster_is_refused(
 def test_a_reader_that_commits_would_wait_for_is_refused(names: str, is_taken: bool) -> None:
     """We confirm late: each commit would hang for a minute."""
     assert (synchronous_error(names) is not None) == is_taken
+
+
+def test_check_says_that_commits_would_wait(tables: Tables) -> None:
+    """As a start does."""
+    source = Source(url=tables.url, slot=f"s_{tables.database}")
+    with synchronous(tables, "projector"):
+        checks = check_postgres.required(
+            Settings(source=source, projection="a:b"), [], [], lambda: None
+        )
+        with pytest.raises(OperatorError, match="synchronous"), reading(tables):
+            pass
+    [found] = [c for c in checks if c.name == "postgres.synchronous_standby_names"]
+    assert found.status == "failed"

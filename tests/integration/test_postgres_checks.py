@@ -211,6 +211,18 @@ def test_a_read_server_of_another_cluster_is_refused(
         assert "leads to" in found["postgres.read_url"], word
 
 
+def test_what_may_not_be_read_is_said_once(place: Any) -> None:
+    """Not again by each query that the server then refuses."""
+    assert set(_failed(place("REVOKE SELECT ON child FROM {role}"))) == {"postgres.privileges"}
+
+
+def test_documents_are_counted_before_the_first_analyze(place: Any) -> None:
+    """The server has no estimate of rows then."""
+    place("INSERT INTO parent VALUES (1, 'x', now())")
+    rows, mean_bytes = check_postgres.sizes(place.settings, Plan(_DOCUMENTS, POSTGRES))
+    assert (rows, mean_bytes > 0) == (1, True)
+
+
 def test_an_unlogged_table_is_refused(place: Any) -> None:
     """The log has no rows of it."""
     checks = place("DROP PUBLICATION projector", "ALTER TABLE child SET UNLOGGED")
