@@ -37,10 +37,10 @@ LEFT JOIN pg_collation l ON l.oid = c.attcollation
 LEFT JOIN pg_namespace cn ON cn.oid = l.collnamespace"""
 # The columns that a generated one is computed from are in pg_depend: of the expression, or (before
 # 15) of the column itself. From 18 on stored ones are sent where the publication says so; that its
-# view names them earlier means nothing.
+# view names them earlier means nothing. Virtual ones are in no publication.
 _GENERATED = """
-SELECT a.attname, b.attname {of_table} AND a.attgenerated <> '' AND NOT (a.attgenerated = 's'
-  AND current_setting('server_version_num')::int >= 180000 AND EXISTS (
+SELECT a.attname, b.attname {of_table} AND a.attgenerated <> '' AND NOT (
+  current_setting('server_version_num')::int >= 180000 AND EXISTS (
     SELECT FROM pg_publication_tables p WHERE p.pubname = {publication}
     AND to_jsonb(p) -> 'attnames' ? a.attname::text
     AND (p.schemaname, p.tablename) IN (SELECT tn.nspname, t.relname

@@ -8,7 +8,7 @@ from typing import Any
 
 import psycopg
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from projector.fetch import Fetcher
@@ -123,6 +123,7 @@ def stage(postgres_server: PostgresServer, fresh_postgres: str) -> Iterator[_Sta
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
+@example(seed=14)  # first and last rows by a column with NULL, which sorts behind everything here
 @given(seed=st.integers(0, 10**6))
 def test_what_is_followed_equals_what_is_made_anew(stage: _Stage, seed: int) -> None:
     """Any projection, any history: each document as evaluated row by row, and no other; and it
