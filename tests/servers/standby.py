@@ -33,7 +33,10 @@ def start_standby(
     data = folder / "data"
     data.mkdir()
     give_away(data)
-    address = f"host={primary.host} port={primary.port} user={primary.user} application_name={name}"
+    address = (  # the database is for those that keep their primary's slots, from 17 on
+        f"host={primary.host} port={primary.port} user={primary.user} dbname=postgres"
+        f" application_name={name}"
+    )
     done = subprocess.run(
         [
             *beside(program, "pg_basebackup"),
