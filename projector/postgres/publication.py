@@ -11,6 +11,7 @@ from projector.postgres.names import identifier, quoted, spelled
 from projector.postgres.visibility import full_xid
 
 _SHOWN = 5
+_OWNER = "the owner of the tables"
 _ALL = frozenset({"insert", "update", "delete", "truncate"})
 _OPERATIONS = "publish = 'insert, update, delete, truncate', publish_via_partition_root = false"
 
@@ -29,10 +30,19 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Why changes are not published, and what to do."""
+    """Why changes are not published, and the statements that mend it. `whose`: who may run them;
+    `hides`: whether changes have been lost by it, so that documents must be compared."""
 
     detail: str
-    fix: str
+    statements: tuple[str, ...]
+    whose: str = "its owner"
+    hides: bool = False
+
+    @property
+    def fix(self) -> str:
+        """What to do, to be pasted."""
+        then = " then `projector resync`." if self.hides else ""
+        return f"As {self.whose}: {' '.join(f'{each};' for each in self.statements)}{then}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,9 +147,9 @@ def changed_since(marks: str, published: int, near: int) -> bool:
     return any(published <= xid < near for xid in written)
 
 
-def creation(name: str, tables: Iterable[TableName]) -> str:
+def _creation(name: str, tables: Iterable[TableName]) -> str:
     """Return the statement that makes the publication."""
-    return f"CREATE PUBLICATION {identifier(name)} FOR TABLE {listed(tables)} WITH ({_OPERATIONS});"
+    return f"CREATE PUBLICATION {identifier(name)} FOR TABLE {listed(tables)} WITH ({_OPERATIONS})"
 
 
 def listed(tables: Iterable[TableName]) -> str:
@@ -152,7 +162,8 @@ def problems(name: str, found: Publication | None, stored: Stored) -> Iterator[P
     if found is None:
         yield Problem(
             f"there is no publication {name}: nothing says what is to be sent",
-            f"As the owner of the tables: {creation(name, stored)}",
+            (_creation(name, stored),),
+            _OWNER,
         )
         return
     alter = f"ALTER PUBLICATION {identifier(found.name)}"
@@ -163,23 +174,22 @@ def problems(name: str, found: Publication | None, stored: Stored) -> Iterator[P
         yield Problem(
             f"the publication {name} has a filter of rows, or not all columns, of"
             f" {', '.join(map(str, cut))}",
-            f"As its owner: {alter} DROP TABLE {cut_tables}; {alter} ADD TABLE {cut_tables};"
-            " then `projector resync`.",
+            (f"{alter} DROP TABLE {cut_tables}", f"{alter} ADD TABLE {cut_tables}"),
+            hides=True,
         )
     missing = sorted(_ALL - found.operations)
     if missing or found.is_by_root:
         what = f"leaves out {', '.join(missing)}" if missing else (
             "names the root of partitioned tables (publish_via_partition_root): TRUNCATE of a"
             " partition would not be told")  # fmt: skip
-        yield Problem(
-            f"the publication {name} {what}", f"As its owner: {alter} SET ({_OPERATIONS});"
-        )
+        yield Problem(f"the publication {name} {what}", (f"{alter} SET ({_OPERATIONS})",))
     unpublished = [t for t, parts in stored.items() if _is_left_out(t, parts, found)]
     if unpublished:
         yield Problem(
             f"the publication {name} lacks {', '.join(map(str, unpublished))}: their changes are"
             " not sent",
-            f"As its owner: {alter} ADD TABLE {listed(unpublished)}; then `projector resync`.",
+            (f"{alter} ADD TABLE {listed(unpublished)}",),
+            hides=True,
         )
 
 
@@ -205,15 +215,14 @@ def surplus(found: Publication, stored: Stored) -> Problem | None:
     needed = {member.listed for table, member in found.members.items() if table in wanted}
     names = {found.members[table].listed for table in others}
     others_listed = listed(name for name in names if name is not None)
-    fix = (
-        f"DROP PUBLICATION {identifier(found.name)}; and as the owner of the tables:"
-        f" {creation(found.name, stored)}"
-        if None in names or names & needed
-        else f"As its owner: ALTER PUBLICATION {identifier(found.name)} DROP TABLE {others_listed};"
-    )
+    is_made_again = None in names or names & needed
+    publication = f"PUBLICATION {identifier(found.name)}"
     return Problem(
         f"{found.name} also has {len(others)} tables that no projection reads ({shown}): their"
         " changes are sent for nothing, and where one has no primary key, the application's UPDATE"
         " and DELETE fail",
-        fix,
+        (f"DROP {publication}", _creation(found.name, stored))
+        if is_made_again
+        else (f"ALTER {publication} DROP TABLE {others_listed}",),
+        _OWNER if is_made_again else "its owner",
     )

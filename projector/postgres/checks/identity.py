@@ -7,6 +7,7 @@ are logged; of the others nothing is known, and then a walk over all documents m
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 from projector.checks import Check, failed, ok, warning
 from projector.model import TableName, Watch
@@ -17,7 +18,28 @@ from projector.projection import Plan
 _NAME = "postgres.replica_identity"
 _REFUSES_UNSENT = 180000  # changes by an identity with generated columns that are not published
 
+_FAILS = "as it is published, each UPDATE and DELETE of its rows fails, the application's too"
+
 Unsent = Mapping[TableName, Mapping[str, frozenset[str]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why old values are not logged, and what mends it: `statements` for the table's owner, what
+    else there is to say, and `constraints` that the table must have first. `is_failure`: the server
+    refuses changes of the table."""
+
+    detail: str
+    statements: tuple[str, ...]
+    words: str = ""
+    constraints: tuple[str, ...] = ()
+    is_failure: bool = False
+
+    @property
+    def fix(self) -> str:
+        """What to do, to be pasted."""
+        pasted = [f"{each};" for each in (*self.constraints, *self.statements)]
+        return " ".join([*pasted, self.words] if self.words else pasted)
 
 
 def needed(plans: Sequence[Plan], schema: str) -> dict[TableName, frozenset[str]]:
@@ -37,26 +59,39 @@ def identities(
     unsent: Unsent,
     number: int,
 ) -> list[Check]:
-    """Test that each table's identity has what is needed of its old rows. `unsent`: the generated
-    columns that the stream leaves out, with what they are computed from."""
-    problems: list[Check] = []
+    """Test that each table's identity has what is needed of its old rows."""
+    checks = [
+        (failed if each.is_failure else warning)(_NAME, each.detail, each.fix)
+        for each in problems(needed, watches, tables, unsent, number)
+    ]
+    return checks or [ok(_NAME, "the log has all old values by which documents are found")]
+
+
+def problems(
+    needed: Mapping[TableName, frozenset[str]],
+    watches: Sequence[Watch],
+    tables: Mapping[TableName, Table],
+    unsent: Unsent,
+    number: int,
+) -> Iterator[Problem]:
+    """Report what is not logged of old rows. `unsent`: the generated columns that the stream leaves
+    out, with what they are computed from; `number`: the server's version."""
     for watch in watches:
         table, left_out = tables.get(watch.table), unsent.get(watch.table, {})
         if table is None:
             continue
         wanted = needed.get(watch.table, frozenset()) & table.columns.keys()
-        problems += _generated(watch.table, wanted, left_out, number)
+        yield from _generated(watch.table, wanted, left_out, number)
         bases = {base for name in wanted for base in left_out.get(name, ())}
         wanted = wanted - left_out.keys() | bases
         breaking = frozenset(left_out) if number >= _REFUSES_UNSENT else frozenset()
         for identity in table.identities:
-            problems += _identity(identity, wanted, table, breaking)
-    return problems or [ok(_NAME, "the log has all old values by which documents are found")]
+            yield from _identity(identity, wanted, table, breaking)
 
 
 def _generated(
     name: TableName, wanted: frozenset[str], unsent: Mapping[str, frozenset[str]], number: int
-) -> Iterator[Check]:
+) -> Iterator[Problem]:
     """Report routes that begin with what is never in the log."""
     for column in sorted(wanted & unsent.keys()):
         bases = ", ".join(sorted(unsent[column]))
@@ -64,11 +99,11 @@ def _generated(
             " Or make it STORED, and as the publication's owner: ALTER PUBLICATION … SET"
             " (publish_generated_columns = 'stored');"
         )
-        yield warning(
-            _NAME,
+        yield Problem(
             f"documents are found by {name}.{column}, which is generated and not in the log: each"
             f" DELETE there, and each UPDATE of {bases or 'its row'}, costs a walk over all"
             " documents",
+            (),
             "Join by what it is computed from, or by a column that holds the value."
             + (newer if number >= _REFUSES_UNSENT else ""),
         )
@@ -76,27 +111,28 @@ def _generated(
 
 def _identity(
     identity: Identity, wanted: frozenset[str], table: Table, breaking: frozenset[str]
-) -> Iterator[Check]:
+) -> Iterator[Problem]:
     """Compare what is wanted with what an identity has; with one of `breaking` the server refuses
     each UPDATE and DELETE (PostgreSQL 18)."""
-    fix = _remedy(identity, wanted, table, breaking)
-    fails = "as it is published, each UPDATE and DELETE of its rows fails, the application's too"
+    unpublished = sorted(identity.columns & breaking)
+    missing = sorted(wanted - identity.columns)
+    is_failure = True
     if not identity.columns and identity.mode != "f":
-        yield failed(_NAME, f"{identity.table} has {_why(identity)}: {fails}", fix)
-    elif unpublished := sorted(identity.columns & breaking):
-        yield failed(
-            _NAME,
-            f"{identity.table} has a replica identity with generated columns that are not published"
-            f" ({', '.join(unpublished)}): {fails}",
-            fix,
+        detail = f"{identity.table} has {_why(identity)}: {_FAILS}"
+    elif unpublished:
+        detail = (
+            f"{identity.table} has a replica identity with generated columns that are not"
+            f" published ({', '.join(unpublished)}): {_FAILS}"
         )
-    elif missing := sorted(wanted - identity.columns):
-        yield warning(
-            _NAME,
-            f"the log has no old values of {identity.table}.{', '.join(missing)}: each UPDATE and"
-            " DELETE there costs a walk over all documents",
-            fix,
+    elif missing:
+        is_failure = False
+        detail = (
+            f"the log has no old values of {identity.table}.{', '.join(missing)}: each UPDATE"
+            " and DELETE there costs a walk over all documents"
         )
+    else:
+        return
+    yield replace(_remedy(identity, wanted, table, breaking), detail=detail, is_failure=is_failure)
 
 
 def _why(identity: Identity) -> str:
@@ -110,30 +146,31 @@ def _why(identity: Identity) -> str:
 
 def _remedy(
     identity: Identity, wanted: frozenset[str], table: Table, breaking: frozenset[str]
-) -> str:
-    """Return the statements that make these columns the identity of a table: the cheapest way."""
+) -> Problem:
+    """Return what makes these columns the identity of a table, the cheapest way."""
     table_name = spelled(identity.table)
     alter = f"ALTER TABLE {table_name} REPLICA IDENTITY"
     key = set(identity.key)
     if key and wanted <= key and not identity.is_deferrable and not key & breaking:
-        return f"{alter} DEFAULT;"
+        return Problem("", (f"{alter} DEFAULT",))
     columns = [*identity.key, *sorted(wanted - key)]
     known = [table.columns[name] for name in columns if name in table.columns]
     nullable = [column.name for column in known if column.is_nullable]
     if not breaking and (nullable or not key):
-        return f"{alter} FULL; (each UPDATE and DELETE there then logs the whole old row)"
+        cost = "(each UPDATE and DELETE there then logs the whole old row)"
+        return Problem("", (f"{alter} FULL",), cost)
     if not key or key & breaking:
-        return (
+        way = (
             f"Give {table_name} a primary key of columns that are not generated; or, with none that"
             " is VIRTUAL, ALTER PUBLICATION … SET (publish_generated_columns = 'stored');"
             f" {alter} FULL;"
         )
+        return Problem("", (), way)
     index = identifier(f"{identity.table.name[: LONGEST - 9]}_identity")
     listed = ", ".join(map(identifier, columns))
-    first = "".join(
-        f"ALTER TABLE {table_name} ALTER {identifier(name)} SET NOT NULL; " for name in nullable
+    statements = (
+        f"CREATE UNIQUE INDEX CONCURRENTLY {index} ON {table_name} ({listed})",
+        f"{alter} USING INDEX {index}",
     )
-    return (
-        f"{first}CREATE UNIQUE INDEX CONCURRENTLY {index} ON {table_name} ({listed});"
-        f" {alter} USING INDEX {index};"
-    )
+    constraints = [f"ALTER TABLE {table_name} ALTER {identifier(c)} SET NOT NULL" for c in nullable]
+    return Problem("", statements, constraints=tuple(constraints))
