@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -37,6 +38,7 @@ from projector.parts import (
     open_catalog,
     open_explainer,
     plans_without_settings,
+    setup_of,
     slot_of,
 )
 from projector.projection.jsonschema import json_schema
@@ -333,6 +335,27 @@ def schema(config: ConfigOption = None, projection: ProjectionOption = None) -> 
     with failures_explained():
         plan = choose_plan(plans_without_settings(config), projection)
         print_json(json_schema(plan))
+
+
+@app.command()
+def setup(
+    config: ConfigOption = None,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print the statements, and run nothing.")
+    ] = False,
+) -> None:
+    """PostgreSQL: make the role, its grants, the publication and the replica identities, as the
+    owner of the tables (PROJECTOR_SOURCE__OWNER_URL); exit 1 when something is left to do."""
+    with failures_explained():
+        chosen = _settings(config)
+        show = partial(out.print, markup=False, highlight=False, soft_wrap=True)
+        found = setup_of(chosen).setup(chosen, load_plans(chosen), show, is_dry=dry_run)
+        if found.left:
+            err.print("left for you to do:")
+            reports.show_checks(err, found.left)
+            raise typer.Exit(ExitCode.DIFFERENT)
+        what = "to run" if dry_run else "run; next: projector check"
+        err.print(f"{found.count} statements {what}" if found.count else "nothing is missing")
 
 
 slot_app = typer.Typer(help="PostgreSQL's replication slot: how it stands, and its end.")

@@ -143,6 +143,9 @@ class Source(Database):
     read_url: SecretStr | None = Field(
         None, description="another server (a standby) to run the document queries on"
     )
+    owner_url: SecretStr | None = Field(
+        None, description="URL of whoever owns the tables, for `projector setup` alone"
+    )
     search_schema: str = Field(
         "public", description="schema of the tables that a projection names without one"
     )
@@ -156,7 +159,7 @@ class Source(Database):
         1 << 30, description="how much of it at most"
     )
 
-    @field_validator("url", "read_url")
+    @field_validator("url", "read_url", "owner_url")
     @classmethod
     def _is_postgres_url(cls, value: SecretStr | None) -> SecretStr | None:
         if value is None:

@@ -109,6 +109,20 @@ def slot_of(chosen: Settings) -> Any:
     return slot
 
 
+def setup_of(chosen: Settings) -> Any:
+    """Return what prepares PostgreSQL. Raises OperatorError on another database."""
+    if not chosen.is_postgres:
+        raise OperatorError(
+            "`projector setup` prepares PostgreSQL alone",
+            "Give the account its rights by deploy/grants-mysql.sql or deploy/grants-mariadb.sql;"
+            " `projector check` names what is missing.",
+        )
+    _postgres()
+    from projector.commands import setup
+
+    return setup
+
+
 def room(chosen: Settings) -> Room:
     """Choose by the settings. Raises ConfigurationError where a driver is not installed."""
     return _postgres() if chosen.is_postgres else _MYSQL

@@ -8,7 +8,6 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,9 +15,10 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.oracle import assert_hash_equals_database
+from tests.postgres.world import PostgresWorld
 from tests.projector_process import Projector, await_checkpoint
 from tests.seed import seed
-from tests.servers import Flavour, find_database, find_redis
+from tests.servers import Flavour, PostgresFlavour, find_database, find_postgres, find_redis
 from tests.servers.account import documented_account
 
 TICKETS = 5000
@@ -28,19 +28,34 @@ console = Console(highlight=False)
 
 
 class Demo:
-    """One server's demonstration."""
+    """One server's demonstration; MySQL's and MariaDB's."""
 
     def __init__(self, database: Any, redis_server: Any) -> None:
         self.database = database
-        self.connection = database.connect("helpdesk")
+        self.connection = self._prepared(database, redis_server)
         self.redis = redis_server.client(1)
+        self.redis.flushdb()
+
+    def _prepared(self, database: Any, redis_server: Any) -> Any:
+        database.load_sql(Path(__file__).with_name("helpdesk.sql").read_text("utf-8"), "helpdesk")
+        connection = database.connect("helpdesk")
+        seed(connection, TICKETS)
         self.daemon = Projector(documented_account(database, "helpdesk"), redis_server.url(db=1))
+        return connection
+
+    def settle(self) -> None:
+        """Wait until everything committed by now is in Redis."""
+        await_checkpoint(self.redis, self.connection, self.daemon)
+
+    def compare(self) -> None:
+        """Fail unless Redis has what hand-written SQL gives."""
+        assert_hash_equals_database(self.redis, self.connection)
 
     def build(self) -> None:
         """Start the daemon and wait for the hash."""
         began = time.perf_counter()
         self.daemon.start()
-        await_checkpoint(self.redis, self.connection, self.daemon)
+        self.settle()
         took = time.perf_counter() - began
         count = self.redis.hlen("tickets")
         console.print(f"  {count:,} complete documents in Redis {took:.1f} s after the start\n")
@@ -62,8 +77,8 @@ class Demo:
 
     def stop(self) -> None:
         """End the daemon cleanly, compare everything with hand-written SQL."""
-        await_checkpoint(self.redis, self.connection, self.daemon)
-        assert_hash_equals_database(self.redis, self.connection)
+        self.settle()
+        self.compare()
         code = self.daemon.stop()
         if code != 0:
             raise SystemExit(f"the daemon ended with {code}\n{self.daemon.log()[-4000:]}")
@@ -81,6 +96,32 @@ class Demo:
             if time.monotonic() > deadline:
                 raise SystemExit(f"ticket {ticket} did not change\n{self.daemon.log()[-4000:]}")
         return now
+
+
+class PostgresDemo(Demo):
+    """PostgreSQL's: role, grants, publication and identities are made by `projector setup`."""
+
+    def _prepared(self, database: Any, redis_server: Any) -> Any:
+        self._world = PostgresWorld(
+            database, "helpdesk", redis_server, tickets=TICKETS, is_bare=True
+        )  # fmt: skip
+        self.daemon = self._world.daemon
+        owner = {"PROJECTOR_SOURCE__OWNER_URL": database.url("helpdesk")}
+        self.daemon.environment |= owner
+        made = self.daemon.run("setup")
+        if made.returncode != 0:
+            raise SystemExit(f"setup: {made.stderr}")
+        del self.daemon.environment[next(iter(owner))]
+        console.print(f"[bold]projector setup[/bold]\n[cyan]{made.stdout}[/cyan]")
+        return self._world.connection
+
+    def settle(self) -> None:
+        """Wait until everything committed by now is in Redis."""
+        self._world.settle()
+
+    def compare(self) -> None:
+        """Fail unless Redis has what hand-written SQL gives."""
+        self._world.check()
 
 
 def _shown(document: dict[str, Any] | None, name: str) -> str:
@@ -113,7 +154,7 @@ def scenes(demo: Demo) -> None:
     for table in ("ticket_tags", "ticket_watchers", "ticket_attachments", "ticket_comments"):
         with demo.connection.cursor() as cursor:  # foreign keys: the children first
             cursor.execute(f"DELETE FROM {table} WHERE ticket_id = {ids[3]}")
-    await_checkpoint(demo.redis, demo.connection, demo.daemon)
+    demo.settle()
     demo.scene(
         "A ticket is deleted", f"DELETE FROM tickets WHERE id = {ids[3]}", ids[3], ("title",)
     )
@@ -135,13 +176,6 @@ def _one(demo: Demo, sql: str) -> Any:
         return cursor.fetchone()[0]
 
 
-def _prepare(database: Any) -> None:
-    database.create_database("helpdesk")
-    database.load_sql(Path(__file__).with_name("helpdesk.sql").read_text("utf-8"), "helpdesk")
-    with contextlib.closing(database.connect("helpdesk")) as connection:
-        seed(connection, TICKETS)
-
-
 def _keep(demos: list[Demo]) -> None:
     for demo in demos:
         console.print(f"  status page: http://127.0.0.1:{demo.daemon.http_port}/")
@@ -154,11 +188,11 @@ def _keep(demos: list[Demo]) -> None:
 
 
 def main() -> int:
-    """Run the demonstration on MySQL, then on MariaDB."""
+    """Run the demonstration on MySQL, on MariaDB, on PostgreSQL."""
     keep = os.environ.get("KEEP") == "1"
     running: list[Demo] = []
     with contextlib.ExitStack() as stack:
-        for flavour in (Flavour.MYSQL, Flavour.MARIADB):
+        for flavour in (Flavour.MYSQL, Flavour.MARIADB, PostgresFlavour.POSTGRES):
             demo = _show(flavour, stack, keep)
             if keep:
                 running.append(demo)
@@ -170,18 +204,21 @@ def main() -> int:
     return 0
 
 
-def _show(flavour: Flavour, stack: contextlib.ExitStack, keep: bool) -> Demo:
-    discard: list[Callable[[], None]] = []
-    database, redis_server = find_database(flavour), find_redis()
-    discard += [database.discard, redis_server.discard]
-    for end in discard:
-        stack.callback(end)
-    version = database.execute("SELECT VERSION()")[0][0]
+def _show(flavour: Flavour | PostgresFlavour, stack: contextlib.ExitStack, keep: bool) -> Demo:
+    database: Any
+    if is_postgres := isinstance(flavour, PostgresFlavour):
+        database = find_postgres(flavour)
+    else:
+        database = find_database(flavour)
+    redis_server = find_redis()
+    stack.callback(database.discard)
+    stack.callback(redis_server.discard)
+    asked = "SHOW server_version" if is_postgres else "SELECT VERSION()"
+    version = database.execute(asked)[0][0]
     console.rule(f"{flavour.value} {version}")
     console.print(f"  loading {TICKETS:,} tickets with comments, tags, watchers, attachments")
-    _prepare(database)
-    redis_server.client(1).flushdb()
-    demo = Demo(database, redis_server)
+    database.create_database("helpdesk")
+    demo = (PostgresDemo if is_postgres else Demo)(database, redis_server)
     stack.push(demo.daemon.__exit__)
     demo.build()
     scenes(demo)

@@ -27,6 +27,7 @@ _HEAD = """\
 _EXAMPLES = {  # of what has no default
     "source.url": "postgresql://projector:password@db.internal/shop",
     "source.read_url": "postgresql://projector:password@standby.internal/shop",
+    "source.owner_url": "postgresql://owner:password@db.internal/shop",
     "mysql.url": "mysql+pymysql://projector:password@db.internal/shop",
     "mysql.read_url": "mysql+pymysql://projector:password@replica.internal/shop",
     "mysql.server_id": 4711,

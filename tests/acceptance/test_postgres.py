@@ -36,6 +36,27 @@ def test_a_random_workload_is_followed(world: PostgresWorld) -> None:
     assert world.daemon.stop() == 0
 
 
+def test_the_command_sets_up_what_the_daemon_needs(
+    postgres_server: PostgresServer, fresh_postgres: str, fresh_redis: RedisServer
+) -> None:
+    """The statements alone on standard output; then `check` has no failure, and a daemon works."""
+    with PostgresWorld(postgres_server, fresh_postgres, fresh_redis, is_bare=True) as world:
+        daemon = world.daemon
+        assert daemon.run("setup").returncode == 3, "nobody is there to connect as"
+        daemon.environment["PROJECTOR_SOURCE__OWNER_URL"] = postgres_server.url(fresh_postgres)
+        planned, made = daemon.run("setup", "--dry-run"), daemon.run("setup")
+        assert (planned.returncode, made.returncode) == (0, 0)
+        assert planned.stdout == made.stdout
+        assert all(line.startswith(("CREATE", "GRANT", "ALTER")) for line in
+                   made.stdout.splitlines())  # fmt: skip
+        again = daemon.run("setup")
+        assert (again.stdout, again.stderr) == ("", "nothing is missing\n")
+        del daemon.environment["PROJECTOR_SOURCE__OWNER_URL"]
+        assert daemon.run("check").returncode == 0
+        daemon.start()
+        world.check()
+
+
 @pytest.mark.timeout(180)
 def test_kills_lose_nothing(world: PostgresWorld) -> None:
     """The daemon and its connections are killed under load; it goes on from its checkpoint."""

@@ -8,24 +8,31 @@ from tests.postgres.oracle import assert_hash_equals_database
 from tests.postgres.workload import Workload, seed
 from tests.projector_process import Projector, wait_for
 from tests.servers import PostgresServer, RedisServer
-from tests.servers.role import helpdesk_role
+from tests.servers.role import helpdesk_role, role_url
 
 HELPDESK = Path(__file__).parent.parent / "helpdesk.postgres.sql"
 
 
 class PostgresWorld:
-    """A helpdesk of 300 tickets, an empty Redis, and a daemon that is not started yet. The daemon
-    connects as the documented role."""
+    """A helpdesk, an empty Redis, and a daemon that is not started yet. The daemon connects as the
+    documented role; with `is_bare` nothing is made for that."""
 
     def __init__(
-        self, server: PostgresServer, name: str, redis_server: RedisServer, **settings: str
+        self,
+        server: PostgresServer,
+        name: str,
+        redis_server: RedisServer,
+        *,
+        tickets: int = 300,
+        is_bare: bool = False,
+        **settings: str,
     ) -> None:
         self.server, self.name = server, name
         server.load_sql(HELPDESK, name)
         self.connection = server.connect(name)
-        seed(self.connection)
+        seed(self.connection, tickets)
         self.redis = redis_server.client(db=1)
-        self.url = helpdesk_role(server, name)
+        self.url = role_url(server, name) if is_bare else helpdesk_role(server, name)
         self.slot = f"s_{name}"
         self.daemon = Projector(
             "",

@@ -171,3 +171,10 @@ def test_completion_can_be_had() -> None:
         app, [], prog_name="projector", env={"_PROJECTOR_COMPLETE": "source_bash"}
     )
     assert "_projector_completion" in done.stdout
+
+
+def test_only_postgres_is_set_up(environment: pytest.MonkeyPatch) -> None:
+    """For the others there are files with the grants."""
+    environment.setenv("PROJECTOR_MYSQL__URL", "mysql://u@db/shop")
+    ended = CliRunner().invoke(app, ["setup"])
+    assert (ended.exit_code, "deploy/grants-mysql.sql" in ended.stderr) == (3, True)

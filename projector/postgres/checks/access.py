@@ -19,24 +19,24 @@ _VERIFIED = {"verify-ca", "verify-full"}
 
 def privileges(facts: Facts, watches: Sequence[Watch], found: Mapping[TableName, Table]) -> Check:
     """Test what the account may do; name exactly the GRANT that is missing."""
-    missing, account = list(_unreadable(facts, watches, found)), identifier(facts.account)
+    missing, account = list(grants(facts.account, watches, found)), identifier(facts.account)
     if not facts.may_replicate:
-        missing.insert(0, f"ALTER ROLE {account} REPLICATION;")
+        missing.insert(0, f"ALTER ROLE {account} REPLICATION")
     name = "postgres.privileges"
     if missing:
         words = (grant.removeprefix("GRANT ").removeprefix("ALTER ROLE ") for grant in missing)
-        what = ", ".join(each.removeprefix(account).partition(" TO ")[0].strip(" ;")
+        what = ", ".join(each.removeprefix(account).partition(" TO ")[0].strip()
                          for each in words)  # fmt: skip
-        return failed(name, f"{facts.account} lacks {what}", " ".join(missing))
+        return failed(name, f"{facts.account} lacks {what}", _pasted(missing))
     return ok(name, f"{facts.account} may read the log and {len(watches)} tables")
 
 
 def readable(facts: Facts, watches: Sequence[Watch], found: Mapping[TableName, Table]) -> Check:
     """Test the account where documents are read."""
-    missing = list(_unreadable(facts, watches, found))
+    missing = list(grants(facts.account, watches, found))
     name = "postgres.read_privileges"
     if missing:
-        return failed(name, f"{facts.account} may not read all tables there", " ".join(missing))
+        return failed(name, f"{facts.account} may not read all tables there", _pasted(missing))
     return ok(name, f"{facts.account} may read {len(watches)} tables")
 
 
@@ -54,10 +54,11 @@ def stranger(primary: Facts, there: Facts, setting: str) -> Check | None:
     )
 
 
-def _unreadable(
-    facts: Facts, watches: Sequence[Watch], found: Mapping[TableName, Table]
+def grants(
+    account: str, watches: Sequence[Watch], found: Mapping[TableName, Table]
 ) -> Iterator[str]:
-    account, schemas = identifier(facts.account), set()
+    """Return the statements that let an account read what it may not read now."""
+    role, schemas = identifier(account), set()
     for watch in watches:
         table = found.get(watch.table)
         if table is None:
@@ -65,10 +66,14 @@ def _unreadable(
         schema, name = map(identifier, watch.table)
         if not table.may_enter and schema not in schemas:
             schemas.add(schema)
-            yield f"GRANT USAGE ON SCHEMA {schema} TO {account};"
+            yield f"GRANT USAGE ON SCHEMA {schema} TO {role}"
         read = [table.columns[name] for name in watch.read if name in table.columns]
         if not all(column.may_read for column in read):
-            yield f"GRANT SELECT ON {schema}.{name} TO {account};"
+            yield f"GRANT SELECT ON {schema}.{name} TO {role}"
+
+
+def _pasted(statements: Sequence[str]) -> str:
+    return " ".join(f"{each};" for each in statements)
 
 
 def row_security(facts: Facts, found: Mapping[TableName, Table]) -> Check:

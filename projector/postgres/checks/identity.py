@@ -6,6 +6,7 @@ are logged; of the others nothing is known, and then a walk over all documents m
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
@@ -156,6 +157,8 @@ def _remedy(
     columns = [*identity.key, *sorted(wanted - key)]
     known = [table.columns[name] for name in columns if name in table.columns]
     nullable = [column.name for column in known if column.is_nullable]
+    if (fitting := _fitting(identity, wanted, table, breaking)) is not None:
+        return Problem("", (f"{alter} USING INDEX {identifier(fitting)}",))
     if not breaking and (nullable or not key):
         cost = "(each UPDATE and DELETE there then logs the whole old row)"
         return Problem("", (f"{alter} FULL",), cost)
@@ -166,11 +169,33 @@ def _remedy(
             f" {alter} FULL;"
         )
         return Problem("", (), way)
-    index = identifier(f"{identity.table.name[: LONGEST - 9]}_identity")
-    listed = ", ".join(map(identifier, columns))
+    name = _free_name(identity)
+    index, listed = identifier(name), ", ".join(map(identifier, columns))
+    broken = spelled(TableName(identity.table.schema, name))
     statements = (
+        *([f"DROP INDEX CONCURRENTLY {broken}"] if name in identity.broken else []),
         f"CREATE UNIQUE INDEX CONCURRENTLY {index} ON {table_name} ({listed})",
         f"{alter} USING INDEX {index}",
     )
     constraints = [f"ALTER TABLE {table_name} ALTER {identifier(c)} SET NOT NULL" for c in nullable]
     return Problem("", statements, constraints=tuple(constraints))
+
+
+def _fitting(
+    identity: Identity, wanted: frozenset[str], table: Table, breaking: frozenset[str]
+) -> str | None:
+    """Return the narrowest index that is there and has what is wanted."""
+    nullable = {column.name for column in table.columns.values() if column.is_nullable}
+    fitting = [
+        (len(columns), name)
+        for name, columns in identity.indexes.items()
+        if columns and wanted <= columns and not columns & (breaking | nullable)
+    ]
+    return min(fitting)[1] if fitting else None
+
+
+def _free_name(identity: Identity) -> str:
+    """Return a name for an index that none which works has."""
+    stem = identity.table.name[: LONGEST - 12] + "_identity"
+    names = (stem if number == 1 else f"{stem}_{number}" for number in itertools.count(1))
+    return next(name for name in names if name not in identity.indexes)

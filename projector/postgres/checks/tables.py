@@ -42,13 +42,16 @@ class Index:
 class Identity:
     """What the log says of old rows of a table: those with rows of their own, so leaves of one that
     is partitioned. `mode`: d, i, f, n as relreplident has it; `columns` are those it has now. A key
-    that `is_deferrable` is no identity."""
+    that `is_deferrable` is no identity. `indexes`: by name, with their columns where one could be
+    the identity; `broken`: those that a CREATE INDEX CONCURRENTLY has left unfinished."""
 
     table: TableName
     mode: str
     columns: frozenset[str]
     key: tuple[str, ...]
     is_deferrable: bool
+    indexes: Mapping[str, frozenset[str]]
+    broken: frozenset[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,16 +83,20 @@ class Table:
         return next((index.columns for index in self.indexes if index.is_key), ())
 
 
-def look(asker: Asker, table: TableName) -> Table | None:
-    """Return a table; None where there is none."""
+def look(asker: Asker, table: TableName, account: str | None = None) -> Table | None:
+    """Return a table; None where there is none. `account`: whose privileges count, if not those of
+    the one that asks; it need not exist."""
+    role = _ROLE.format(name="current_user" if account is None else quoted(account))
     found = asker.objects(
-        f"{_TABLE} WHERE n.nspname = {quoted(table.schema)} AND c.relname = {quoted(table.name)}"
+        f"{_TABLE.format(role=role)} WHERE n.nspname = {quoted(table.schema)}"
+        f" AND c.relname = {quoted(table.name)}"
     )
     if not found:
         return None
     [facts] = found
     oid = facts["oid"]
-    columns = {row["name"]: Column(**row) for row in asker.objects(_COLUMNS.format(oid=oid))}
+    asked = asker.objects(_COLUMNS.format(oid=oid, role=role))
+    columns = {row["name"]: Column(**row) for row in asked}
     return Table(
         **facts,
         columns=columns,
@@ -106,8 +113,13 @@ def _index(row: Mapping[str, Any]) -> Index:
 def _identity(row: Mapping[str, Any]) -> Identity:
     table = TableName(row["schema"], row["name"])
     columns, key = frozenset(row["columns"] or ()), tuple(row["key"] or ())
-    return Identity(table, row["mode"], columns, key, bool(row["is_deferrable"]))
+    indexes = {name: frozenset(listed or ()) for name, listed in (row["indexes"] or {}).items()}
+    broken = frozenset(row["broken"] or ())
+    is_deferrable = bool(row["is_deferrable"])
+    return Identity(table, row["mode"], columns, key, is_deferrable, indexes, broken)
 
+
+_ROLE = "coalesce((SELECT oid FROM pg_roles WHERE rolname = {name}), 0)"  # 0: PUBLIC
 
 # Tables that inherit as partitions do not (relkind r with children) show their rows in the parent.
 _TABLE = """
@@ -117,7 +129,7 @@ SELECT c.oid::int8 AS oid, c.relkind AS kind, c.relpersistence AS persistence,
   c.relispartition AS is_partition,
   c.relkind = 'r' AND EXISTS (SELECT FROM pg_inherits i WHERE i.inhparent = c.oid) AS is_inherited,
   row_security_active(c.oid) AS hides_rows,
-  has_schema_privilege(c.relnamespace, 'USAGE') AS may_enter,
+  has_schema_privilege({role}, c.relnamespace, 'USAGE') AS may_enter,
   pg_has_role(c.relowner, 'USAGE') AS is_own
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace"""
 
@@ -133,7 +145,7 @@ SELECT a.attname AS name, t.typname AS kind, format_type(a.atttypid, a.atttypmod
   t.typtype AS form, t.typtype = 'e' OR t.typcategory = 'S' AS is_like_text, b.is_array,
   NOT a.attnotnull AS is_nullable,
   t.typname = 'citext' OR coalesce(NOT l.collisdeterministic, false) AS folds,
-  has_column_privilege(a.attrelid, a.attnum, 'SELECT') AS may_read
+  has_column_privilege({role}, a.attrelid, a.attnum, 'SELECT') AS may_read
 FROM pg_attribute a JOIN bases b USING (attnum)
 JOIN pg_type t ON t.oid = b.oid AND t.typtype <> 'd' AND t.typinput <> 'array_in'::regproc
 LEFT JOIN pg_collation l ON l.oid = a.attcollation
@@ -160,7 +172,15 @@ SELECT n.nspname AS schema, c.relname AS name, c.relreplident AS mode,
   (SELECT array_agg(a.attname ORDER BY k.place)
     FROM unnest((p.indkey::int2[])[0:p.indnkeyatts - 1]) WITH ORDINALITY k (attnum, place)
     JOIN pg_attribute a ON a.attrelid = c.oid AND a.attnum = k.attnum) AS key,
-  NOT p.indimmediate AS is_deferrable
+  NOT p.indimmediate AS is_deferrable,
+  (SELECT jsonb_object_agg(x.relname, CASE WHEN i.indisunique AND i.indimmediate
+      AND i.indpred IS NULL AND i.indexprs IS NULL THEN (SELECT jsonb_agg(a.attname)
+        FROM pg_attribute a WHERE a.attrelid = c.oid
+        AND a.attnum = ANY ((i.indkey::int2[])[0:i.indnkeyatts - 1])) END)
+    FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+    WHERE i.indrelid = c.oid AND i.indisvalid) AS indexes,
+  (SELECT jsonb_agg(x.relname) FROM pg_index i JOIN pg_class x ON x.oid = i.indexrelid
+    WHERE i.indrelid = c.oid AND NOT i.indisvalid) AS broken
 FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN pg_index p ON p.indrelid = c.oid AND p.indisprimary
 WHERE c.relkind = 'r' AND (c.oid = {oid} OR c.oid IN

@@ -1,0 +1,218 @@
+"""`projector setup`: what PostgreSQL must have for a projection, made as the owner of its tables.
+
+Role, grants, publication, replica identities: each found missing by what `projector check` judges
+by. The slot is made by the daemon: one that nobody reads would fill the server's disk.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from sqlalchemy.engine import make_url
+
+from projector.checks import Check, warning
+from projector.databases import Source
+from projector.errors import ConfigurationError, OperatorError, RefusedError
+from projector.model import TableName, merged
+from projector.postgres import catalog, publication
+from projector.postgres.checks import access, fit, identity, server
+from projector.postgres.checks.asking import Asker, Facts
+from projector.postgres.checks.tables import Table, look
+from projector.postgres.names import identifier, quoted
+from projector.projection import Plan
+from projector.settings import Settings
+
+_OWNER = "PROJECTOR_SOURCE__OWNER_URL"
+_PASSWORD = re.compile(r" PASSWORD '[^']*'$")
+_RENTED = "rds_replication"  # stands for the attribute where nobody is a superuser
+
+Print = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Outcome:
+    """How many statements were run, or would be, and what is left for somebody to do."""
+
+    count: int = 0
+    left: list[Check] = field(default_factory=list)
+
+
+def setup(
+    settings: Settings, plans: Sequence[Plan], on_statement: Print, *, is_dry: bool = False
+) -> Outcome:
+    """Run what is missing, each statement shown before; `is_dry`: only show it. No password is
+    shown.
+
+    Raises OperatorError where the projection does not fit, or the owner may not.
+    """
+    asker = Asker(_as_owner(settings.source))
+    try:
+        work = _Work(settings.source, plans, asker, _facts(asker, settings.source))
+        found = Outcome()
+        for step in (work.role, work.grants, work.published, work.identities):
+            for statement in step():
+                on_statement(_shown(statement))
+                found.count += 1
+                if not is_dry:
+                    _run(asker, statement, work.facts.account, settings.source)
+        found.left = list(work.left())
+        return found
+    finally:
+        asker.close()
+
+
+class _Work:
+    """What is missing, step by step; each looks at what the ones before have made."""
+
+    def __init__(self, source: Source, plans: Sequence[Plan], asker: Asker, facts: Facts) -> None:
+        self.facts = facts
+        self._source, self._plans, self._asker = source, plans, asker
+        self._account = _account(source) or facts.account
+        self._watches = merged(w for plan in plans for w in plan.watches(source.default_schema))
+        self._require_fit()
+
+    def role(self) -> Iterator[str]:
+        """Return what makes the role, or lets it read the log."""
+        name = identifier(self._account)
+        [[is_rented]] = self._rows(f"SELECT count(*) FROM pg_roles WHERE rolname = '{_RENTED}'")
+        found = self._rows(
+            f"SELECT rolcanlogin, rolsuper OR rolreplication OR EXISTS (SELECT FROM pg_roles g"
+            f" WHERE g.rolname = '{_RENTED}' AND pg_has_role(r.oid, g.oid, 'USAGE'))"
+            f" FROM pg_roles r WHERE rolname = {quoted(self._account)}"
+        )
+        may_log_in, may_replicate = ("f", "f") if not found else found[0]
+        attributes = [] if may_log_in == "t" else ["LOGIN"]
+        attributes += [] if may_replicate == "t" or is_rented == "1" else ["REPLICATION"]
+        if not found:
+            yield f"CREATE ROLE {name} {' '.join([*attributes, *self._password()])}"
+        elif attributes:
+            yield f"ALTER ROLE {name} {' '.join(attributes)}"
+        if may_replicate != "t" and is_rented == "1":
+            yield f"GRANT {_RENTED} TO {name}"
+
+    def grants(self) -> Iterator[str]:
+        """Return what lets the role read the tables."""
+        yield from access.grants(self._account, self._watches, self._tables())
+
+    def published(self) -> Iterator[str]:
+        """Return what makes the publication whole."""
+        tables, name = self._tables(), self._source.publication
+        parts = {t: {each.table for each in table.identities} for t, table in tables.items()}
+        found = publication.find(self._asker.rows, name)
+        for problem in publication.problems(name, found, parts):
+            yield from problem.statements
+
+    def identities(self) -> Iterator[str]:
+        """Return what has the log hold the old values that documents are found by."""
+        for problem in self._problems():
+            if not problem.constraints:
+                yield from problem.statements
+
+    def left(self) -> Iterator[Check]:
+        """Return what no statement of the owner mends by itself."""
+        for check in server.required(self.facts, None, self._source):
+            if check.status == "failed":
+                yield check
+        for problem in self._problems():
+            if problem.constraints or not problem.statements:
+                yield warning("postgres.replica_identity", problem.detail, problem.fix)
+
+    def _problems(self) -> Iterator[identity.Problem]:
+        tables = self._tables()
+        wanted = identity.needed(self._plans, self._source.default_schema)
+        unsent = catalog.unsent(self._asker.session, list(tables), self._source.publication)
+        return identity.problems(wanted, self._watches, tables, unsent, self.facts.number)
+
+    def _tables(self) -> dict[TableName, Table]:
+        """Return the tables that can be published, with what the role may read of them."""
+        return {name: table for name, table in self._found().items() if table is not None}
+
+    def _found(self) -> Mapping[TableName, Table | None]:
+        tables: Iterable[TableName] = (watch.table for watch in self._watches)
+        return {table: look(self._asker, table, self._account) for table in tables}
+
+    def _require_fit(self) -> None:
+        found = self._found()
+        for plan in self._plans:
+            for check in fit.tables(plan, self._source.default_schema, found):
+                if check.status == "failed":
+                    raise OperatorError(check.detail, check.fix)
+
+    def _password(self) -> list[str]:
+        """Return the clause with the verifier: the password itself is in no log of the server's."""
+        url = self._source.url
+        password = make_url(url.get_secret_value()).password if url is not None else None
+        if not password:
+            return []
+        [[algorithm]] = self._rows("SHOW password_encryption")
+        encrypt = self._asker.session.raw.encrypt_password
+        verifier = encrypt(password.encode(), self._account.encode(), algorithm.encode())
+        return ["PASSWORD", quoted(verifier.decode())]
+
+    def _rows(self, sql: str) -> list[list[str]]:
+        return self._asker.rows(sql)
+
+
+def _as_owner(source: Source) -> Source:
+    """Return the settings of a connection as whoever owns the tables."""
+    if source.owner_url is None:
+        return source
+    given = {name: getattr(source, name) for name in Source.model_fields}
+    return Source(**{**given, "url": source.owner_url})
+
+
+def _account(source: Source) -> str | None:
+    """Return whom the daemon will be; None where the URL leaves that to libpq."""
+    assert source.url is not None
+    url = make_url(source.url.get_secret_value())
+    user = url.username or url.query.get("user")
+    if source.owner_url is not None and not user:
+        raise ConfigurationError(
+            "PROJECTOR_SOURCE__URL names no user: nobody to give the rights to",
+            "Write postgresql://USER:PASSWORD@HOST/DATABASE.",
+        )
+    return user if isinstance(user, str) else None
+
+
+def _facts(asker: Asker, source: Source) -> Facts:
+    try:
+        facts = asker.facts()
+    except RefusedError as error:
+        if source.owner_url is None:
+            raise RefusedError(error.message, f"{_way(source)} {error.remedy}") from error
+        remedy = error.remedy.replace("PROJECTOR_SOURCE__URL", _OWNER)
+        raise RefusedError(error.message, remedy) from error
+    if facts.is_standby:
+        raise OperatorError(
+            "the server is a standby: nothing can be made there",
+            f"Name the primary in {_OWNER if source.owner_url else 'PROJECTOR_SOURCE__URL'}.",
+        )
+    return facts
+
+
+def _way(source: Source) -> str:
+    if source.owner_url is None:
+        return f"Set {_OWNER} to the URL of whoever owns the tables."
+    return "Run it as the owner of the tables, who may also create roles."
+
+
+def _run(asker: Asker, statement: str, account: str, source: Source) -> None:
+    """Run one statement, for as long as it takes."""
+    session = asker.session
+    try:
+        session.run(statement, on_tick=lambda: None)
+    except OperatorError as error:
+        raise OperatorError(
+            f"{account} may not, or cannot: {_shown(statement)} {error.__cause__ or error}",
+            f"{_way(source)} What is done stays done: `projector setup` again goes on from there.",
+        ) from error
+    except BaseException:
+        session.cancel()
+        raise
+
+
+def _shown(statement: str) -> str:
+    text, is_hidden = _PASSWORD.subn("", statement)
+    return f"{text};" + (" -- with the password of PROJECTOR_SOURCE__URL" if is_hidden else "")
