@@ -84,8 +84,9 @@ class Daemon:
         self._stop = threading.Event()
         names = [plan.name for plan in parts.plans]
         self._leases = Leases(
-            dict(zip(names, parts.sinks, strict=True)), settings.redis.lease_ttl_s, self._report
-        )
+            dict(zip(names, parts.sinks, strict=True)), settings.redis.lease_ttl_s, self._report,
+            health.failing, health.works,
+        )  # fmt: skip
         self._to_resync: set[str] = set()  # whose resync the command line asks for, not yet owed
         self._target: Position | None = None
         self._passed = ""  # where that is beyond the checkpoint: a prepared transaction is pending

@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping
 
 import structlog
 
-from projector.errors import ProjectorError
+from projector.errors import ProjectorError, RefusedError, TransientError
 from projector.model import Damage
 from projector.ports import Sink
 
@@ -21,12 +21,21 @@ log = structlog.get_logger()
 
 
 class Leases:
-    """Which projections this process leads. `report` says what the holder says of itself."""
+    """Which projections this process leads. `report` says what the holder says of itself;
+    `on_failure` takes what a renewal fails of and whose, `on_success` whose works again."""
 
-    def __init__(self, sinks: Mapping[str, Sink], ttl_s: float, report: Callable[[], str]) -> None:
+    def __init__(
+        self,
+        sinks: Mapping[str, Sink],
+        ttl_s: float,
+        report: Callable[[], str],
+        on_failure: Callable[[TransientError | RefusedError, str], None],
+        on_success: Callable[[str], None],
+    ) -> None:
         self._sinks = sinks
         self._ttl_s = ttl_s
         self._report = report
+        self._on_failure, self._on_success = on_failure, on_success
         self._lock = threading.Lock()
         self._renewed_at: dict[str, float] = {}  # of those held, by our clock
         self._lost: set[str] = set()
@@ -96,7 +105,7 @@ class Leases:
             try:
                 sink.release()
             except ProjectorError as error:
-                log.warning("lease_not_released", projection=name, error=str(error))
+                self._note_failure(name, error)
                 return  # nor would the others be
 
     def _keep(self, is_over: threading.Event) -> None:
@@ -112,8 +121,10 @@ class Leases:
     def _renew(self, name: str, is_over: threading.Event) -> None:
         asked = time.monotonic()
         lease = self._sinks[name].renew(self._report())
-        with self._lock:
+        if name in self._failing:
             self._failing.discard(name)
+            self._on_success(_lease_of(name))
+        with self._lock:
             if is_over.is_set() or name not in self._renewed_at:
                 return
             if not lease.held:
@@ -125,7 +136,14 @@ class Leases:
                 self._lost_lists.add(name)
 
     def _note_failure(self, name: str, error: Exception) -> None:
-        """Say it once; the loop meets the same failure, or the lease outlasts it."""
-        if name not in self._failing:
-            self._failing.add(name)
-            log.warning("lease_not_renewed", projection=name, error=str(error))
+        """Report it; the loop meets the same failure, or the lease outlasts it."""
+        is_new = name not in self._failing
+        self._failing.add(name)
+        if isinstance(error, TransientError | RefusedError):
+            self._on_failure(error, _lease_of(name))
+        elif is_new:
+            log.warning("lease_not_kept", projection=name, error=str(error))
+
+
+def _lease_of(name: str) -> str:
+    return f"{name} lease"

@@ -1,8 +1,8 @@
 """What somebody waits for, for how long until the next attempt, and who is told.
 
-One failure is a line in the log under the error's own name. What lasts is an error with its
-remedy, said again each minute, and stands in the status until it is over. Never counts a server's
-answer as its absence.
+What is worth a line of the log `service.outages` decides. What lasts is counted as an error, again
+each minute, and stands in the status until it is over. Never counts a server's answer as its
+absence.
 """
 
 from __future__ import annotations
@@ -12,11 +12,10 @@ import random
 import time
 from collections.abc import Callable
 
-import structlog
-
 from projector import metrics
 from projector.errors import RefusedError, TransientError
 from projector.service.health import Health
+from projector.service.outages import Passing
 
 _LEAST_S = 0.05
 _MOST_S = 2.0
@@ -26,12 +25,8 @@ _LOUD_AFTER_S = 5.0
 _LOUD_EVERY_S = 60.0
 _SILENT_ATTEMPTS = 2  # then the lease is better given up: another process may reach the server
 
-log = structlog.get_logger()
-
 GIVE_UP_S = 60.0  # of refusals, where nobody sees a process wait
 _NAP_S = 0.2  # between two looks whether the term ends
-
-Passing = TransientError | RefusedError
 
 
 class Waiting:
@@ -46,6 +41,7 @@ class Waiting:
         self._began: float | None = None  # None: nothing is waited for
         self._failures = 0
         self._silent = 0
+        self._broken: Passing | None = None  # how a connection broke off, while it may be that one
         self._loud_at = 0.0
 
     @property
@@ -60,7 +56,7 @@ class Waiting:
             raise error
         self._silent = 0 if _answers(error) else self._silent + 1
         if self._silent > _SILENT_ATTEMPTS:
-            self._silent = 0
+            self._silent, self._broken = 0, None
             raise error
         now = self._clock()
         if self._began is None:
@@ -69,33 +65,28 @@ class Waiting:
             0.5, 1.0
         )
         self._failures += 1
-        self._say(error, delay_s, now)
+        self._say(error, now)
         return delay_s
 
     def succeeded(self) -> None:
         """It is over."""
         if self._began is not None:
-            log.info("goes on", reader=self._who, waited_s=round(self.seconds, 2))
             self._began, self._failures, self._silent = None, 0, 0
             self._health.waits(self._who, None)
+            self._health.works(self._who)
+            if self._broken is not None:
+                message, self._broken = str(self._broken), None
+                self._health.event("connected again", reader=self._who, message=message)
 
-    def _say(self, error: Passing, delay_s: float, now: float) -> None:
+    def _say(self, error: Passing, now: float) -> None:
         self._health.waits(self._who, str(error))
+        if _answers(error):
+            self._health.failing(error, self._who)
+        else:
+            self._broken = error
         if now >= self._loud_at:
             self._loud_at = now + _LOUD_EVERY_S
-            tell(self._health, error)
-        else:
-            log.warning("read again", reader=self._who, error=str(error), delay_s=round(delay_s, 2))
-
-
-def tell(health: Health, error: Passing) -> None:
-    """Count an error under its kind and keep it as the last one."""
-    if isinstance(error, RefusedError):
-        health.failed("refused", str(error))
-    elif error.answered:
-        health.failed("busy", str(error))
-    else:
-        health.failed("transient", str(error))
+            self._health.counted(error)
 
 
 def _answers(error: Passing) -> bool:
@@ -180,10 +171,10 @@ class Terms:
             raise error
         self._failures = 0 if has_worked else self._failures + 1
         metrics.reconnects.labels(error.peer).inc()
-        tell(self._health, error)
+        self._health.counted(error)
+        self._health.failing(error)
         self._health.lost(error.peer)
         self._health.progress()
         growing_s = _TERM_LEAST_S * 2 ** min(self._failures, 10)
         delay_s: float = min(_TERM_MOST_S, growing_s) * random.uniform(0.5, 1.0)
-        log.warning("retry", peer=error.peer, error=str(error), delay_s=round(delay_s, 2))
         return delay_s

@@ -26,7 +26,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any, NamedTuple, TypedDict, Unpack
@@ -36,12 +36,14 @@ import structlog
 from projector import metrics
 from projector.logs import redact
 from projector.model import Leader
+from projector.service.outages import Line, Outages, Passing, kind_of
 from projector.service.rates import Latency, Rates, Sample
 
 _BEHIND_S = 5.0  # a leader that lags more is catching up; below, lag is a batch or two
 _SILENT_HEARTBEATS = 3  # one may be late and one lost before silence means something
 _HISTORY = 600  # samples, one a second
 _EVENTS = 50
+TERM = "term"  # of leadership: who meets what no single reader does
 
 _log = structlog.get_logger(__name__)
 
@@ -159,6 +161,7 @@ class Health:
         self._head_at: float | None = None  # our clock; None: the last word was not "nothing more"
         self._waits: dict[str, str] = {}  # by who waits
         self._events: deque[Event] = deque(maxlen=_EVENTS)
+        self._outages = Outages(database)
         self._unlogged: list[tuple[str, str, dict[str, Any]]] = []
         self._samples: deque[Sample] = deque(maxlen=_HISTORY)
         self._rates = Rates()
@@ -208,6 +211,7 @@ class Health:
                 self._take({"committed_at": commit_time})
             if is_head and not self._waits and self._state.last_error is not None:
                 self._state = replace(self._state, last_error=None, last_error_at=None)
+                self._note_all(self._outages.works(TERM, now))
             if is_head and self._state.state is State.CATCHING_UP:
                 self._take({"state": State.LEADING})
         self._write_log()
@@ -216,10 +220,26 @@ class Health:
         """Count an error that was handled and keep it as the last one."""
         metrics.errors.labels(kind).inc()
         with self._lock:
-            self._state = replace(
-                self._state, last_error=redact(message), last_error_at=time.time()
-            )
+            self._keep_error(message)
         self.event("error", level="error", kind=kind, message=message)
+
+    def counted(self, error: Passing) -> None:
+        """Count a failure that passes and keep it as the last error."""
+        metrics.errors.labels(kind_of(error)).inc()
+        with self._lock:
+            self._keep_error(str(error))
+
+    def failing(self, error: Passing, who: str = TERM) -> None:
+        """Take what has failed and is tried again: one line, whoever else meets it."""
+        with self._lock:
+            self._note_all(self._outages.failed(error, who, self._clock()))
+        self._write_log()
+
+    def works(self, who: str = TERM) -> None:
+        """Take that what has failed there is over."""
+        with self._lock:
+            self._note_all(self._outages.works(who, self._clock()))
+        self._write_log()
 
     def waits(self, who: str, cause: str | None) -> None:
         """Somebody waits for something that passes; None: no longer. For any thread."""
@@ -308,11 +328,22 @@ class Health:
         self._state = now = replace(before, **changes)
         if now.database_up is not before.database_up:
             gauge = metrics.database_up[now.database]
-            self._show_peer(now.database, gauge, before.database_up, now.database_up)
+            gauge.set(bool(now.database_up))
         if now.redis_up is not before.redis_up:
-            self._show_peer("Redis", metrics.redis_up, before.redis_up, now.redis_up)
+            metrics.redis_up.set(bool(now.redis_up))
+        for peer, name in (("redis", "redis_up"), ("database", "database_up")):
+            if changes.get(name):
+                self._note_all(self._outages.answers(peer, self._clock()))
         if now.state is not before.state:
             self._enter(before.state, now.state)
+
+    def _keep_error(self, message: str) -> None:
+        now = time.time()
+        self._state = replace(self._state, last_error=redact(message), last_error_at=now)
+
+    def _note_all(self, lines: Iterable[Line]) -> None:
+        for line in lines:
+            self._note(line.text, line.level, **line.facts)
 
     def _note(self, text: str, level: str = "info", **facts: Any) -> None:
         """Keep an event; `_write_log` logs it once the lock is free."""
@@ -342,13 +373,6 @@ class Health:
         metrics.state.state(now)
         metrics.is_leader.set(now.leads)
         self._note(f"{now.replace('_', ' ')}, was {before.replace('_', ' ')}")
-
-    def _show_peer(self, name: str, gauge: Any, before: bool | None, now: bool | None) -> None:
-        gauge.set(bool(now))
-        if now is False:
-            self._note(f"{name} does not answer", level="warning")
-        elif before is False:
-            self._note(f"{name} answers again")
 
     def _lag_or_nan(self) -> float:
         lag = self.lag_s()

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from projector import metrics
+from projector.errors import TransientError
 from projector.model import Leader
 from projector.service.health import Health, Resync, State
 from projector.service.http import Server
@@ -125,7 +126,8 @@ def test_a_resync_shows_its_progress_and_the_time_left(browser: Browser, daemon:
 def test_a_dead_server_is_said_at_the_top(browser: Browser, daemon: Daemon) -> None:
     """The headline names what does not answer."""
     daemon.lead()
-    daemon.health.update(redis_up=False)
+    daemon.health.failing(TransientError("redis", "connection refused"))
+    daemon.health.lost("redis")
     page = browser.page(daemon.url)
     page.wait_until("document.getElementById('hero').dataset.tone === 'bad'")
     assert page.text("#why") == "Redis not answering."

@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 from projector import metrics  # noqa: F401 (registers the metrics)
 from projector.cli import app
 from projector.debt import GREW
+from projector.service.outages import KINDS
 from projector.settings import Settings
 
 ROOT = Path(__file__).parent.parent.parent
@@ -86,10 +87,10 @@ def test_every_metric_named_exists(text: str) -> None:
 def test_the_runbook_explains_every_kind_of_error_and_every_recovery() -> None:
     """Labels that the daemon gives out stand in the runbook in backquotes."""
     code = "".join(path.read_text("utf-8") for path in sorted((ROOT / "projector").glob("*.py")))
-    kinds = set(re.findall(r'\.failed\("(\w+)"', code))
+    kinds = {*KINDS, *re.findall(r'\.failed\("(\w+)"', code)}
     recoveries = {GREW, *re.findall(r'(?:recoveries\.labels|_recover)\("(\w+)"', code)}
     recoveries |= set(re.findall(r'(?:reason = |\.first\(.*, )"(\w+)"', code)) - {"initial_build"}
-    assert len(kinds) >= 3
+    assert len(kinds) >= 5
     assert len(recoveries) >= 3
     assert {name for name in kinds | recoveries if f"`{name}`" not in RUNBOOK} == set()
 

@@ -17,6 +17,7 @@ from tests.memory_sink import MemorySink, MemoryStore
 from tests.projector_process import wait_for
 
 TTL_S = 0.4
+_UNHEARD = (lambda error, who: None, lambda who: None)
 
 
 class FailingSink(MemorySink):
@@ -44,7 +45,7 @@ def sinks(stores: dict[str, MemoryStore]) -> dict[str, FailingSink]:
 
 @pytest.fixture
 def leases(sinks: dict[str, FailingSink]) -> Iterator[Leases]:
-    made = Leases(sinks, TTL_S, lambda: "{}")
+    made = Leases(sinks, TTL_S, lambda: "{}", *_UNHEARD)
     yield made
     made.release()
 
@@ -139,7 +140,7 @@ def lasting(
     """Leases that outlast every test, renewed by the test alone."""
     monkeypatch.setattr(Leases, "_keep", lambda *_: None)
     sinks = {name: FailingSink(store, 60.0) for name, store in stores.items()}
-    made = Leases(sinks, 60.0, lambda: "{}")
+    made = Leases(sinks, 60.0, lambda: "{}", *_UNHEARD)
     yield made, sinks
     made.release()
 
@@ -178,7 +179,7 @@ def test_an_answer_that_comes_after_the_end_says_nothing(
     monkeypatch.setattr(Leases, "_keep", lambda *_: None)
     store = MemoryStore()
     sink = LateSink(store, 60.0)
-    leases = Leases({"ones": sink}, 60.0, lambda: "{}")
+    leases = Leases({"ones": sink}, 60.0, lambda: "{}", *_UNHEARD)
     leases.acquire()
     is_over = leases._is_over
     assert is_over is not None
@@ -232,4 +233,4 @@ def test_a_failure_that_lasts_is_said_once(
             leases._note_failure("ones", ValueError("x"))
         leases._renew("ones", threading.Event())
         leases._note_failure("ones", ValueError("x"))
-    assert [line["event"] for line in said] == ["lease_not_renewed"] * 2
+    assert [line["event"] for line in said] == ["lease_not_kept"] * 2

@@ -1,6 +1,7 @@
 """Waiting for the database: how long, how loudly, and until when."""
 
 import pytest
+from prometheus_client import REGISTRY
 
 from projector.errors import RefusedError, TooMuchError, TransientError
 from projector.portion import Portion
@@ -33,15 +34,19 @@ def test_a_success_ends_the_pause_and_the_cause() -> None:
 
 
 def test_what_passes_soon_is_no_error_and_what_lasts_is() -> None:
-    """For five seconds it is a line in the log; then an error, and again each minute."""
+    """After five seconds it counts as an error, and again each minute."""
     health, clock = Health(), Clock()
     waiting = Waiting(health, "tickets changes", clock)
-    errors = []
+    before, errors = _counted(), []
     for second in range(130):
         clock.now = float(second)
         waiting.failed(DEADLOCK)
-        errors.append(sum(event.text.startswith("busy") for event in health.events()))
+        errors.append(_counted() - before)
     assert (errors[4], errors[5], errors[64], errors[65], errors[129]) == (0, 1, 1, 2, 3)
+
+
+def _counted() -> float:
+    return REGISTRY.get_sample_value("projector_errors_total", {"kind": "busy"}) or 0.0
 
 
 def test_a_silent_server_ends_the_term_and_an_answering_one_does_not() -> None:
@@ -56,6 +61,19 @@ def test_a_silent_server_ends_the_term_and_an_answering_one_does_not() -> None:
         waiting.failed(AWAY)
     with pytest.raises(TransientError, match="Redis"):
         waiting.failed(TransientError("redis", "Redis is away", answered=True))
+
+
+def test_a_connection_that_broke_off_alone_is_a_word_and_no_warning() -> None:
+    """The server is not called away for it; where it is away, the term says so."""
+    health = Health()
+    waiting = Waiting(health, "tickets changes", Clock())
+    waiting.failed(AWAY)
+    waiting.failed(AWAY)
+    assert health.events() == []
+    waiting.succeeded()
+    assert [(e.level, e.text.partition(",")[0]) for e in health.events()] == [
+        ("info", "connected again")
+    ]
 
 
 def test_the_last_error_is_forgotten_when_all_is_well_again() -> None:
