@@ -2,6 +2,7 @@
 
 from sqlalchemy.engine import make_url
 
+from tests.faults.stage import once_noticed
 from tests.postgres.world import PostgresWorld
 from tests.projector_process import Projector
 from tests.servers import PostgresServer, RedisServer, TcpProxy, start_standby
@@ -60,6 +61,10 @@ class PostgresStage(PostgresWorld):
             " AND NOT temporary AND invalidation_reason IS NULL"
         )
         return bool(standby.execute(kept, self.slot)[0][0])
+
+    def check(self) -> None:
+        """Wait, then compare the whole hash with hand-written SQL."""
+        once_noticed(super().check)
 
     def fail_over(self, standby: PostgresServer) -> None:
         """Kill the primary, promote its standby, and lead the daemon's address there. What was the
