@@ -6,6 +6,10 @@ VERSION: int
 @final
 class Rows(Sequence[tuple[bytes | None, ...]]):
     promises: Any
+    @staticmethod
+    def of(
+        rows: list[tuple[bytes | None, ...]], forms: tuple[int | Callable[[bytes], bytes], ...]
+    ) -> Rows: ...
     @property
     def definitions(self) -> bytes: ...
     def __getitem__(self, index: Any) -> Any: ...

@@ -479,6 +479,150 @@ rows_set_promises(Rows *self, PyObject *value, void *Py_UNUSED(closure))
     return 0;
 }
 
+static int
+put_length(Buffer *out, size_t length)
+{
+    uint8_t head[9];
+    unsigned bytes = length < 251 ? 0 : length <= 0xFFFF ? 2 : length <= 0xFFFFFF ? 3 : 8;
+
+    head[0] = bytes == 0 ? (uint8_t)length : bytes == 2 ? 252 : bytes == 3 ? 253 : 254;
+    for (unsigned i = 0; i < bytes; i++)
+        head[1 + i] = (uint8_t)((uint64_t)length >> (8 * i));
+    return buffer_put(out, head, 1 + bytes);
+}
+
+/* Forms of PostgreSQL's texts; the Python that it stands for is in postgres/results.py. */
+enum { AS_IT_IS, BOOLEAN, MOMENT, MOMENT_OF_ZONE, BY_PYTHON };
+
+static int
+put_moment(Buffer *out, Bytes at, size_t size)
+{
+    int is_odd = size < 5 || at[4] != '-' || at[size - 1] == 'C';
+
+    if (put_length(out, size + (is_odd ? 1 : 0)) < 0)
+        return -1;
+    return (is_odd && buffer_put_byte(out, '!') < 0) ? -1 : buffer_put(out, at, size);
+}
+
+static int
+put_value(Buffer *out, int form, Bytes at, size_t size)
+{
+    if (form == BOOLEAN) {
+        int is_true = size == 1 && at[0] == 't';
+        return put_length(out, 1) < 0 ? -1 : buffer_put_byte(out, is_true ? '1' : '0');
+    }
+    if (form == MOMENT_OF_ZONE && size >= 3 && !memcmp(at + size - 3, "+00", 3))
+        size -= 3;
+    if (form == MOMENT || form == MOMENT_OF_ZONE)
+        return put_moment(out, at, size);
+    return put_length(out, size) < 0 ? -1 : buffer_put(out, at, size);
+}
+
+/* -1 with an exception. `fix`: a form's number, or what Python brings a value into form by. */
+static int
+put_item(Buffer *out, PyObject *item, int form, PyObject *fix)
+{
+    char *data;
+    Py_ssize_t size;
+    PyObject *fixed = NULL;
+    int outcome = -1;
+
+    if (item == Py_None)
+        return buffer_put_byte(out, 251) < 0 ? out_of_memory() : 0;
+    if (form == BY_PYTHON) {
+        fixed = PyObject_CallFunctionObjArgs(fix, item, NULL);
+        if (fixed == NULL)
+            return -1;
+        item = fixed;
+    }
+    if (PyBytes_AsStringAndSize(item, &data, &size) == 0)
+        outcome = put_value(out, form, (Bytes)data, (size_t)size) < 0 ? out_of_memory() : 0;
+    Py_XDECREF(fixed);
+    return outcome;
+}
+
+static int
+put_row(Rows *rows, PyObject *row, PyObject *fixes, const int *forms)
+{
+    size_t end;
+
+    if (!PyTuple_Check(row) || (size_t)PyTuple_Size(row) != rows->columns) {
+        PyErr_SetString(PyExc_TypeError, "a row is a tuple of a value for each column");
+        return -1;
+    }
+    for (size_t column = 0; column < rows->columns; column++)
+        if (put_item(&rows->bytes, PyTuple_GetItem(row, (Py_ssize_t)column), forms[column],
+                     PyTuple_GetItem(fixes, (Py_ssize_t)column)) < 0)
+            return -1;
+    end = rows->bytes.size;
+    return buffer_put(&rows->ends, &end, sizeof(size_t)) < 0 ? out_of_memory() : 0;
+}
+
+static int *
+forms_of(PyObject *fixes)
+{
+    Py_ssize_t count = PyTuple_Size(fixes);
+    int *forms = malloc((count ? (size_t)count : 1) * sizeof(int));
+
+    if (forms == NULL) {
+        PyErr_NoMemory();
+        return NULL;
+    }
+    for (Py_ssize_t column = 0; column < count; column++) {
+        PyObject *fix = PyTuple_GetItem(fixes, column);
+        forms[column] = PyLong_Check(fix) ? (int)PyLong_AsLong(fix) : BY_PYTHON;
+        if (forms[column] < AS_IT_IS || forms[column] > BY_PYTHON) {
+            PyErr_SetString(PyExc_ValueError, "no such form");
+            free(forms);
+            return NULL;
+        }
+    }
+    return forms;
+}
+
+static PyObject *
+rows_of(PyObject *Py_UNUSED(nothing), PyObject *arguments)
+{
+    PyObject *list, *fixes;
+    Rows *rows;
+    int *forms;
+
+    if (!PyArg_ParseTuple(arguments, "OO", &list, &fixes))
+        return NULL;
+    if (!PyList_Check(list) || !PyTuple_Check(fixes)) {
+        PyErr_SetString(PyExc_TypeError, "rows are a list, forms a tuple");
+        return NULL;
+    }
+    forms = forms_of(fixes);
+    if (forms == NULL)
+        return NULL;
+    rows = (Rows *)PyType_GenericAlloc(Rows_Type, 0);
+    if (rows != NULL) {
+        rows->columns = (size_t)PyTuple_Size(fixes);
+        Py_INCREF(Py_None);
+        rows->promises = Py_None;
+    }
+    /* the size each time: Python may be called */
+    for (Py_ssize_t index = 0; rows != NULL && index < PyList_Size(list); index++) {
+        PyObject *row = PyList_GetItem(list, index);
+        Py_INCREF(row);
+        if (put_row(rows, row, fixes, forms) < 0) {
+            Py_DECREF((PyObject *)rows);
+            rows = NULL;
+        }
+        Py_DECREF(row);
+    }
+    free(forms);
+    return (PyObject *)rows;
+}
+
+static PyMethodDef rows_methods[] = {
+    {"of", rows_of, METH_VARARGS | METH_STATIC,
+     "Rows of tuples of bytes or None. For each column what brings a value into form: 0 nothing,\n"
+     "1 boolean, 2 moment, 3 moment_of_zone, or a callable."},
+    {NULL, NULL, 0, NULL},
+};
+
 static PyGetSetDef rows_attributes[] = {
     {"definitions", (getter)rows_definitions, NULL,
      "Five bytes a column: character set, type, flags.", NULL},
@@ -490,6 +634,7 @@ static PyGetSetDef rows_attributes[] = {
 static PyType_Slot rows_slots[] = {
     {Py_tp_doc, "The rows of a result, as the server sent them; a sequence of tuples of bytes."},
     {Py_tp_dealloc, rows_dealloc},
+    {Py_tp_methods, rows_methods},
     {Py_tp_getset, rows_attributes},
     {Py_sq_length, rows_length},
     {Py_sq_item, rows_item},

@@ -11,6 +11,7 @@ import select
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import product, starmap
 from typing import Any, Final
 
 import psycopg
@@ -297,10 +298,12 @@ def _take(answer: Answer, result: Any) -> int:
     columns = range(result.nfields)
     if not answer.oids:
         answer.oids = tuple(map(result.ftype, columns))
-    value = result.get_value
-    rows = [tuple([value(row, c) for c in columns]) for row in range(result.ntuples)]
-    answer.extend(rows)
-    return sum([len(v) for row in rows for v in row if v is not None])
+    values = list(starmap(result.get_value, product(range(result.ntuples), columns)))
+    if values:
+        answer.extend(zip(*[iter(values)] * len(columns), strict=True))
+    elif not columns:
+        answer.extend([()] * result.ntuples)
+    return sum(map(len, filter(None, values)))
 
 
 def _refused(result: Any) -> Exception:

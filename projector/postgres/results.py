@@ -11,6 +11,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
+from projector import compiled
 from projector.projection.encoding import Promise, Promises, Raw, SentRows
 
 Fix = Callable[[bytes], bytes]  # brings a value into the form that encoders read
@@ -74,6 +75,10 @@ _FIXES: Final[Mapping[int, Fix]] = {
 }
 
 
+# What the compiled core has, too (csrc/results.c).
+_COMPILED: Final[Mapping[Fix | None, int]] = {None: 0, boolean: 1, moment: 2, moment_of_zone: 3}
+
+
 class Kinds:
     """What types are that no list has: those of extensions and users, domains, and all arrays.
 
@@ -109,11 +114,13 @@ class Kinds:
         return _FIXES.get(oid)
 
     def fixed(self, rows: list[tuple[Raw, ...]], oids: Sequence[int]) -> SentRows:
-        """Bring rows into form, with their promises."""
-        fixes = [(place, fix) for place, oid in enumerate(oids) if (fix := self.fix(oid))]
-        sent = (
-            SentRows(tuple(_fixed(list(row), fixes)) for row in rows) if fixes else SentRows(rows)
-        )
+        """Bring rows into form, with their promises; by the compiled core where it is in use."""
+        fixes = [self.fix(oid) for oid in oids]
+        sent: SentRows
+        if compiled.core is not None:
+            sent = compiled.core.Rows.of(rows, tuple(_COMPILED.get(fix, fix) for fix in fixes))
+        else:
+            sent = SentRows(fixed_rows(rows, fixes))
         sent.promises = self.promises(oids)
         return sent
 
@@ -148,12 +155,19 @@ SELECT oid, typbasetype, CASE WHEN typinput = 'array_in'::regproc THEN typelem E
 FROM pg_catalog.pg_type WHERE oid IN ({})"""
 
 
-def _fixed(row: list[Raw], fixes: Sequence[tuple[int, Fix]]) -> list[Raw]:
-    for place, fix in fixes:
-        value = row[place]
-        if value is not None:
-            row[place] = fix(value)
-    return row
+def fixed_rows(rows: list[tuple[Raw, ...]], fixes: Sequence[Fix | None]) -> list[tuple[Raw, ...]]:
+    """Bring the values of each column into form."""
+    places = [(place, fix) for place, fix in enumerate(fixes) if fix is not None]
+    if not places:
+        return rows
+    found = []
+    for row in rows:
+        values = list(row)
+        for place, fix in places:
+            if (value := values[place]) is not None:
+                values[place] = fix(value)
+        found.append(tuple(values))
+    return found
 
 
 def _part_of(oid: int) -> Fix | None:

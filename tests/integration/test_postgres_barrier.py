@@ -240,10 +240,11 @@ def test_refusals_say_what_must_be_done(tables: Tables) -> None:
             reader.rows([query], need)
     with pytest.raises(TooMuchError):
         reader.rows(["SELECT repeat('x', 1000) FROM generate_series(1, 1000)"], need, 100_000)
-    assert reader.rows(["SELECT a FROM t", "SELECT 2 AS b"], need) == [[(b"0",)], [(b"2",)]]
+    found = reader.rows(["SELECT a FROM t", "SELECT 2 AS b"], need)
+    assert list(map(list, found)) == [[(b"0",)], [(b"2",)]]
     where = f"usename = 'p_{tables.database}'"
     tables.ask(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {where}")
-    assert reader.rows(["SELECT a FROM t"], need) == [[(b"0",)]]
+    assert list(map(list, reader.rows(["SELECT a FROM t"], need))) == [[(b"0",)]]
     reader.close()
     database = PostgresDatabase(tables.address().open)
     assert database.count("SELECT count(*) FROM t") == 1

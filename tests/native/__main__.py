@@ -13,6 +13,7 @@ from random import Random
 from typing import Any
 
 from projector.mysql.position import Flavour
+from projector.postgres import results
 from projector.projection import encoding
 from projector.projection.encoding import Promise
 from tests.native import both, core, wire
@@ -50,6 +51,7 @@ def main() -> int:
         _documents(module, seed)
         _answers(module, Random(seed))
         _values(module, Random(seed))
+        _texts(module, Random(seed))
         _logs(module, seed)
     sys.stdout.write(f"\n{seed - options.seed} rounds, nothing found\n")
     return 0
@@ -59,6 +61,19 @@ def _documents(module: Any, seed: int) -> None:
     made = MadeUp(seed)
     ours, theirs = both.documents(module, made.plan, made.answers())
     assert ours == theirs, f"seed {seed}: documents differ"
+
+
+def _texts(module: Any, random: Random) -> None:
+    """PostgreSQL's texts, brought into form."""
+    fixes = random.choices([*results._COMPILED, bytes.upper], k=random.randrange(6))
+    sizes = [0, 1, 3, 5, 250, 251, 252, 65_535, 65_536]
+    rows: list[tuple[bytes | None, ...]] = [
+        tuple(random.choice([None, b"t", b"infinity", b"2026-11-26 01:02:03+00", b"44 BC", b"+00",
+                             random.randbytes(random.choice(sizes))]) for _ in fixes)
+        for _ in range(random.randrange(20))
+    ]  # fmt: skip
+    forms = tuple(results._COMPILED.get(fix, fix) for fix in fixes)
+    assert list(module.Rows.of(rows, forms)) == results.fixed_rows(rows, fixes)
 
 
 def _answers(module: Any, random: Random) -> None:
