@@ -14,7 +14,7 @@ from sqlalchemy.engine import make_url
 
 from projector.checks import Check, warning
 from projector.databases import Source
-from projector.errors import ConfigurationError, OperatorError, RefusedError
+from projector.errors import ConfigurationError, OperatorError, RefusedError, TransientError
 from projector.model import TableName, merged
 from projector.postgres import catalog, publication
 from projector.postgres.checks import access, fit, identity, server
@@ -26,6 +26,7 @@ from projector.settings import Settings
 
 _OWNER = "PROJECTOR_SOURCE__OWNER_URL"
 _PASSWORD = re.compile(r" PASSWORD '[^']*'$")
+_LOCK_S = 5  # as long as the application may be held up
 _RENTED = "rds_replication"  # stands for the attribute where nobody is a superuser
 
 Print = Callable[[str], None]
@@ -168,6 +169,12 @@ def _account(source: Source) -> str | None:
     assert source.url is not None
     url = make_url(source.url.get_secret_value())
     user = url.username or url.query.get("user")
+    owner = make_url((source.owner_url or source.url).get_secret_value())
+    if owner.database != url.database:
+        raise ConfigurationError(
+            f"{_OWNER} names the database {owner.database}, PROJECTOR_SOURCE__URL {url.database}",
+            "Name the database of the tables in both.",
+        )
     if source.owner_url is not None and not user:
         raise ConfigurationError(
             "PROJECTOR_SOURCE__URL names no user: nobody to give the rights to",
@@ -199,14 +206,18 @@ def _way(source: Source) -> str:
 
 
 def _run(asker: Asker, statement: str, account: str, source: Source) -> None:
-    """Run one statement, for as long as it takes."""
+    """Run one statement, for as long as it takes. Whoever waits for a table's lock has others wait
+    behind it, but for what is made concurrently."""
     session = asker.session
+    limit_s = 0 if " CONCURRENTLY " in statement else _LOCK_S
     try:
+        session.run(f"SET lock_timeout = '{limit_s}s'")
         session.run(statement, on_tick=lambda: None)
-    except OperatorError as error:
+    except (OperatorError, TransientError) as error:
+        way = _way(source) if isinstance(error, OperatorError) else "Try again a little later."
         raise OperatorError(
             f"{account} may not, or cannot: {_shown(statement)} {error.__cause__ or error}",
-            f"{_way(source)} What is done stays done: `projector setup` again goes on from there.",
+            f"{way} What is done stays done: `projector setup` again goes on from there.",
         ) from error
     except BaseException:
         session.cancel()

@@ -1,5 +1,6 @@
 """`projector setup`: from bare tables to a check without a complaint, as the tables' owner."""
 
+import threading
 from dataclasses import dataclass, field
 
 import psycopg
@@ -234,10 +235,39 @@ def test_a_projection_of_other_tables_is_refused(place: Place) -> None:
     assert place.said == []
 
 
+def test_the_application_is_not_held_up(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A lock is not waited for for long; another run goes on. What is made concurrently waits for
+    as long as it takes, and holds up nobody."""
+    monkeypatch.setattr(setup, "_LOCK_S", 1)
+    with place.server.connect(place.name, autocommit=False) as busy:
+        busy.execute(f"SELECT * FROM {_CHILD_NAME}")
+        busy.execute(f"LOCK TABLE {_CHILD_NAME} IN ROW EXCLUSIVE MODE")
+        ending = threading.Timer(3, busy.rollback)
+        ending.start()
+        place.setup()
+        ending.join()
+    place.run(f"ALTER TABLE {_CHILD_NAME} REPLICA IDENTITY DEFAULT")
+    with place.server.connect(place.name, autocommit=False) as busy:
+        busy.execute(f"LOCK TABLE {_CHILD_NAME} IN ROW EXCLUSIVE MODE")
+        with pytest.raises(OperatorError, match=r"USING INDEX.*55P03.*Try again"):
+            place.setup()
+        busy.rollback()
+    place.setup()
+    assert place.complaints() == []
+
+
+def test_two_databases_are_refused(place: Place) -> None:
+    """What was made in the one would be missed in the other."""
+    owner_url = place.server.url("postgres", user=place.owner, password=_SECRET)
+    source = Source(url=place.server.url(place.name, user=place.role), owner_url=owner_url)
+    with pytest.raises(ConfigurationError, match="names the database postgres"):
+        setup.setup(Settings(source=source, projection="a:b"), [_PLAN], print)
+
+
 def test_a_url_without_a_user_is_refused(place: Place) -> None:
     """There is nobody to give rights to."""
     owner_url = place.source(owner=place.owner).owner_url
-    source = Source(url="postgresql:///somewhere", owner_url=owner_url)
+    source = Source(url=f"postgresql:///{place.name}", owner_url=owner_url)
     settings = Settings(source=source, projection="a:b")
     with pytest.raises(ConfigurationError, match="names no user"):
         setup.setup(settings, [_PLAN], print)
