@@ -415,8 +415,8 @@ DECISIONS: list[Mutant] = [
     ),
     decision(
         "leases",
-        "if name not in self._failing:",
-        "if name in self._failing:",
+        "is_new = name not in self._failing",
+        "is_new = True",
         "test_leases.py::test_a_failure_that_lasts_is_said_once",
     ),
     decision(
