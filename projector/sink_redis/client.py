@@ -267,7 +267,7 @@ def translated() -> Iterator[None]:
     except _DENIED as error:
         raise _denial(error) from error
     except (BusyLoadingError, NoScriptError) as error:
-        raise TransientError("redis", f"Redis is not ready: {error}") from error
+        raise TransientError("redis", f"Redis is not ready: {error}", answered=True) from error
     except AskError as error:  # and MovedError; a cluster's client follows them by itself
         raise ConfigurationError(
             "PROJECTOR_REDIS__URL leads to a Redis Cluster", "Set PROJECTOR_REDIS__CLUSTER=true."
@@ -318,7 +318,7 @@ def _meaning(error: ResponseError) -> Exception:
     if name in _PASSING_NAMES or any(
         text.startswith(f"{word} ") or f"-{word} " in text for word in _PASSING
     ):
-        return TransientError("redis", f"Redis cannot write now: {text}")
+        return TransientError("redis", f"Redis cannot write now: {text}", answered=True)
     if "invalid bulk length" in text:  # the limit was lowered since it was asked for
         return TransientError("redis", f"Redis refuses a large value: {text}")
     if "WRONGTYPE" in text or "last possible ID" in text:  # the latter: no entry fits in the feed

@@ -202,8 +202,9 @@ def test_a_demoted_server_is_left(server: RedisServer, store: OfServer, proxy: T
     sink.load()
     before = proxy.connections
     store.client.execute_command("REPLICAOF", "127.0.0.1", "1")
-    with pytest.raises(TransientError, match="read"):
+    with pytest.raises(TransientError, match="read") as refused:
         sink.apply(batch({"1": "a"}, number=1, fingerprint="f"))
+    assert refused.value.answered, "it is busy, not away"
     store.client.execute_command("REPLICAOF", "NO", "ONE")
     sink.apply(batch({"1": "a"}, number=1, fingerprint="f"))
     assert proxy.connections > before
