@@ -90,7 +90,12 @@ def _errors(world: World) -> list[dict[str, Any]]:
 
 
 def _warnings(world: World) -> list[dict[str, Any]]:
-    return [e for e in world.daemon.events() if e["level"] == "warning" and "message" in e]
+    return [e for e in _failures(world) if e["level"] == "warning"]
+
+
+def _failures(world: World) -> list[dict[str, Any]]:
+    """Return what was logged of failures, also of a connection that broke off alone."""
+    return [e for e in world.daemon.events() if "message" in e]
 
 
 @contextmanager
@@ -121,6 +126,7 @@ def test_one_refused_read_is_one_more_read(abroad: MakeWorld) -> None:
         waited_s = [e["waited_s"] for e in events if e["event"] == "goes on"]
         assert len(waited_s) >= len(codes) - 1
         assert max(waited_s) < 2
+        assert sorted(waited_s)[len(waited_s) // 2] < 0.5
         for code in set(codes) - {1927}:
             assert sum(str(code) in e["message"] for e in _warnings(world)) == 1, code
         status = _status(world)
@@ -247,7 +253,7 @@ def test_a_connection_closed_while_idle_is_made_again_without_a_word(abroad: Mak
             _check(world)
             assert time.monotonic() - started < 5
         assert proxy.is_relenting
-        assert _errors(world) == _warnings(world) == []
+        assert _failures(world) == []
         assert _epoch(world) == epoch
 
 
@@ -263,7 +269,7 @@ def test_a_small_wait_timeout_costs_nothing(abroad: MakeWorld) -> None:
         _check(world)
     finally:
         world.execute(f"SET GLOBAL wait_timeout = {usual}")
-    assert _errors(world) == _warnings(world) == []
+    assert _failures(world) == []
 
 
 def test_a_value_that_the_server_cannot_compute_is_one_documents_own(abroad: MakeWorld) -> None:

@@ -197,3 +197,5 @@ FAULTS: list[Fault] = [
     redis_emptied, redis_forgets_scripts, redis_read_only, redis_full, redis_restarted,
     redis_goes_back,
 ]  # fmt: skip
+# Redis is another one afterwards, which no checkpoint in it need tell.
+REWINDS = {redis_emptied, redis_goes_back, redis_restarted}

@@ -62,9 +62,10 @@ class PostgresStage(PostgresWorld):
         )
         return bool(standby.execute(kept, self.slot)[0][0])
 
-    def check(self) -> None:
-        """Wait, then compare the whole hash with hand-written SQL."""
-        once_noticed(super().check)
+    def check(self, *, is_rewound: bool = False) -> None:
+        """Wait, then compare the whole hash with hand-written SQL. `is_rewound`: a checkpoint may
+        say that all is applied of a hash that is not there."""
+        once_noticed(super().check, is_rewound=is_rewound)
 
     def fail_over(self, standby: PostgresServer) -> None:
         """Kill the primary, promote its standby, and lead the daemon's address there. What was the

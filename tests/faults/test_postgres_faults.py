@@ -13,7 +13,7 @@ import psycopg
 import pytest
 
 from tests.faults import faults
-from tests.faults.faults import FAULTS
+from tests.faults.faults import FAULTS, REWINDS
 from tests.faults.postgres_stage import PostgresStage, standby_of
 from tests.faults.test_faults import SEEDS
 from tests.projector_process import wait_for
@@ -106,5 +106,5 @@ def test_the_hash_ends_equal_after_faults(servers: Servers, seed: int) -> None:
             workload.stop()
         chosen[3](world, random)  # type: ignore[arg-type]
         world.reconnect()
-        world.check()
+        world.check(is_rewound=not REWINDS.isdisjoint(chosen))
     server.drop_database(name)
