@@ -161,7 +161,8 @@ def _needed(
     checks += _published(source.publication, asker, there)
     wanted = identity.needed(plans, source.default_schema)
     unsent = catalog.unsent(asker.session, list(there), source.publication)
-    return [*checks, *identity.identities(wanted, watches, there, unsent, facts.number)]
+    problems = identity.problems(wanted, watches, there, unsent, facts.number)
+    return [*checks, *identity.identities(problems)]
 
 
 def _published(name: str, asker: Asker, there: Mapping[TableName, Table]) -> list[Check]:

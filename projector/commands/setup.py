@@ -7,8 +7,9 @@ by. The slot is made by the daemon: one that nobody reads would fill the server'
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from sqlalchemy.engine import make_url
 
@@ -18,7 +19,7 @@ from projector.errors import ConfigurationError, OperatorError, RefusedError, Tr
 from projector.model import TableName, merged
 from projector.postgres import catalog, publication
 from projector.postgres.checks import access, fit, identity, server
-from projector.postgres.checks.asking import Asker, Facts
+from projector.postgres.checks.asking import MAY_REPLICATE, RENTED, Asker, Facts
 from projector.postgres.checks.tables import Table, look
 from projector.postgres.names import identifier, quoted
 from projector.projection import Plan
@@ -27,7 +28,6 @@ from projector.settings import Settings
 _OWNER = "PROJECTOR_SOURCE__OWNER_URL"
 _PASSWORD = re.compile(r" PASSWORD '[^']*'$")
 _LOCK_S = 5  # as long as the application may be held up
-_RENTED = "rds_replication"  # stands for the attribute where nobody is a superuser
 
 Print = Callable[[str], None]
 
@@ -65,49 +65,48 @@ def setup(
 
 
 class _Work:
-    """What is missing, step by step; each looks at what the ones before have made."""
+    """What is missing, step by step, each looking at what the ones before have made; the tables'
+    own definitions are looked at once."""
 
     def __init__(self, source: Source, plans: Sequence[Plan], asker: Asker, facts: Facts) -> None:
         self.facts = facts
         self._source, self._plans, self._asker = source, plans, asker
         self._account = _account(source) or facts.account
         self._watches = merged(w for plan in plans for w in plan.watches(source.default_schema))
-        self._require_fit()
+        self._tables = self._fitting()
 
     def role(self) -> Iterator[str]:
         """Return what makes the role, or lets it read the log."""
         name = identifier(self._account)
-        [[is_rented]] = self._rows(f"SELECT count(*) FROM pg_roles WHERE rolname = '{_RENTED}'")
-        found = self._rows(
-            f"SELECT rolcanlogin, rolsuper OR rolreplication OR EXISTS (SELECT FROM pg_roles g"
-            f" WHERE g.rolname = '{_RENTED}' AND pg_has_role(r.oid, g.oid, 'USAGE'))"
-            f" FROM pg_roles r WHERE rolname = {quoted(self._account)}"
+        ask = self._asker.rows
+        is_rented = bool(ask(f"SELECT 1 FROM pg_roles WHERE rolname = '{RENTED}'"))
+        found = ask(
+            f"SELECT rolcanlogin, {MAY_REPLICATE} FROM pg_roles r"
+            f" WHERE rolname = {quoted(self._account)}"
         )
         may_log_in, may_replicate = ("f", "f") if not found else found[0]
         attributes = [] if may_log_in == "t" else ["LOGIN"]
-        attributes += [] if may_replicate == "t" or is_rented == "1" else ["REPLICATION"]
+        attributes += [] if may_replicate == "t" or is_rented else ["REPLICATION"]
         if not found:
             yield f"CREATE ROLE {name} {' '.join([*attributes, *self._password()])}"
         elif attributes:
             yield f"ALTER ROLE {name} {' '.join(attributes)}"
-        if may_replicate != "t" and is_rented == "1":
-            yield f"GRANT {_RENTED} TO {name}"
+        if may_replicate != "t" and is_rented:
+            yield f"GRANT {RENTED} TO {name}"
 
     def grants(self) -> Iterator[str]:
         """Return what lets the role read the tables."""
-        yield from access.grants(self._account, self._watches, self._tables())
+        yield from access.grants(self._account, self._watches, self._tables)
 
     def published(self) -> Iterator[str]:
         """Return what makes the publication whole."""
-        tables, name = self._tables(), self._source.publication
-        parts = {t: {each.table for each in table.identities} for t, table in tables.items()}
-        found = publication.find(self._asker.rows, name)
-        for problem in publication.problems(name, found, parts):
+        name = self._source.publication
+        for problem in publication.unpublished(self._asker.rows, name, self._tables):
             yield from problem.statements
 
     def identities(self) -> Iterator[str]:
         """Return what has the log hold the old values that documents are found by."""
-        for problem in self._problems():
+        for problem in self._problems:
             if not problem.constraints:
                 yield from problem.statements
 
@@ -116,30 +115,27 @@ class _Work:
         for check in server.required(self.facts, None, self._source):
             if check.status == "failed":
                 yield check
-        for problem in self._problems():
+        for problem in self._problems:
             if problem.constraints or not problem.statements:
                 yield warning("postgres.replica_identity", problem.detail, problem.fix)
 
-    def _problems(self) -> Iterator[identity.Problem]:
-        tables = self._tables()
+    @cached_property
+    def _problems(self) -> list[identity.Problem]:
+        """What is wrong with identities, given what is published by now."""
         wanted = identity.needed(self._plans, self._source.default_schema)
-        unsent = catalog.unsent(self._asker.session, list(tables), self._source.publication)
-        return identity.problems(wanted, self._watches, tables, unsent, self.facts.number)
+        unsent = catalog.unsent(self._asker.session, list(self._tables), self._source.publication)
+        number = self.facts.number
+        return list(identity.problems(wanted, self._watches, self._tables, unsent, number))
 
-    def _tables(self) -> dict[TableName, Table]:
-        """Return the tables that can be published, with what the role may read of them."""
-        return {name: table for name, table in self._found().items() if table is not None}
-
-    def _found(self) -> Mapping[TableName, Table | None]:
-        tables: Iterable[TableName] = (watch.table for watch in self._watches)
-        return {table: look(self._asker, table, self._account) for table in tables}
-
-    def _require_fit(self) -> None:
-        found = self._found()
+    def _fitting(self) -> dict[TableName, Table]:
+        """Return the tables, with what the role may read of them."""
+        names = [watch.table for watch in self._watches]
+        found = {name: look(self._asker, name, self._account) for name in names}
         for plan in self._plans:
             for check in fit.tables(plan, self._source.default_schema, found):
                 if check.status == "failed":
                     raise OperatorError(check.detail, check.fix)
+        return {name: table for name, table in found.items() if table is not None}
 
     def _password(self) -> list[str]:
         """Return the clause with the verifier: the password itself is in no log of the server's."""
@@ -147,13 +143,10 @@ class _Work:
         password = make_url(url.get_secret_value()).password if url is not None else None
         if not password:
             return []
-        [[algorithm]] = self._rows("SHOW password_encryption")
+        [[algorithm]] = self._asker.rows("SHOW password_encryption")
         encrypt = self._asker.session.raw.encrypt_password
         verifier = encrypt(password.encode(), self._account.encode(), algorithm.encode())
         return ["PASSWORD", quoted(verifier.decode())]
-
-    def _rows(self, sql: str) -> list[list[str]]:
-        return self._asker.rows(sql)
 
 
 def _as_owner(source: Source) -> Source:

@@ -292,9 +292,7 @@ class _Run:
     def _require_publication(self, name: str) -> None:
         """Raise RefusedError unless all changes of the tables are published. Those of partitioned
         tables are published by their leaves, which may have come since."""
-        ask = self._queries.ask
-        parts = publication.stored(ask, self._tables)
-        for problem in publication.problems(name, publication.find(ask, name), parts):
+        for problem in publication.unpublished(self._queries.ask, name, self._tables):
             raise RefusedError(problem.detail, problem.fix)
 
     def _resume(self, system: System, shown: Snapshot) -> None:

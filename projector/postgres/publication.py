@@ -183,14 +183,19 @@ def problems(name: str, found: Publication | None, stored: Stored) -> Iterator[P
             "names the root of partitioned tables (publish_via_partition_root): TRUNCATE of a"
             " partition would not be told")  # fmt: skip
         yield Problem(f"the publication {name} {what}", (f"{alter} SET ({_OPERATIONS})",))
-    unpublished = [t for t, parts in stored.items() if _is_left_out(t, parts, found)]
-    if unpublished:
+    lacking = [t for t, parts in stored.items() if _is_left_out(t, parts, found)]
+    if lacking:
         yield Problem(
-            f"the publication {name} lacks {', '.join(map(str, unpublished))}: their changes are"
+            f"the publication {name} lacks {', '.join(map(str, lacking))}: their changes are"
             " not sent",
-            (f"{alter} ADD TABLE {listed(unpublished)}",),
+            (f"{alter} ADD TABLE {listed(lacking)}",),
             hides=True,
         )
+
+
+def unpublished(ask: Ask, name: str, tables: Iterable[TableName]) -> Iterator[Problem]:
+    """Look, and report which changes of these tables are not published."""
+    return problems(name, find(ask, name), stored(ask, tables))
 
 
 def _named(stored: Stored) -> set[TableName]:

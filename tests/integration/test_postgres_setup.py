@@ -235,6 +235,20 @@ def test_a_projection_of_other_tables_is_refused(place: Place) -> None:
     assert place.said == []
 
 
+def test_where_nobody_is_a_superuser_a_role_is_granted(place: Place) -> None:
+    """On rented servers it stands for the attribute, which nobody there may give."""
+    place.run("CREATE ROLE rds_replication")
+    try:
+        place.setup(is_dry=True)
+        assert place.said[0].startswith(f'CREATE ROLE "{place.role}" LOGIN;')
+        assert place.said[1] == f'GRANT rds_replication TO "{place.role}";'
+        place.run(f'CREATE ROLE "{place.role}" LOGIN', f'GRANT rds_replication TO "{place.role}"')
+        place.setup(is_dry=True)
+        assert not any("ROLE" in each or "rds" in each for each in place.said)
+    finally:
+        place.run("DROP ROLE rds_replication")
+
+
 def test_the_application_is_not_held_up(place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
     """A lock is not waited for for long; another run goes on. What is made concurrently waits for
     as long as it takes, and holds up nobody."""

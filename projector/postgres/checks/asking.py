@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from projector.databases import Source
 from projector.errors import OperatorError, TransientError
@@ -124,15 +124,18 @@ class Asker:
             session.close()
 
 
-# rds_replication stands for the attribute where nobody is a superuser.
-_WHO = """
+# Stands for the attribute where nobody is a superuser.
+RENTED: Final = "rds_replication"
+# Of a row `r` of pg_roles: whether it may read the log.
+MAY_REPLICATE: Final = f"""(r.rolsuper OR r.rolreplication OR EXISTS (SELECT FROM pg_roles g
+    WHERE g.rolname = '{RENTED}' AND pg_has_role(r.oid, g.oid, 'USAGE')))"""
+_WHO = f"""
 SELECT current_setting('server_version_num')::int AS number,
   current_setting('server_version') AS version,
   current_user AS account, current_database() AS database,
   pg_is_in_recovery() AS is_standby,
   (SELECT system_identifier::text FROM pg_control_system()) AS system, r.rolsuper AS is_superuser,
-  r.rolsuper OR r.rolreplication OR EXISTS (SELECT FROM pg_roles g
-    WHERE g.rolname = 'rds_replication' AND pg_has_role(g.oid, 'USAGE')) AS may_replicate,
+  {MAY_REPLICATE} AS may_replicate,
   has_database_privilege(current_database(), 'CREATE') AS may_create,
   (SELECT coalesce(wal_bytes / nullif(extract(epoch FROM now() - stats_reset), 0), 0)::float8
     FROM pg_stat_wal) AS rate,

@@ -7,7 +7,7 @@ are logged; of the others nothing is known, and then a walk over all documents m
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from projector.checks import Check, failed, ok, warning
@@ -53,17 +53,10 @@ def needed(plans: Sequence[Plan], schema: str) -> dict[TableName, frozenset[str]
     return found
 
 
-def identities(
-    needed: Mapping[TableName, frozenset[str]],
-    watches: Sequence[Watch],
-    tables: Mapping[TableName, Table],
-    unsent: Unsent,
-    number: int,
-) -> list[Check]:
+def identities(found: Iterable[Problem]) -> list[Check]:
     """Test that each table's identity has what is needed of its old rows."""
     checks = [
-        (failed if each.is_failure else warning)(_NAME, each.detail, each.fix)
-        for each in problems(needed, watches, tables, unsent, number)
+        (failed if each.is_failure else warning)(_NAME, each.detail, each.fix) for each in found
     ]
     return checks or [ok(_NAME, "the log has all old values by which documents are found")]
 
