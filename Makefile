@@ -11,7 +11,7 @@ TWO := $(if $(AGAIN),,-n 2 --dist worksteal)
 SEEDS ?= 30
 SECONDS_ABROAD ?= 1200
 SECONDS_FUZZ ?= 600
-BY_BOTH := tests/unit/test_documents.py tests/unit/test_rows.py tests/acceptance/test_any_schema.py tests/abroad/test_values.py
+BY_BOTH := tests/unit/test_documents.py tests/unit/test_rows.py tests/acceptance/test_any_schema.py tests/abroad/test_values.py tests/integration/test_postgres_types.py
 GAMES ?=
 
 .DEFAULT_GOAL := help

@@ -159,17 +159,25 @@ results_dealloc(Results *self)
     Py_DECREF((PyObject *)type);
 }
 
-static int
-begin_rows(Results *self, size_t columns)
+static Rows *
+new_rows(size_t columns)
 {
     Rows *rows = (Rows *)PyType_GenericAlloc(Rows_Type, 0);
 
-    if (rows == NULL)
+    if (rows != NULL) {
+        rows->columns = columns;
+        Py_INCREF(Py_None);
+        rows->promises = Py_None;
+    }
+    return rows;
+}
+
+static int
+begin_rows(Results *self, size_t columns)
+{
+    self->rows = new_rows(columns);
+    if (self->rows == NULL)
         return -1;
-    rows->columns = columns;
-    Py_INCREF(Py_None);
-    rows->promises = Py_None;
-    self->rows = rows;
     self->columns = columns;
     self->stage = DEFINITIONS;
     return 0;
@@ -596,12 +604,7 @@ rows_of(PyObject *Py_UNUSED(nothing), PyObject *arguments)
     forms = forms_of(fixes);
     if (forms == NULL)
         return NULL;
-    rows = (Rows *)PyType_GenericAlloc(Rows_Type, 0);
-    if (rows != NULL) {
-        rows->columns = (size_t)PyTuple_Size(fixes);
-        Py_INCREF(Py_None);
-        rows->promises = Py_None;
-    }
+    rows = new_rows((size_t)PyTuple_Size(fixes));
     /* the size each time: Python may be called */
     for (Py_ssize_t index = 0; rows != NULL && index < PyList_Size(list); index++) {
         PyObject *row = PyList_GetItem(list, index);

@@ -299,10 +299,7 @@ def _take(answer: Answer, result: Any) -> int:
     if not answer.oids:
         answer.oids = tuple(map(result.ftype, columns))
     values = list(starmap(result.get_value, product(range(result.ntuples), columns)))
-    if values:
-        answer.extend(zip(*[iter(values)] * len(columns), strict=True))
-    elif not columns:
-        answer.extend([()] * result.ntuples)
+    answer.extend(zip(*[iter(values)] * len(columns), strict=True))
     return sum(map(len, filter(None, values)))
 
 

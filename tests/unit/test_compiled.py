@@ -18,6 +18,7 @@ from projector.commands.check import _core
 from projector.databases import Mysql
 from projector.mysql.binlog.transactions import Assembler
 from projector.mysql.position import Flavour
+from projector.postgres import results
 from projector.projection import encoding
 from projector.projection.encoding import Promise
 from projector.settings import Settings
@@ -267,3 +268,42 @@ def test_most_of_a_log_is_taken_by_the_core() -> None:
             patch.setattr(Assembler, "take_plain", counted)
             emitted, _ = read(log, 1)
     assert sum(taken) > sum(each.count for each in emitted) / 3
+
+
+_SIZES = st.sampled_from([0, 1, 250, 251, 252])
+_TEXTS = st.one_of(
+    st.none(), st.binary(max_size=40), _SIZES.map(lambda size: b"x" * size),
+    st.sampled_from([b"t", b"f", b"infinity", b"-infinity", b"2026-11-26 01:02:03.5+00",
+                     b"0044-03-15 00:00:00+00 BC", b"12026-01-01 00:00:00", b"+00", b"C", b"2026"]),
+)  # fmt: skip
+_FIXES = st.lists(
+    st.sampled_from([None, results.boolean, results.moment, results.moment_of_zone, bytes.upper]),
+    max_size=5,
+)
+
+
+@given(_FIXES.flatmap(lambda fixes: st.tuples(
+    st.just(fixes), st.lists(st.tuples(*[_TEXTS] * len(fixes)), max_size=5))))  # fmt: skip
+def test_texts_of_postgres_are_brought_into_the_same_form(made: Any) -> None:
+    """Whatever a value is, and however long; moments that are none, too."""
+    fixes, rows = made
+    forms = tuple(results._COMPILED.get(fix, fix) for fix in fixes)
+    assert list(current().Rows.of(rows, forms)) == results.fixed_rows(rows, fixes)
+
+
+@pytest.mark.parametrize("size", [65_535, 65_536, (1 << 24) - 1, 1 << 24])
+def test_values_may_have_any_length(size: int) -> None:
+    """Their lengths are written in two, three and eight bytes."""
+    [[value]] = current().Rows.of([(bytes(size),)], (0,))
+    assert value == bytes(size)
+
+
+@pytest.mark.parametrize(
+    ("rows", "forms"),
+    [([(b"1",)], (0, 0)), ([[b"1"]], (0,)), ([("1",)], (0,)), ([(b"1",)], (9,)), ((), ()),
+     ([(b"1",)], (lambda value: "text",)), ([(b"\\xzz",)], (results.unhexed,))],
+)  # fmt: skip
+def test_what_are_no_rows_is_refused(rows: Any, forms: Any) -> None:
+    """And hands on what Python raises."""
+    with pytest.raises((TypeError, ValueError)):
+        current().Rows.of(rows, forms)

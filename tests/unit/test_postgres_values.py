@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from projector import compiled
 from projector.errors import (
     PositionLostError,
     RefusedError,
@@ -20,15 +19,7 @@ from projector.errors import (
 from projector.postgres.errors import refusal, state_of
 from projector.postgres.log import Confirmations
 from projector.postgres.position import Position, lsn_text, parse_lsn
-from projector.postgres.results import (
-    _COMPILED,
-    Kinds,
-    boolean,
-    fixed_rows,
-    moment,
-    moment_of_zone,
-    unhexed,
-)
+from projector.postgres.results import Kinds, moment, moment_of_zone
 from projector.postgres.visibility import Snapshot, Visibility, full_xid
 from projector.projection.encoding import Promise, any_date_time, date_time
 
@@ -36,45 +27,6 @@ IDS = st.frozensets(st.integers(3, 2**40), max_size=4)
 POSITIONS = st.builds(
     Position, st.just("7"), st.integers(1, 3), st.integers(0, 2**64 - 1), IDS, st.just(0)
 )
-
-
-SIZES = st.sampled_from([0, 1, 250, 251, 252])
-VALUES = st.one_of(
-    st.none(), st.binary(max_size=40), SIZES.map(lambda size: b"x" * size),
-    st.sampled_from([b"t", b"f", b"infinity", b"-infinity", b"2026-11-26 01:02:03.5+00",
-                     b"0044-03-15 00:00:00+00 BC", b"12026-01-01 00:00:00", b"+00", b"C", b"2026"]),
-)  # fmt: skip
-FIXES = st.lists(st.sampled_from([None, boolean, moment, moment_of_zone, bytes.upper]), max_size=5)
-
-
-@pytest.mark.skipif(compiled.core is None, reason="the compiled core is not in use")
-@given(FIXES.flatmap(lambda fixes: st.tuples(
-    st.just(fixes), st.lists(st.tuples(*[VALUES] * len(fixes)), max_size=5))))  # fmt: skip
-def test_the_core_brings_rows_into_the_same_form(made: Any) -> None:
-    """Whatever a value is, and however long; moments that are none, too."""
-    fixes, rows = made
-    forms = tuple(_COMPILED.get(fix, fix) for fix in fixes)
-    assert list(compiled.core.Rows.of(rows, forms)) == fixed_rows(rows, fixes)
-
-
-@pytest.mark.skipif(compiled.core is None, reason="the compiled core is not in use")
-@pytest.mark.parametrize("size", [65_535, 65_536, (1 << 24) - 1, 1 << 24])
-def test_the_core_takes_values_of_any_length(size: int) -> None:
-    """Their lengths are written in two, three and eight bytes."""
-    [[value]] = compiled.core.Rows.of([(bytes(size),)], (0,))
-    assert value == bytes(size)
-
-
-@pytest.mark.skipif(compiled.core is None, reason="the compiled core is not in use")
-@pytest.mark.parametrize(
-    ("rows", "forms"),
-    [([(b"1",)], (0, 0)), ([[b"1"]], (0,)), ([("1",)], (0,)), ([(b"1",)], (9,)), ((), ()),
-     ([(b"1",)], (lambda value: "text",)), ([(b"\\xzz",)], (unhexed,))],
-)  # fmt: skip
-def test_the_core_refuses_what_are_no_rows(rows: Any, forms: Any) -> None:
-    """And hands on what Python raises."""
-    with pytest.raises((TypeError, ValueError)):
-        compiled.core.Rows.of(rows, forms)
 
 
 @given(POSITIONS)
