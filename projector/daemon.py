@@ -153,6 +153,7 @@ class Daemon:
 
     def _stand_by(self) -> None:
         self._tell_led(frozenset())
+        self._health.works()  # what failed while this process led is another's now
         leaders = [sink.leader() for sink in self._parts.sinks]
         self._health.update(
             state=State.STANDBY, redis_up=True, leader=max(leaders, key=lambda x: x.age_s or 0.0)

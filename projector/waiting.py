@@ -15,7 +15,7 @@ from collections.abc import Callable
 from projector import metrics
 from projector.errors import RefusedError, TransientError
 from projector.service.health import Health
-from projector.service.outages import Passing
+from projector.service.outages import Passing, kind_of
 
 _LEAST_S = 0.05
 _MOST_S = 2.0
@@ -54,7 +54,7 @@ class Waiting:
         answer at all, or is not the database."""
         if error.peer == "redis":
             raise error
-        self._silent = 0 if _answers(error) else self._silent + 1
+        self._silent = self._silent + 1 if kind_of(error) == "transient" else 0
         if self._silent > _SILENT_ATTEMPTS:
             self._silent, self._broken = 0, None
             raise error
@@ -80,17 +80,13 @@ class Waiting:
 
     def _say(self, error: Passing, now: float) -> None:
         self._health.waits(self._who, str(error))
-        if _answers(error):
-            self._health.failing(error, self._who)
-        else:
+        if self._silent:
             self._broken = error
+        else:
+            self._health.failing(error, self._who)
         if now >= self._loud_at:
             self._loud_at = now + _LOUD_EVERY_S
             self._health.counted(error)
-
-
-def _answers(error: Passing) -> bool:
-    return isinstance(error, RefusedError) or error.answered
 
 
 class Waitings:

@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from tests.oracle import assert_hash_equals_database
+from tests.postgres import oracle as postgres_oracle
 from tests.postgres.world import PostgresWorld
 from tests.projector_process import Projector, await_checkpoint
 from tests.seed import seed
@@ -23,6 +24,7 @@ from tests.servers.account import documented_account
 
 TICKETS = 5000
 _LIMIT_S = 10.0
+_OWNER = "PROJECTOR_SOURCE__OWNER_URL"
 
 console = Console(highlight=False)
 
@@ -104,14 +106,13 @@ class PostgresDemo(Demo):
     def _prepared(self, database: Any, redis_server: Any) -> Any:
         self._world = PostgresWorld(
             database, "helpdesk", redis_server, tickets=TICKETS, is_bare=True
-        )  # fmt: skip
+        )
         self.daemon = self._world.daemon
-        owner = {"PROJECTOR_SOURCE__OWNER_URL": database.url("helpdesk")}
-        self.daemon.environment |= owner
+        self.daemon.environment[_OWNER] = database.url("helpdesk")
         made = self.daemon.run("setup")
+        del self.daemon.environment[_OWNER]
         if made.returncode != 0:
             raise SystemExit(f"setup: {made.stderr}")
-        del self.daemon.environment[next(iter(owner))]
         console.print(f"[bold]projector setup[/bold]\n[cyan]{made.stdout}[/cyan]")
         return self._world.connection
 
@@ -121,7 +122,7 @@ class PostgresDemo(Demo):
 
     def compare(self) -> None:
         """Fail unless Redis has what hand-written SQL gives."""
-        self._world.check()
+        postgres_oracle.assert_hash_equals_database(self.redis, self.connection)
 
 
 def _shown(document: dict[str, Any] | None, name: str) -> str:

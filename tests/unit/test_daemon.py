@@ -10,6 +10,7 @@ import pytest
 from projector import daemon, lane, leases, pipeline, waiting
 from projector.daemon import Adapters, Daemon
 from projector.debt import ALL, Debt, full
+from projector.errors import TransientError
 from projector.model import Kind, RowsChange, TableChange
 from projector.service.health import Health, State
 from tests.memory_sink import MemorySink, MemoryStore
@@ -68,6 +69,17 @@ def test_who_leads_some_says_for_which_it_stands_by() -> None:
     for led, waiting_for in ((names[:1], names[1:]), (names, ()), ((), ())):
         idle._tell_led(frozenset(led))
         assert health.snapshot().standby_for == waiting_for
+
+
+def test_what_failed_in_a_term_is_over_for_who_stands_by() -> None:
+    """Where it leads again later and fails, that is a failure of its own."""
+    idle, health = _idle()
+    idle._parts.sinks[0].acquire()  # another's
+    for _ in range(2):
+        health.failing(TransientError("mysql", "MySQL answers 1205", answered=True))
+        idle._stand_by()
+    texts = [event.text.partition(",")[0] for event in reversed(health.events())]
+    assert [text for text in texts if "standby" not in text] == ["MySQL is busy", "goes on"] * 2
 
 
 @pytest.mark.parametrize(
