@@ -11,6 +11,7 @@ TWO := $(if $(AGAIN),,-n 2 --dist worksteal)
 SEEDS ?= 30
 SECONDS_ABROAD ?= 1200
 SECONDS_FUZZ ?= 600
+SEED_FUZZ ?=
 BY_BOTH := tests/unit/test_documents.py tests/unit/test_rows.py tests/acceptance/test_any_schema.py tests/abroad/test_values.py tests/integration/test_postgres_types.py
 GAMES ?=
 
@@ -59,8 +60,8 @@ test: setup  ## the whole suite, on servers that are found or made
 test-python: setup  ## what the compiled core does, once more by the Python that it stands in for
 	PROJECTOR_COMPILED=false $(PYTEST) -m "not faults and not gameday and not abroad" $(BY_BOTH)
 
-fuzz: setup  ## the compiled core under sanitizers, on made-up bytes; SECONDS_FUZZ=600
-	$(BIN)/python -m tests.native --seconds $(SECONDS_FUZZ)
+fuzz: setup  ## the compiled core under sanitizers, on made-up bytes; SECONDS_FUZZ=600, SEED_FUZZ=1 the same ones
+	$(BIN)/python -m tests.native --seconds $(SECONDS_FUZZ) $(if $(SEED_FUZZ),--seed $(SEED_FUZZ))
 
 test-pythons: setup  ## the unit tests on every other supported CPython of this machine
 	$(BIN)/python -m tests.pythons

@@ -49,38 +49,38 @@ class Log:
             case 1:
                 self._statement(b"ALTER TABLE recorded.small ADD COLUMN x INT")
             case 2:
-                self._begin()
+                self.begin()
                 self._rows()
                 self._write(QUERY, self._query(b"COMMIT"))
             case 3:
-                self._begin()  # a server that has crashed
+                self.begin(lone=random.random() < 0.3)  # a server that has crashed
                 self._rows()
             case 4:
                 self._write(HEARTBEAT, b"binlog.000001", flags=0)
             case 5:
                 self._format()
             case 6:
-                self._begin(jump=True)
+                self.begin(jump=True)
                 self._rows()
-                self._write(XID, b"\1" * 8)
+                self.end()
             case 7:
-                self._begin()
+                self.begin()
                 self._write(QUERY, self._query(b"SAVEPOINT a"))
                 self._rows()
-                self._write(XID, b"\1" * 8)
+                self.end()
             case 8:
-                self._write(XID, b"\1" * 8)
+                self.end()
             case 9:
-                self._begin()
-                self._map(SMALL, random.randrange(3))
-                self._write(XID, b"\1" * 8)
+                self.begin()
+                self.map(SMALL, random.randrange(3))
+                self.end()
             case 10 | 11 | 12 if self.flavour is Flavour.MYSQL:
                 self._compressed()
             case _:
-                self._begin()
+                self.begin()
                 for _ in range(random.choice([1, 1, 1, 2, 3])):
                     self._rows()
-                self._write(XID, b"\1" * 8)
+                self.end()
 
     def stream(self) -> bytes:
         """All of it."""
@@ -93,7 +93,7 @@ class Log:
         self._write(FORMAT, body, flags=0)
         self.has_checksums = before
 
-    def _begin(self, *, jump: bool = False, compressed: bool = False) -> None:
+    def begin(self, *, jump: bool = False, compressed: bool = False, lone: bool = False) -> None:
         if jump:
             self._gno += self.random.choice([1, 10])
             self._sid = self.random.choice(_SIDS)
@@ -101,7 +101,7 @@ class Log:
         stamp = 1700000000 + self._gno
         if self.flavour is not Flavour.MYSQL:
             domain = self.random.choice([0, 0, 0, 7])
-            self._write(MARIADB_GTID, struct.pack("<QIB6x", self._gno, domain, 0), stamp=stamp)
+            self._write(MARIADB_GTID, struct.pack("<QIB6x", self._gno, domain, lone), stamp=stamp)
             if self.random.random() < 0.3:
                 self._write(ANNOTATE, b"UPDATE small SET v = 1")
             return
@@ -116,20 +116,24 @@ class Log:
         if self.random.random() < 0.2:
             self._write(ROWS_QUERY, b"\x05UPDATE")
 
+    def end(self) -> None:
+        """Write what ends a transaction."""
+        self._write(XID, b"\1" * 8)
+
     def _compressed(self) -> None:
         """A transaction as MySQL compresses it: all but its GTID, in one event."""
         random = self.random
-        self._begin(compressed=True)
+        self.begin(compressed=True)
         at, packets, sent, checksums = self._at, self._packets, self.sent, self.has_checksums
         self.sent, self.has_checksums = [], False
         self._write(QUERY, self._query(b"BEGIN"))
         for _ in range(random.choice([1, 1, 2])):
             self._rows()
-        self._write(XID, b"\1" * 8)
+        self.end()
         inside = b"".join(packet[5:] for packet in self.sent)
         self._at, self._packets, self.sent, self.has_checksums = at, packets, sent, checksums
         whole = zstandard.ZstdCompressor().compress(inside)
-        if random.random() < 0.1:
+        if self.is_damaged and random.random() < 0.1:
             whole = whole[: random.randrange(len(whole))]
         size = length(len(inside))
         head = bytes([2, 1, 0, 3, len(size)]) + size + bytes([1, 1, 0]) + b"\0"
@@ -138,7 +142,7 @@ class Log:
 
     def _statement(self, text: bytes) -> None:
         if self.flavour is Flavour.MYSQL:
-            self._begin()
+            self.begin()
             self.sent.pop()
             self._write(QUERY, self._query(text))
         else:
@@ -153,19 +157,19 @@ class Log:
         random = self.random
         if random.random() < 0.5:
             number = random.randrange(3)
-            if random.random() < 0.97:
-                self._map(SMALL, number)
-            self._small_rows(number)
+            if not self.is_damaged or random.random() < 0.97:
+                self.map(SMALL, number)
+            self.small_rows(number)
             return
         if random.random() < 0.2:
-            self._map(TableName("recorded", "unwatched"), 9)
-            self._small_rows(9)
+            self.map(TableName("recorded", "unwatched"), 9)
+            self.small_rows(9)
         table_map = self.recorded.table_map
         self._write(TABLE_MAP, table_map)
         for kind, body in random.sample(self.recorded.events, k=random.choice([1, 1, 2])):
             self._write(kind, table_map[:6] + body[6:])
 
-    def _map(self, table: TableName, number: int) -> None:
+    def map(self, table: TableName, number: int) -> None:
         self._write(TABLE_MAP, self._small_map(table, number))
 
     def _small_map(self, table: TableName, number: int) -> bytes:
@@ -175,14 +179,14 @@ class Log:
             + b"\0" + bytes([3, 3, 3, 15, 2, 200, 0, 0b110])
         )  # fmt: skip
 
-    def _small_rows(self, number: int) -> None:
+    def small_rows(self, number: int) -> None:
         random = self.random
         kind = random.choice([30, 31, 31, 31, 32, 23, 24, 25])
         head = bytes([50 + number, 0, 0, 0, 0, 0]) + struct.pack("<H", random.choice([0, 1, 3, 17]))
         if kind >= 30:
             head += struct.pack("<H", 2)
-        masks = [b"\x07", b"\x07"] if random.random() < 0.8 else random.choices([b"\x01", b"\x03",
-                 b"\xff", b"\x07", b"\x00"], k=2)  # fmt: skip
+        odd = [b"\x01", b"\x03", b"\x07", *([b"\xff", b"\x00"] if self.is_damaged else [])]
+        masks = [b"\x07", b"\x07"] if random.random() < 0.8 else random.choices(odd, k=2)
         is_update = kind in (24, 31)
         images = b""
         count = random.choice([1, 1, 2, 5, 700]) if random.random() < 0.9 else 2500
@@ -190,7 +194,8 @@ class Log:
             old = self._image(masks[0])
             images += old
             if is_update:
-                images += old if random.random() < 0.2 else self._image(masks[1])
+                is_same = masks[0] == masks[1] and random.random() < 0.2
+                images += old if is_same else self._image(masks[1])
         bitmaps = b"".join(masks[: 1 + is_update])
         self._write(kind, head + b"\x03" + bitmaps + images)
 
@@ -298,6 +303,7 @@ def read(log: Log, seed: int) -> tuple[list[Transactions], str]:
     try:
         Stream(wire, assembler).run(lambda: None, lambda: random.random() < 0.05)
     except Exception as error:
+        assembler.flush(is_head=False)
         return emitted, f"{type(error).__name__}: {error}"
     raise AssertionError("a log without end")
 

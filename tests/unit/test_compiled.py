@@ -24,7 +24,7 @@ from projector.projection.encoding import Promise
 from projector.settings import Settings
 from tests.native import both, wire
 from tests.native.core import ROOT, current, has_compiler
-from tests.native.log import in_all, made_log, read
+from tests.native.log import SMALL, Log, in_all, made_log, read
 from tests.native.made_up import MadeUp
 from tests.unit.recorded_rows import recorded
 from tests.unit.test_fuzz_events import changed
@@ -251,23 +251,39 @@ def test_logs_are_read_as_python_reads_them(flavour: Flavour, seed: int, is_dama
     assert ours == theirs
 
 
+@pytest.mark.parametrize("lone", [False, True])
+def test_rows_of_a_transaction_without_an_end_are_dropped(lone: bool) -> None:
+    """Also where its damaged head called it a lone statement."""
+    log = Log(Random(4), Flavour.MARIADB, is_damaged=False)
+    for has_end in (True, False, True):
+        log.begin(lone=lone and not has_end)
+        log.map(SMALL, 1)
+        log.small_rows(1)
+        if has_end:
+            log.end()
+    found = []
+    for core in (current(), None):
+        with both.using(core):
+            emitted, _ = read(log, 1)
+            found.append(in_all(emitted, ""))
+    assert found[0] == found[1]
+    assert sum(len(each.changes) for each in emitted) == sum(each.count for each in emitted) == 2
+
+
 def test_most_of_a_log_is_taken_by_the_core() -> None:
     """Or nothing would be won: nearly every transaction is a plain one."""
-    log = made_log(1, Flavour.MYSQL, count=300)
-    with both.using(current()):
-        taken: list[int] = []
-        plain = Assembler.take_plain
+    log, ended = made_log(1, Flavour.MYSQL, count=300), []
+    take_end = Assembler._take_end
 
-        def counted(self: Assembler, buf: bytes, at: int) -> int:
-            before = self._count
-            stop = plain(self, buf, at)
-            taken.append(self._count - before if stop else 0)
-            return stop
+    def counted(self: Assembler, buf: bytes, at: int, end: int) -> None:
+        ended.append(at)
+        take_end(self, buf, at, end)
 
-        with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(Assembler, "take_plain", counted)
-            emitted, _ = read(log, 1)
-    assert sum(taken) > sum(each.count for each in emitted) / 3
+    with both.using(current()), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Assembler, "_take_end", counted)
+        emitted, _ = read(log, 1)
+    total = sum(each.count for each in emitted)
+    assert len(ended) < total * 2 / 3, (len(ended), total)
 
 
 _SIZES = st.sampled_from([0, 1, 250, 251, 252])

@@ -110,6 +110,8 @@ class Assembler:
         """Take the plain transactions from a GTID's packet on; the place behind them, 0: none."""
         if self._scanner is None or self._is_open or self._payload_end is not None:
             return 0
+        if len(self._changes) > self._tail:  # of a transaction without an end, still to be dropped
+            return 0
         most = ROWS_AT_ONCE - max(self._rows, self._count)
         found = self._scanner.scan(buf, at, self.checksum_size, most, self._table_by_id)
         if found is None:
