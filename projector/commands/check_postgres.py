@@ -54,7 +54,8 @@ def every(settings: Settings, plans: Sequence[Plan]) -> list[Check]:
             plans, checks = (), [unchosen, *checks]
         kept = figures(asker.session, source.slot)
         watches, found = _tables(source, plans, asker)
-        checks += _needed(source, plans, asker, facts, kept, watches, _there(found))
+        checks += _needed(source, asker, facts, kept, watches, _there(found))
+        checks += _identities(source, plans, asker, facts, watches, _there(found))
         checks += server.recommended(facts, kept)
         checks += [access.clock(asker)]
         checks += [access.writers(asker)] if kept is None else []
@@ -83,7 +84,7 @@ def required(
         facts = asker.facts()
         watches, found = _tables(source, plans, asker)
         kept = figures(asker.session, source.slot)
-        checks = _needed(source, plans, asker, facts, kept, watches, _there(found))
+        checks = _needed(source, asker, facts, kept, watches, _there(found))
         if "postgres.privileges" not in _failing(checks):
             for plan in plans:
                 fits = _fits(source, plan, asker, found, may_read=True)
@@ -148,7 +149,6 @@ def _there(found: Mapping[TableName, Table | None]) -> dict[TableName, Table]:
 
 def _needed(
     source: Source,
-    plans: Sequence[Plan],
     asker: Asker,
     facts: Facts,
     kept: Figures | None,
@@ -158,11 +158,23 @@ def _needed(
     checks = server.required(facts, kept, source)
     checks += [access.privileges(facts, watches, there), access.row_security(facts, there)]
     checks += [access.stream(asker)] if facts.may_replicate else []
-    checks += _published(source.publication, asker, there)
+    return [*checks, *_published(source.publication, asker, there)]
+
+
+def _identities(
+    source: Source,
+    plans: Sequence[Plan],
+    asker: Asker,
+    facts: Facts,
+    watches: Sequence[Watch],
+    there: Mapping[TableName, Table],
+) -> list[Check]:
+    """Test the replica identities. No start requires any: what the log lacks costs walks, and where
+    there is none the server lets no row change that has been written."""
     wanted = identity.needed(plans, source.default_schema)
     unsent = catalog.unsent(asker.session, list(there), source.publication)
     problems = identity.problems(wanted, watches, there, unsent, facts.number)
-    return [*checks, *identity.identities(problems)]
+    return identity.identities(problems)
 
 
 def _published(name: str, asker: Asker, there: Mapping[TableName, Table]) -> list[Check]:

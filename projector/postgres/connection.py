@@ -39,6 +39,9 @@ _SESSION: Final = {
     "xmloption": "content",
     "row_security": "off",  # an error instead of rows left out in silence
     "transform_null_equals": "off",
+    "array_nulls": "on",
+    "xmlbinary": "base64",
+    "gin_fuzzy_search_limit": "0",
     "default_transaction_isolation": "repeatable read",
     "default_transaction_read_only": "off",
     "default_transaction_deferrable": "off",
@@ -46,6 +49,7 @@ _SESSION: Final = {
     "lock_timeout": "60s",
     "idle_in_transaction_session_timeout": "0",
     "jit": "off",
+    "synchronous_commit": "local",  # of what is told in the log, see `PostgresLog`
 }
 _TLS = "Correct sslmode and the files of certificates after the ? of PROJECTOR_SOURCE__URL."
 _LOGIN = "Correct user, password and database in PROJECTOR_SOURCE__URL, and pg_hba.conf."

@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -19,10 +19,11 @@ from projector.errors import PositionLostError, ProjectorError, RefusedError, Tr
 from projector.model import TableName, Transactions, Watch, merged
 from projector.ports import FOR_EVER, Knowledge, Patience
 from projector.position import Position
-from projector.postgres import catalog, figures, publication, slot
+from projector.postgres import catalog, definitions, figures, publication, slot
 from projector.postgres.connection import Session, connect
 from projector.postgres.errors import IN_USE, MISSING_OBJECT, NOT_READY, PEER, state_of
-from projector.postgres.pgoutput import Assembler, Piece
+from projector.postgres.names import quoted
+from projector.postgres.pgoutput import DDL_PREFIX, Assembler, Piece
 from projector.postgres.position import Position as PostgresPosition
 from projector.postgres.position import own, parse_lsn
 from projector.postgres.relation import Shape, wanted
@@ -39,7 +40,7 @@ _UNSEEN_MOST: Final = 256
 _UNSEEN_SOME: Final = 16
 _UNSEEN_S: Final = 0.01
 _FIGURES_EVERY_S: Final = 15.0  # how the slot stands
-_LOOK: Final = "SELECT pg_current_snapshot(), pg_current_wal_flush_lsn(), ({})"
+_LOOK: Final = "SELECT pg_current_snapshot(), pg_current_wal_flush_lsn(), ({}), {}"
 _CHANGED: Final = "the publication was changed: what was not published until then is in no stream"
 
 
@@ -217,6 +218,7 @@ class _Run:
         self._flushed = 0  # the log's end, as it was a moment ago
         self._question = self._marks = ""  # what is published
         self._published = 0
+        self._seen = definitions.Seen(watches)
         self._looked_at = self._beat_at = self._put_at = float("-inf")
         self._shown_at = self._figured_at = float("-inf")
         self._thread = threading.Thread(target=self._read, name="wal", daemon=True)
@@ -241,11 +243,15 @@ class _Run:
         name = self._address.slot
         system = slot.check(self._queries, self._replication, name, self.position)
         self._question = _LOOK.format(
-            publication.marks(self._address.publication, self._tables, system.version)
+            publication.marks(self._address.publication, self._tables, system.version),
+            self._seen.question,
         )
-        [[text, _, self._marks]] = self._queries.ask(self._question)
+        [[text, _, self._marks, digest]] = self._queries.ask(self._question)
         self._require_publication(self._address.publication)
         slot.require_asynchronous(self._queries)
+        self._redefine(digest)
+        if definitions.may_have_changed(self.position.defined, self._seen.text):
+            self._tell(self._seen.definitions)
         self._resume(system, Snapshot.parse(text))
         try:
             self._stream.start(name, self._address.publication, self.position.lsn)
@@ -350,9 +356,10 @@ class _Run:
         return min(wait_s, _MOVED_S) if end > self.position.lsn else wait_s
 
     def _look(self) -> None:
-        [[text, end, marks]] = self._queries.ask(self._question)
+        [[text, end, marks, digest]] = self._queries.ask(self._question)
         if marks != self._marks:
             raise PositionLostError(_CHANGED)
+        self._tell(self._redefine(digest))
         shown = Snapshot.parse(text)
         self._published = shown.xmin
         self._visibility.shown(shown)
@@ -361,6 +368,19 @@ class _Run:
         if now - self._figured_at >= _FIGURES_EVERY_S:
             self._figured_at = now
             figures.show(self._queries, self._address.slot)
+
+    def _redefine(self, digest: str) -> list[TableName]:
+        """Look at the definitions; return the tables that they have changed silently."""
+        changed = self._seen.look(self._queries.ask, digest)
+        self._assembler.owners = definitions.owners(self._seen.definitions)
+        return changed
+
+    def _tell(self, tables: Iterable[TableName]) -> None:
+        """Tell all who read the log that tables have changed: it is a place behind what they did,
+        and is there again after a restart."""
+        for table in tables:
+            told = f"true, {quoted(DDL_PREFIX)}, {quoted(str(table))}"
+            self._queries.ask(f"SELECT pg_logical_emit_message({told})")
 
     def _emit(self, piece: Piece) -> None:
         self._visibility.streamed(piece.xids)
@@ -391,7 +411,7 @@ class _Run:
         visibility = self._visibility
         return replace(
             position, lsn=lsn, unseen=visibility.unseen, seen=visibility.seen,
-            published=self._published,
+            published=self._published, defined=self._seen.text,
         )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ from projector.postgres.relation import Relation, Shape, WatchedRelation, watche
 from projector.queue import ROWS_AT_ONCE
 
 EPOCH_S: Final = 946_684_800  # 2000-01-01 in seconds since 1970: PostgreSQL counts from there
-DDL_PREFIX: Final = "projector:ddl"  # of the logical messages that an event trigger emits
+DDL_PREFIX: Final = "projector:ddl"  # of the messages that tell of a definition: see `log`
 _BYTES_AT_ONCE: Final = 8 << 20
 
 _BEGIN = Struct(">QqI").unpack_from
@@ -97,6 +97,7 @@ class Assembler:
         self._xid = 0
         self.end_lsn = 0  # of the last whole transaction
         self.is_open = False
+        self.owners: Mapping[int, TableName] = {}  # see `definitions.owners`
         # Rows of one table, kind and shape that follow one another become one change.
         self._run: tuple[TableName, Kind, int] | None = None
         self._before: list[Row] = []
@@ -151,6 +152,7 @@ class Assembler:
         [oid] = _OID(buf, at)
         relation = self._relations.get(oid)
         if relation is None:
+            self._take_renamed(oid)
             return
         self._open.size_bytes += len(buf)
         at += 5  # the oid, and which image follows
@@ -255,18 +257,25 @@ class Assembler:
             relation = self._relations.get(oid)
             if relation is not None:
                 self._say(TableChange(relation.table, "truncate"))
+            else:
+                self._take_renamed(oid)
+
+    def _take_renamed(self, oid: int) -> None:
+        """What changes in a watched table while it has another name."""
+        if oid in self.owners:
+            self._say(TableChange(self.owners[oid], "rename"))
 
     def _take_message(self, buf: bytes, at: int) -> None:
-        """A logical message: an event trigger tells of a definition that has changed."""
+        """A logical message: somebody tells of a definition that has changed."""
         is_transactional = buf[at] & 1
         end = buf.index(b"\0", at + 9)
         if not is_transactional or buf[at + 9 : end].decode() != DDL_PREFIX:
             return
         [size] = _OID(buf, end + 1)
         text = buf[end + 5 : end + 5 + size].decode("utf-8", "replace")
-        table = TableName(*text.partition(".")[::2])
-        if table in self._watch_by_table:
-            self._say(TableChange(table, "alter"))
+        for table in self._watch_by_table:
+            if text == str(table):
+                self._say(TableChange(table, "alter"))
 
     def _say(self, change: TableChange) -> None:
         if change not in self._said:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field, replace
 from projector.errors import PositionLostError
 
 _NAME = "postgres"
+_DIFFERS = "-"  # what was seen of definitions: not the same of both
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,9 +19,11 @@ class Position:
     made: a commit is streamed before others can see it, and one that waits for a synchronous
     standby stays unseen for as long. All below `seen` had been shown; only what no text keeps. All
     below `published` had been shown when the publication was last looked at; 0: not known.
+    `defined`: what was seen of the definitions then (see `definitions.text`); empty: not known.
 
-    The text form has six parts separated by `|`: `postgres`, system, timeline, LSN, unseen ids,
-    `published`. What a later version may append is passed over; earlier ones wrote five.
+    The text form has seven parts separated by `|`: `postgres`, system, timeline, LSN, unseen ids,
+    `published`, `defined`. What a later version may append is passed over; earlier ones wrote five
+    or six.
     """
 
     system: str
@@ -29,11 +32,13 @@ class Position:
     unseen: frozenset[int] = frozenset()
     seen: int = field(default=0, compare=False)
     published: int = field(default=0, compare=False)
+    defined: str = field(default="", compare=False)
 
     def __str__(self) -> str:
         unseen = ",".join(map(str, sorted(self.unseen)))
         place = f"{_NAME}|{self.system}|{self.timeline}|{lsn_text(self.lsn)}|{unseen}"
-        return f"{place}|{self.published}" if self.published else place
+        looked = f"|{self.published}" if self.published else ""
+        return f"{place}{looked}|{self.defined}" if looked and self.defined else f"{place}{looked}"
 
     @classmethod
     def parse(cls, text: str) -> Position:
@@ -44,7 +49,8 @@ class Position:
         _, system, timeline, lsn, unseen = parts[:5]
         ids = frozenset(int(xid) for xid in unseen.split(",") if xid)
         published = int(parts[5]) if parts[5:] and parts[5].isdecimal() else 0
-        return cls(system, int(timeline), parse_lsn(lsn), ids, published=published)
+        defined = parts[6] if parts[6:] else ""
+        return cls(system, int(timeline), parse_lsn(lsn), ids, published=published, defined=defined)
 
     def reaches(self, other: Position) -> bool:
         """Return whether this is at or beyond the other. Raises ValueError for another cluster's.
@@ -83,7 +89,11 @@ class Position:
         seen = max(each.seen for each in both)
         unseen = frozenset(xid for each in both for xid in each.unseen if xid >= seen)
         published = min(each.published for each in both)
-        return replace(place, timeline=timeline, unseen=unseen, seen=seen, published=published)
+        defined = self.defined if self.defined == other.defined else _DIFFERS
+        return replace(
+            place, timeline=timeline, unseen=unseen, seen=seen, published=published,
+            defined=defined,
+        )  # fmt: skip
 
 
 def own(position: object) -> Position:

@@ -1,8 +1,8 @@
 """Worlds made up whole: every hash equals what SQL written from the same spec says as root.
 
-`make test-abroad` plays them for twenty minutes; SECONDS_ABROAD or SEEDS (`SEEDS=0-300`) say
-otherwise. A failure's report stands in `build/abroad`; `python -m tests.abroad.worlds SEED` plays
-it again.
+`make test-abroad` plays them for twenty minutes, half of it on PostgreSQL; SECONDS_ABROAD or SEEDS
+(`SEEDS=0-300`) say otherwise. A failure's report stands in `build/abroad`; `python -m
+tests.abroad.worlds SEED`, or `tests.abroad.postgres`, plays it again.
 """
 
 import os
@@ -12,6 +12,7 @@ from random import Random
 
 import pytest
 
+from tests.abroad.postgres.runner import PostgresRunner
 from tests.abroad.worlds import declarations, module, schemas
 from tests.abroad.worlds.plan import Plan
 from tests.abroad.worlds.runner import Runner, Tally, seeds_for
@@ -19,7 +20,7 @@ from tests.servers import Flavour
 
 _REPORTS = Path(__file__).resolve().parents[2] / "build" / "abroad"
 _LONG_S = float(os.environ.get("SECONDS_ABROAD", "1200"))
-_SHORT_S = float(os.environ.get("SECONDS_ABROAD_SHORT", "75"))
+_SOME = 20  # worlds, half a minute
 _MOST_REFUSED = 0.15
 
 
@@ -39,11 +40,22 @@ def _judge(tally: Tally) -> None:
 @pytest.mark.server
 @pytest.mark.abroad
 @pytest.mark.timeout(_LONG_S + 300)
-def test_worlds_are_followed_for_as_long_as_asked() -> None:
+@pytest.mark.parametrize("make", [Runner, PostgresRunner], ids=["mysql", "postgres"])
+def test_worlds_are_followed_for_as_long_as_asked(make: type[Runner]) -> None:
     """Seeds of their own each day, or those that were asked for."""
     first = int(os.environ.get("FIRST_SEED", time.strftime("%y%m%d000")))
-    with Runner(_REPORTS) as runner:
-        for seed in _seeds() or seeds_for(_LONG_S, first):
+    with make(_REPORTS) as runner:
+        for seed in _seeds() or seeds_for(_LONG_S / 2, first):
+            runner.play(Plan(seed))
+        _judge(runner.tally)
+
+
+@pytest.mark.server
+@pytest.mark.timeout(300)
+def test_some_worlds_are_followed_on_postgres() -> None:
+    """The same ones each time (of MySQL's some are played with the faults)."""
+    with PostgresRunner(_REPORTS) as runner:
+        for seed in range(_SOME):
             runner.play(Plan(seed))
         _judge(runner.tally)
 

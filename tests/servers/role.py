@@ -32,12 +32,13 @@ def documented_role(
     """
     role = role_of(database)
     server.execute(_documented(role)[0])
-    named = ", ".join(f'"{schema}"."{table}"' for table in tables)
+    spelled = {table: f'"{schema}"."{table.replace(chr(34), chr(34) * 2)}"' for table in tables}
+    named = ", ".join(spelled.values())
     statements = [
         f'GRANT USAGE ON SCHEMA "{schema}" TO {role}',
         f"GRANT SELECT ON {named} TO {role}",
         f'CREATE PUBLICATION "{publication}" FOR TABLE {named}',
-        *(f'ALTER TABLE "{schema}"."{table}" REPLICA IDENTITY FULL' for table in full),
+        *(f"ALTER TABLE {spelled[table]} REPLICA IDENTITY FULL" for table in full),
     ]
     for statement in statements:
         server.execute(statement, database=database)

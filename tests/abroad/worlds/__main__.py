@@ -14,7 +14,6 @@ from tests.abroad.worlds.runner import Runner
 from tests.abroad.worlds.shrinking import shrink
 from tests.abroad.worlds.world import Fault
 from tests.faults.faults import FAULTS
-from tests.servers import Flavour
 
 
 def _faults(seed: int) -> list[Fault]:
@@ -22,11 +21,13 @@ def _faults(seed: int) -> list[Fault]:
     return [*random.sample(FAULTS, 3), random.choice(FAULTS)]
 
 
-def main() -> int:
+def main(make: type[Runner] = Runner, name: str = "tests.abroad.worlds") -> int:
     """Play worlds, say how each ended that was not right; 1 if any failed."""
-    parser = argparse.ArgumentParser(prog="python -m tests.abroad.worlds", description=__doc__)
+    parser = argparse.ArgumentParser(prog=f"python -m {name}", description=__doc__)
     parser.add_argument("seeds", help="a number, or first-last")
-    parser.add_argument("--server", choices=[str(f) for f in Flavour], help="instead of its own")
+    parser.add_argument(
+        "--server", choices=[str(f) for f in make.flavours], help="instead of its own"
+    )
     parser.add_argument("--without", default="", help="ingredients to leave out, with commas")
     parser.add_argument("--shrink", type=float, metavar="S", help="seconds to make a failure small")
     parser.add_argument("--report", action="store_true", help="print how to make each again")
@@ -36,8 +37,8 @@ def main() -> int:
     chosen = parser.parse_args()
     first, _, last = chosen.seeds.partition("-")
     without = frozenset(chosen.without.split(",")) - {""}
-    flavour = Flavour(chosen.server) if chosen.server else None
-    with Runner(chosen.out) as runner:
+    flavour = chosen.server
+    with make(chosen.out) as runner:
         for seed in range(int(first), int(last or first) + 1):
             plan, faults = Plan(seed, without), _faults(seed) if chosen.faults else []
             world, verdict = runner.play(plan, flavour, faults)

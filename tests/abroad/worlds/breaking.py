@@ -34,6 +34,10 @@ class Breaker:
         self.is_spent = True
         self._left = 0
 
+    def disarm(self) -> None:
+        """Break no more."""
+        self._left, self.is_spent = 0, True
+
     @property
     def has_struck(self) -> bool:
         return not self.is_spent and self._left <= 0

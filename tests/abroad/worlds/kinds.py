@@ -46,6 +46,15 @@ class Kind:
             return self.ddl
         return f"{self.ddl} CHARACTER SET {self.charset} COLLATE {self.collation}"
 
+    @property
+    def is_choice(self) -> bool:
+        """Whether its values are some texts, told in its definition."""
+        return self.ddl.startswith(("ENUM", "SET"))
+
+    def by_bytes(self, sql: str) -> str:
+        """An expression of this type, to be ordered by its bytes."""
+        return f"CAST({sql} AS BINARY)"
+
 
 def text_literal(value: str) -> str:
     """A text that no SQL mode and no character set of the client can change."""

@@ -11,7 +11,7 @@ from tests.abroad.worlds.spec import Field, Joined, Level, Role
 
 _HEAD = """\
 import sqlalchemy as sa
-from sqlalchemy.dialects import mysql
+from sqlalchemy.dialects import mysql, postgresql as pg
 
 from projector.projection import (
     Aggregate, Fixed, Hashed, Join, Many, Partial, Projection, binary,
@@ -76,7 +76,8 @@ def _table(random: Random, variable: str, table: Table, wanted: set[str]) -> str
         f"{', primary_key=True, autoincrement=False' if c.name in key else ''}),"
         for c in columns
     ]
-    return "\n".join([f"{variable} = sa.Table(", f"    {table.name!r}, metadata,", *said, ")"])
+    head = f"    {table.name!r}, metadata,"
+    return "\n".join([f"{variable} = sa.Table(", head, *said, f"    {table.declared}", ")"])
 
 
 def _projection(spec: Level) -> str:

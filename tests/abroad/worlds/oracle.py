@@ -11,6 +11,7 @@ import base64
 import hashlib
 import hmac
 import json
+import math
 import uuid
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -185,7 +186,7 @@ def _json(declared: Field, value: Any) -> Any:
         return ANYTHING
     if declared.mask:
         return _masked(declared.mask, value)
-    return _SHAPES[declared.shape](value)
+    return SHAPES[declared.shape](value)
 
 
 def _masked(mask: str, value: str) -> str:
@@ -212,19 +213,36 @@ def _date(value: str) -> str:
         raise NoForm(value) from None
 
 
+def _float(value: str) -> float:
+    if not math.isfinite(found := float(value)):
+        raise NoForm(value)
+    return found
+
+
+def _object_of(value: str) -> Any:
+    return json.loads(value, object_pairs_hook=_members)
+
+
+def _members(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    members = dict(pairs)
+    if len(members) != len(pairs):
+        raise NoForm("a member stands twice")
+    return members
+
+
 def _text(value: Any) -> str:
     assert isinstance(value, str), value
     return value
 
 
-_SHAPES: dict[str, Callable[[Any], Any]] = {
+SHAPES: dict[str, Callable[[Any], Any]] = {
     "int": int,
-    "float": float,
+    "float": _float,
     "bool": lambda value: int(value) != 0,
     "plain": _text,
     "moment": _moment,
     "date": _date,
-    "json": json.loads,
+    "json": _object_of,
     "bits": lambda value: int.from_bytes(value, "big"),
     "base64": lambda value: base64.b64encode(value).decode(),
     "uuid": lambda value: str(uuid.UUID(bytes=value)),

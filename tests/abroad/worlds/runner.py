@@ -5,17 +5,17 @@ from __future__ import annotations
 import time
 import traceback
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
-from typing import Self
+from typing import Any, ClassVar, Self
 
 from tests.abroad.worlds.plan import Plan, Verdict
 from tests.abroad.worlds.world import Fault, World
 from tests.nursery import Nursery
-from tests.servers import DatabaseServer, Flavour, start_database, start_redis
+from tests.servers import Flavour, start_database, start_redis
 
 _MOST_SERVERS = 4
 FOLDING = "--lower-case-table-names=1"
@@ -64,10 +64,14 @@ class Tally:
 class Runner:
     """Plays worlds; reports of failures go to `folder`, if there is one."""
 
+    world: ClassVar[type[World]] = World
+    flavours: ClassVar[Sequence[str]] = list(Flavour)
+    profiles: ClassVar[Mapping[str, Sequence[tuple[str, ...]]]] = _PROFILES
+
     def __init__(self, folder: Path | None = None) -> None:
         self._folder = folder
         self._stack = ExitStack()
-        self._servers: dict[tuple[Flavour, tuple[str, ...]], DatabaseServer] = {}
+        self._servers: dict[tuple[str, tuple[str, ...]], Any] = {}
         self._redis = self._stack.enter_context(start_redis())
         self._nursery = Nursery()
         self._stack.callback(self._nursery.close)
@@ -82,15 +86,15 @@ class Runner:
         self._stack.close()
 
     def play(
-        self, plan: Plan, flavour: Flavour | None = None, faults: Sequence[Fault] = ()
+        self, plan: Plan, flavour: str | None = None, faults: Sequence[Fault] = ()
     ) -> tuple[World, Verdict]:
         """Play one world, on the server that its number chooses."""
         chance = Random(f"{plan.seed}:server")
-        chosen = list(Flavour)[plan.seed % 3] if flavour is None else flavour
-        options = chance.choice(_PROFILES[chosen]) if chance.random() < 0.25 else ()
+        chosen = self.flavours[plan.seed % len(self.flavours)] if flavour is None else flavour
+        options = chance.choice(self.profiles[chosen]) if chance.random() < 0.25 else ()
         if "server" in plan.without:
             options = ()
-        world = World(
+        world = self.world(
             plan, self._server(chosen, options), self._redis, self._nursery,
             is_folding=FOLDING in options, faults=faults,
         )  # fmt: skip
@@ -106,12 +110,16 @@ class Runner:
             (self._folder / f"world-{plan.seed}-{chosen}.txt").write_text(report, "utf-8")
         return world, verdict
 
-    def _server(self, flavour: Flavour, options: tuple[str, ...]) -> DatabaseServer:
+    def start(self, flavour: str, options: tuple[str, ...]) -> Any:
+        """Start a server."""
+        return start_database(Flavour(flavour), options=options)
+
+    def _server(self, flavour: str, options: tuple[str, ...]) -> Any:
         found = self._servers.pop((flavour, options), None)
         if found is None:
             while len(self._servers) >= _MOST_SERVERS:
                 self._servers.pop(next(iter(self._servers))).discard()
-            found = start_database(flavour, options=options)
+            found = self.start(flavour, options)
         self._servers[flavour, options] = found  # the last one asked for is the last to end
         return found
 

@@ -6,9 +6,10 @@ statements of their own: what a server refuses is left out.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from random import Random
+from typing import ClassVar
 
 from tests.abroad.worlds.kinds import FAMILIES, Kind, payloads
 from tests.servers import Flavour
@@ -20,6 +21,13 @@ _ODD_COLUMNS = ("Select", "größe", "x y", "per%cent", "order", "C1", "v-w", "�
 _PLAIN = Kind("INT", "sa.Integer", "int", ("1", "2", "3", "4"), "number", can_be_id=True)
 _TYPES = ("sa.Integer", "sa.String(30)", "sa.Text", "sa.Numeric(10, 2)", "sa.DateTime", "sa.Date",
           "sa.Boolean", "sa.Float", "sa.JSON", "sa.LargeBinary", "mysql.YEAR")  # fmt: skip
+_PAIR_TYPES = (
+    Kind("VARCHAR(10)", "sa.String(10)", "plain", ("'T'", "'F'", "'t'", "'X'"), "kind",
+         "utf8mb4", "utf8mb4_general_ci"),
+    Kind("ENUM('T','F','X')", 'mysql.ENUM("T", "F", "X")', "plain", ("'T'", "'F'", "'X'"),
+         "kind", "utf8mb4", "utf8mb4_bin"),
+    Kind("INT", "sa.Integer", "int", ("1", "2", "3"), "kind"),
+)  # fmt: skip
 _ON_DELETE = ("CASCADE", "CASCADE", "SET NULL", "RESTRICT", "NO ACTION")
 
 
@@ -68,6 +76,25 @@ class Table:
     options: str = "ENGINE=InnoDB"
     is_reversed: bool = False
     is_watched: bool = True
+
+    listing: ClassVar[tuple[str, str]] = (
+        "sa.func.group_concat(sa.literal('item'))", "GROUP_CONCAT('item')",
+    )  # fmt: skip
+
+    @staticmethod
+    def quoted(name: str) -> str:
+        """A name as this server takes it."""
+        return quoted(name)
+
+    @property
+    def sql(self) -> str:
+        """The table's name in a statement."""
+        return self.quoted(self.name)
+
+    @property
+    def declared(self) -> str:
+        """What a declaration says of it besides its columns."""
+        return ""
 
     @property
     def definition(self) -> str:
@@ -118,11 +145,11 @@ def generate(chance: Callable[[str], Random], flavour: Flavour, is_folding: bool
     names = random.sample(_ODD_NAMES if odd else _PLAIN_NAMES, random.choice([2, 3, 3, 4, 5, 7]))
     if is_folding:
         names = [name.capitalize() for name in names]
-    maker = _Maker(random, beside, families, _ODD_COLUMNS if odd else _COLUMN_NAMES)
+    maker = Maker(random, beside, families, _ODD_COLUMNS if odd else _COLUMN_NAMES)
     tables = [maker.table(name) for name in names]
     _add_generated(chance("generated"), flavour, tables)
-    _add_pairs(chance("polymorphic"), tables)
-    _misdeclare(chance("misdeclared"), tables)
+    add_pairs(chance("polymorphic"), tables, _PAIR_TYPES)
+    misdeclare(chance("misdeclared"), tables, _TYPES)
     _choose_engines(chance("engines"), flavour, tables)
     extras = _foreign_keys(chance("foreign-keys"), tables)
     outside = _outside(chance("outside"), tables, extras)
@@ -143,13 +170,15 @@ def _alike(collation: str, kinds: list[Kind]) -> list[Kind]:
     ]  # fmt: skip
 
 
-class _Maker:
+class Maker:
     """Makes tables of one world's families of keys."""
 
     def __init__(
-        self, random: Random, beside: list[Kind], families: list[list[Kind]], names: tuple[str, ...]
-    ) -> None:
+        self, random: Random, beside: list[Kind], families: list[list[Kind]],
+        names: tuple[str, ...], make: type[Table] = Table, usual: Kind = _PLAIN,
+    ) -> None:  # fmt: skip
         self._random, self._families, self._names = random, families, names
+        self._make, self._usual = make, usual
         self._payloads = beside
         self._keys: list[Kind] = []
 
@@ -173,7 +202,7 @@ class _Maker:
         if random.random() < 0.4:
             random.shuffle(columns)
         key = [column for column in columns if column in key]
-        table = Table(name, columns, key, is_reversed=random.random() < 0.2)
+        table = self._make(name, columns, key, is_reversed=random.random() < 0.2)
         if random.random() < 0.15:  # found by no key: only a link or a list of values
             table.key = []
         if random.random() < 0.4:
@@ -189,7 +218,7 @@ class _Maker:
         kinds = [kind for kind in family if kind.can_be_id or random.random() < 0.1]
         if not kinds and random.random() < 0.9:
             kinds = [kind for other in self._families for kind in other if kind.can_be_id]
-            return random.choice(kinds or [_PLAIN])
+            return random.choice(kinds or [self._usual])
         return random.choice(kinds or family)
 
     def _reference_kind(self) -> Kind:
@@ -241,18 +270,12 @@ def _expression(random: Random, flavour: Flavour, base: Column) -> tuple[Kind, s
     return None
 
 
-def _add_pairs(random: Random, tables: list[Table]) -> None:
-    """A column that says what the other one's number belongs to."""
+def add_pairs(random: Random, tables: list[Table], kinds: Sequence[Kind]) -> None:
+    """Add a column that says what the other one's number belongs to."""
     for table in tables:
         if random.random() > 0.35:
             continue
-        types = random.choice([
-            Kind("VARCHAR(10)", "sa.String(10)", "plain", ("'T'", "'F'", "'t'", "'X'"), "kind",
-                 "utf8mb4", "utf8mb4_general_ci"),
-            Kind("ENUM('T','F','X')", 'mysql.ENUM("T", "F", "X")', "plain", ("'T'", "'F'", "'X'"),
-                 "kind", "utf8mb4", "utf8mb4_bin"),
-            Kind("INT", "sa.Integer", "int", ("1", "2", "3"), "kind"),
-        ])  # fmt: skip
+        types = random.choice(kinds)
         targets = [other.key[0] for other in tables if other.key]
         if not targets:
             return
@@ -263,14 +286,14 @@ def _add_pairs(random: Random, tables: list[Table]) -> None:
         table.indexes += random.choice([[], [[kind, identity]], [[identity]], [[identity, kind]]])
 
 
-def _misdeclare(random: Random, tables: list[Table]) -> None:
+def misdeclare(random: Random, tables: list[Table], types: Sequence[str]) -> None:
     """Declare a column that nothing is joined by as something else than it is."""
     columns = [
         column for table in tables for column in table.columns
         if not column.kind.can_be_key and not column.generated
     ]  # fmt: skip
     if columns and random.random() < 0.06:
-        random.choice(columns).misdeclared = random.choice(_TYPES)
+        random.choice(columns).misdeclared = random.choice(types)
 
 
 def _choose_engines(random: Random, flavour: Flavour, tables: list[Table]) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from tests.abroad.worlds.schemas import Column, Table, quoted
+from tests.abroad.worlds.schemas import Column, Table
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,7 @@ class Role:
 
     def column(self, column: Column) -> Said:
         python = f"{self.variable}.c[{column.name!r}]"
+        quoted = self.table.quoted
         return Said(python, f"{quoted(self.name)}.{quoted(column.name)}")
 
     @property
@@ -40,8 +41,8 @@ class Role:
     @property
     def source(self) -> str:
         if self.name == self.table.name:
-            return quoted(self.table.name)
-        return f"{quoted(self.table.name)} AS {quoted(self.name)}"
+            return self.table.sql
+        return f"{self.table.sql} AS {self.table.quoted(self.name)}"
 
 
 @dataclass(frozen=True, slots=True)

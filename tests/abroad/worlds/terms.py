@@ -57,10 +57,7 @@ def _literal(random: Random, kind: Kind) -> Said | None:
         return Said(value, value)
     if kind.shape != "plain" or not kind.charset:
         return None
-    if kind.ddl.startswith(("ENUM", "SET")):
-        text = random.choice(kind.literals).strip("'")
-    else:
-        text = random.choice(_TEXTS)
+    text = random.choice(kind.literals).strip("'") if kind.is_choice else random.choice(_TEXTS)
     return Said(repr(text), f"'{text}'")
 
 
@@ -93,7 +90,7 @@ def _term(random: Random, roles: Sequence[Role]) -> Said:
     if kind == "not":
         return Said(f"sa.not_({said.python} == {value.python})", f"NOT ({said.sql} = {value.sql})")
     operator = {"=": "=="}.get(kind, kind)
-    if kind == ">" and column.kind.ddl.startswith(("ENUM", "SET")):
+    if kind == ">" and column.kind.is_choice:
         kind, operator = "!=", "!="  # by number or by text: that is not what we ask here
     return Said(f"{said.python} {operator} {value.python}", f"{said.sql} {kind} {value.sql}")
 
@@ -109,7 +106,7 @@ def computed(random: Random, said: Said, kind: Kind) -> tuple[Said, str]:
             (Said(f"sa.case(({said.python} > 2, 'big'), else_='small')",
                   f"CASE WHEN {said.sql} > 2 THEN 'big' ELSE 'small' END"), "plain"),
         ])  # fmt: skip
-    if kind.shape == "plain" and kind.charset and not kind.ddl.startswith(("ENUM", "SET")):
+    if kind.shape == "plain" and kind.charset and not kind.is_choice:
         return random.choice([
             (Said(f"sa.func.upper({said.python})", f"UPPER({said.sql})"), "plain"),
             (Said(f"sa.func.concat({said.python}, '-')", f"CONCAT({said.sql}, '-')"), "plain"),
@@ -122,7 +119,7 @@ def computed(random: Random, said: Said, kind: Kind) -> tuple[Said, str]:
 def ordering(random: Random, said: Said, kind: Kind) -> Said:
     """An order by a column: up, down, or by bytes."""
     if kind.charset and random.random() < 0.3:
-        return Said(f"binary({said.python})", f"CAST({said.sql} AS BINARY)")
+        return Said(f"binary({said.python})", kind.by_bytes(said.sql))
     if random.random() < 0.5:
         return Said(f"{said.python}.desc()", f"{said.sql} DESC")
     return said
@@ -141,7 +138,7 @@ def figure(random: Random, role: Role) -> tuple[Said, str]:
             f"sa.func.count({said.python}.distinct())", f"COUNT(DISTINCT {said.sql})"
         ), "int"
     if kind == "list":  # of constants: no order is right for one of values
-        return Said("sa.func.group_concat(sa.literal('item'))", "GROUP_CONCAT('item')"), "plain"
+        return Said(*role.table.listing), "plain"
     if kind == "count" or not numbers:
         return Said("sa.func.count()", "COUNT(*)"), "int"
     number = role.column(random.choice(numbers))

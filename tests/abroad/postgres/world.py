@@ -1,0 +1,347 @@
+"""One world on PostgreSQL: made from its number, followed by the daemon, and judged."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from dataclasses import dataclass
+from decimal import Decimal
+from random import Random
+from typing import Any, ClassVar
+
+import psycopg
+from psycopg.pq import TransactionStatus
+
+from projector.postgres.position import Position, parse_lsn
+from tests.abroad.postgres import grammar, kinds, schemas, settings
+from tests.abroad.worlds import oracle
+from tests.abroad.worlds.breaking import Breaker
+from tests.abroad.worlds.module import columns_read
+from tests.abroad.worlds.plan import Judged
+from tests.abroad.worlds.schemas import Table
+from tests.abroad.worlds.world import SETTLE_S, World
+from tests.projector_process import Projector
+from tests.servers import PostgresServer, TcpProxy
+from tests.servers.role import role_of, role_url
+
+_SESSION = (
+    "SET client_encoding = UTF8", "SET TIME ZONE 'UTC'", "SET datestyle = 'ISO, MDY'",
+    "SET bytea_output = hex", "SET extra_float_digits = 1", "SET standard_conforming_strings = on",
+    "SET search_path = public", "SET statement_timeout = 0", "SET lock_timeout = '2s'",
+    "SET idle_session_timeout = 0", "SET idle_in_transaction_session_timeout = 0",
+    "SET default_transaction_read_only = off", "SET transform_null_equals = off",
+    "SET default_transaction_isolation = 'read committed'", "SET array_nulls = on",
+    "SET row_security = on", "SET quote_all_identifiers = off", "SET enable_nestloop = on",
+    "SET transaction_timeout = 0", "SET client_min_messages = warning",
+    "SET synchronous_commit = on", "SET gin_fuzzy_search_limit = 0",
+)  # fmt: skip
+_BOOLEAN, _BYTEA = 16, 17  # type oids
+_NOTICED_S = 4.0  # the daemon looks at the publication each second
+_ARRAYS: dict[str, Any] = {
+    "{}": [], "{1,NULL,3}": [1, None, 3], "{{1,2},{3,4}}": [[1, 2], [3, 4]], "[2:3]={7,8}": [7, 8],
+    '{"a,b",NULL,"NULL","","q\\"\\\\"}': ["a,b", None, "NULL", "", 'q"\\'],
+    "{z,b}": ["z", "b"], "{NULL,ab}": [None, "ab"],
+}  # fmt: skip
+
+
+def _numeric(value: str) -> str:
+    if value in ("NaN", "Infinity", "-Infinity"):
+        raise oracle.NoForm(value)
+    return str(Decimal(value))
+
+
+def _clock(value: str) -> str:
+    if value.startswith("24"):
+        raise oracle.NoForm(value)
+    head, _, fraction = value.partition(".")
+    return f"{head}.{fraction:<06}" if fraction else head
+
+
+oracle.SHAPES.update({
+    "numeric": _numeric, "clock": _clock, "int[]": _ARRAYS.__getitem__,
+    "text[]": _ARRAYS.__getitem__,
+})  # fmt: skip
+
+
+@dataclass
+class PostgresWorld(World):
+    """As `World`; `database` is a PostgresServer."""
+
+    refusals: ClassVar[type[Exception]] = psycopg.Error
+    incomparable: ClassVar[tuple[str, ...]] = ("(42P22", "(42883")
+
+    def _make(self, stack: contextlib.ExitStack) -> None:
+        server: Any = self.database
+        self._server: PostgresServer = server
+        self._stack, self.documents, self._is_hidden = stack, 0, False
+        self.role = role_of(self.name)
+        self._drop()
+        self._server.create_database(self.name)
+        stack.callback(self._drop)
+        self.root = stack.enter_context(contextlib.closing(self._connect(self.name)))
+        [[number]] = self._rows(self.root, "SHOW server_version_num")
+        version = int(number) // 10000
+        for statement in (f'CREATE SCHEMA "{schemas.OTHER_SCHEMA}"', *kinds.TYPES):
+            self._try(self.root, statement)
+        self.schema = schemas.generate(self.plan.chance, version, self._server.has_icu)
+        self._create()
+        publication = self._account()
+        self.grammar: Any = grammar.Grammar(
+            self.plan.chance("history"), self.schema, self.role, publication,
+            absences=self.plan.chance("absences").random() < 0.9,
+        )  # fmt: skip
+        self.log.append("-- first rows")
+        for statement in self.grammar.fill():
+            self._run(self.root, statement)
+        self._declare(stack)
+        for whose, name, value in settings.choose(self.plan.chance, version):
+            self._try(self.root, settings.statement(whose, name, value, self.role, self.name))
+        self._start_parts(stack)
+
+    def _account(self) -> str:
+        """Make role and publication; return its name if it lists its tables."""
+        random = self.plan.chance("account")
+        named = ", ".join(table.sql for table in self.schema.watched)
+        other = schemas.quoted(schemas.OTHER_SCHEMA)
+        what, listed = random.choice([
+            (f"FOR TABLE {named}", True), (f"FOR TABLE {named}", True), ("FOR ALL TABLES", False),
+            (f"FOR TABLES IN SCHEMA public, {other}", False),
+        ])  # fmt: skip
+        self._do_all(
+            f"CREATE ROLE {self.role} LOGIN REPLICATION PASSWORD 'documented-secret'",
+            f"GRANT USAGE ON SCHEMA public, {other} TO {self.role}",
+            f"CREATE PUBLICATION projector {what}",
+        )
+        return "projector" if listed else ""
+
+    def _grant(self) -> None:
+        """Grant the tables whole, or at times only the columns that are read."""
+        random = self.plan.chance("account")
+        by_column = random.random() < 0.15
+        for table in self.schema.watched:
+            read = [
+                c for c in table.columns if c.name in columns_read(self.text, table, self.specs)
+            ]
+            columns = f" ({schemas.listed(read)})" if by_column and read else ""
+            self._do_all(f"GRANT SELECT{columns} ON {table.sql} TO {self.role}")
+
+    def _do_all(self, *statements: str) -> None:
+        for statement in statements:
+            self._rows(self.root, statement)
+            self.log.append(statement)
+
+    def _drop(self) -> None:
+        with contextlib.closing(self._connect(None)) as connection:
+            self._end_prepared(connection, but="")
+        self._server.drop_database(self.name)
+        self._server.execute(f"DROP ROLE IF EXISTS {self.role}")
+
+    def _connect(self, name: str | None, charset: str = "utf8mb4") -> Any:
+        connection = self._server.connect(name)
+        for statement in _SESSION:
+            with contextlib.suppress(psycopg.Error):
+                connection.execute(statement)  # type: ignore[arg-type]
+        if charset == "latin1":
+            connection.execute("SET client_encoding = LATIN1")
+        return connection
+
+    def _create(self) -> None:
+        if not self.schema.extras and not self.schema.tables:
+            raise Judged("skipped", "no table")
+        super()._create()
+
+    def _start_parts(self, stack: contextlib.ExitStack) -> None:
+        random = self.plan.chance("daemon")
+        self._grant()
+        self.redis = self.redis_server.client(db=self.number)
+        stack.callback(self.redis.close)
+        self.redis.flushdb()
+        self.refuses = False
+        self.to_mysql = TcpProxy(self._server.host, self._server.port)  # the database's
+        stack.callback(self.to_mysql.close)
+        self.to_redis = TcpProxy(self.redis_server.host, self.redis_server.port)
+        stack.callback(self.to_redis.close)
+        self.slot = f"s_{self.name}"
+        url = role_url(self._server, self.name)
+        self._environment = self._settings_of_the_daemon(url, random)
+        for name in [each for each in self._environment if "_MYSQL__" in each]:
+            value = self._environment.pop(name)
+            self._environment[name.replace("_MYSQL__", "_SOURCE__")] = value
+        self._environment["PROJECTOR_SOURCE__SLOT"] = self.slot
+        self.daemon = self.another()
+        stack.push(self.daemon.__exit__)
+        self.breaker = Breaker(self.to_redis, self.daemon, self.plan.chance("breaks"))
+
+    def another(self) -> Projector:
+        """A further daemon with the same settings, not started."""
+        daemon = Projector("", self._environment["PROJECTOR_REDIS__URL"], **self._environment)
+        del daemon.environment["PROJECTOR_MYSQL__URL"]
+        daemon.nursery = self.nursery
+        return daemon
+
+    def _lose_log(self, random: Random) -> None:
+        """Drop the slot at times."""
+        if random.random() < 0.15:
+            named = f"FROM pg_replication_slots WHERE slot_name = '{self.slot}'"
+            self._try(
+                self.root, f"SELECT pg_terminate_backend(active_pid, 5000) {named} AND active"
+            )
+            self._try(self.root, f"SELECT pg_drop_replication_slot(slot_name) {named}")
+
+    def _forget(self, random: Random) -> list[str]:
+        if random.random() > 0.2:
+            return []
+        steps, name = self.grammar.pending()
+        with contextlib.closing(self._connect(self.name)) as connection:
+            refused = [self._try(connection, statement) for statement in steps]
+        if any(code is not None for code in refused):
+            return []
+        return [f"{random.choice(['COMMIT', 'ROLLBACK'])} PREPARED {name}"]
+
+    def _leave_nothing_open(self, connection: Any) -> None:
+        with contextlib.suppress(psycopg.Error):
+            connection.execute("ROLLBACK")
+        self._end_prepared(connection, but="pending")
+
+    def _end_prepared(self, connection: Any, but: str) -> None:
+        """Roll transactions back that were prepared, but for those whose names begin so."""
+        sql = f"SELECT gid FROM pg_prepared_xacts WHERE database = '{self.name}'"
+        with contextlib.suppress(psycopg.Error):
+            for [name] in self._rows(connection, sql):
+                if not but or not name.startswith(but):
+                    connection.execute(f"ROLLBACK PREPARED '{name}'")
+
+    def _mend(self) -> None:
+        """Put back what a refused statement left half done."""
+        with contextlib.closing(self._connect(self.name)) as connection:
+            self._leave_nothing_open(connection)
+            for table in self.schema.watched:
+                schema = schemas.quoted(getattr(table, "schema", "") or "public")
+                name = schemas.quoted(table.name)
+                for away in ("away", "old_one", "new_one"):
+                    if not self._columns(connection, table):
+                        self._try(connection, f"ALTER TABLE {schema}.{away} RENAME TO {name}")
+                missing = {c.name for c in table.columns} - self._columns(connection, table)
+                if len(missing) == 1:
+                    gone = schemas.quoted(missing.pop())
+                    self._try(connection, f"ALTER TABLE {table.sql} RENAME away TO {gone}")
+                if {c.name for c in table.columns} - self._columns(connection, table):
+                    raise Judged("skipped", f"{table.name} is gone, or a column of it")
+                self._try(connection, f"GRANT SELECT ON {table.sql} TO {self.role}")
+                self._publish(connection, table)
+
+    def _publish(self, connection: Any, table: Table) -> None:
+        literal = "'" + table.sql.replace("'", "''") + "'"
+        sql = (
+            "SELECT FROM pg_publication_tables WHERE pubname = 'projector' AND"
+            " format('%I.%I', schemaname, tablename)::regclass = ANY("
+            f" SELECT {literal}::regclass UNION SELECT relid FROM pg_partition_tree({literal}))"
+        )
+        if not self._rows(connection, sql):
+            self._try(connection, f"ALTER PUBLICATION projector ADD TABLE {table.sql}")
+
+    def _columns(self, connection: Any, table: Table) -> set[str]:
+        literal = "'" + table.sql.replace("'", "''") + "'"
+        sql = (
+            f"SELECT attname FROM pg_attribute WHERE attrelid = to_regclass({literal})"
+            " AND attnum > 0 AND NOT attisdropped"
+        )
+        return {name for [name] in self._rows(connection, sql)}
+
+    @staticmethod
+    def _rows(connection: Any, sql: str) -> list[tuple[Any, ...]]:
+        cursor = connection.execute(sql)
+        return list(cursor.fetchall()) if cursor.description is not None else []
+
+    def _try(self, connection: Any, sql: str) -> Any:
+        """Run a statement; return the SQLSTATE of the error that it met, None without. What is
+        refused in a transaction is undone to the savepoint before it."""
+        try:
+            connection.execute(sql)
+        except UnicodeEncodeError:
+            return "22P05"  # the client's character set lacks it
+        except psycopg.Error as error:
+            self.log.append(f"-- {error.sqlstate}: {sql}")
+            if connection.info.transaction_status == TransactionStatus.INERROR:
+                with contextlib.suppress(psycopg.Error):
+                    connection.execute("ROLLBACK TO SAVEPOINT undo_to")
+            return error.sqlstate or "?"
+        self.log.append(sql)
+        return None
+
+    # Judging.
+
+    def _asking(self) -> Any:
+        return _Asking(self.root)
+
+    def _check(self) -> None:
+        """As elsewhere. What was hidden from the publication is noticed within a second or two."""
+        try:
+            super()._check()
+        except Judged as judged:
+            if judged.word != "wrong" or not self.grammar.hides:
+                raise
+            time.sleep(_NOTICED_S)
+            super()._check()
+        self.grammar.hides = False
+
+    def _settle(self) -> None:
+        self._rows(self.root, "SELECT pg_logical_emit_message(true, 'settle', '')")
+        [[end]] = self._rows(self.root, "SELECT pg_current_wal_lsn()::text")
+        target, deadline = parse_lsn(end), time.monotonic() + SETTLE_S
+        waiting = [spec.name for spec in self.specs]
+        while waiting:
+            waiting = [name for name in waiting if not self._is_settled(name, target)]
+            if self.breaker.has_struck:
+                self.breaker.restart()
+                continue
+            self._expect_alive()
+            if time.monotonic() > deadline - SETTLE_S + _NOTICED_S and self._is_senseless():
+                raise Judged("skipped", "columns that the server does not compare")
+            if time.monotonic() > deadline:
+                raise Judged("stuck", f"{waiting} not settled\n{self._log_tail()}")
+            time.sleep(0.01)
+
+    def _is_senseless(self) -> bool:
+        """Whether the server refuses the declaration once it meets rows: of unlike collations."""
+        return any(refusal in self.daemon.log() for refusal in self.incomparable)
+
+    def _is_settled(self, name: str, end: int) -> bool:
+        text = self.redis.hget(f"{{{name}}}:checkpoint", "position")
+        owed = {key.decode() for key in self.redis.hkeys(f"{{{name}}}:debts")} - {"scrub"}
+        return bool(text and not owed and Position.parse(text.decode()).lsn >= end)
+
+
+class _Asking:
+    """A connection whose rows are the server's own texts: no type is read by anything of ours."""
+
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    def cursor(self) -> contextlib.AbstractContextManager[_Cursor]:
+        return contextlib.nullcontext(_Cursor(self._connection))
+
+
+class _Cursor:
+    def __init__(self, connection: psycopg.Connection[Any]) -> None:
+        self._connection = connection
+
+    def execute(self, sql: str) -> None:
+        self._found = self._connection.execute(sql)  # type: ignore[arg-type]
+
+    def fetchall(self) -> list[tuple[Any, ...]]:
+        result = self._found.pgresult
+        assert result is not None
+        types = [result.ftype(column) for column in range(result.nfields)]
+        return [
+            tuple(_plain(result.get_value(row, n), oid) for n, oid in enumerate(types))
+            for row in range(result.ntuples)
+        ]
+
+
+def _plain(value: bytes | None, oid: int) -> str | bytes | None:
+    if value is None:
+        return None
+    if oid == _BOOLEAN:
+        return "1" if value == b"t" else "0"
+    return bytes.fromhex(value[2:].decode()) if oid == _BYTEA else value.decode()
