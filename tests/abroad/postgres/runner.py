@@ -9,6 +9,7 @@ from tests.abroad.postgres.settings import PROFILES
 from tests.abroad.postgres.world import PostgresWorld
 from tests.abroad.worlds.runner import Runner
 from tests.abroad.worlds.world import World
+from tests.faults.postgres_faults import OF_WORLDS
 from tests.servers import PostgresFlavour, start_postgres
 
 
@@ -17,6 +18,7 @@ class PostgresRunner(Runner):
 
     world: ClassVar[type[World]] = PostgresWorld
     flavours: ClassVar[Sequence[str]] = list(PostgresFlavour)
+    faults: ClassVar[Sequence[Any]] = OF_WORLDS
     profiles: ClassVar[Mapping[str, Sequence[tuple[str, ...]]]] = dict.fromkeys(
         PostgresFlavour, PROFILES
     )

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, Self
 
 from tests.abroad.worlds.plan import Plan, Verdict
 from tests.abroad.worlds.world import Fault, World
+from tests.faults.faults import FAULTS
 from tests.nursery import Nursery
 from tests.servers import Flavour, start_database, start_redis
 
@@ -66,6 +67,7 @@ class Runner:
 
     world: ClassVar[type[World]] = World
     flavours: ClassVar[Sequence[str]] = list(Flavour)
+    faults: ClassVar[Sequence[Any]] = FAULTS
     profiles: ClassVar[Mapping[str, Sequence[tuple[str, ...]]]] = _PROFILES
 
     def __init__(self, folder: Path | None = None) -> None:
