@@ -1,8 +1,8 @@
 """From PostgreSQL's text of a value to what the projection's encoders read, by the type's OID.
 
 Holds for the session that `connection` states. Most values are as the encoders want them; bool,
-bytea, moments and arrays are written otherwise, and here brought into that form, for rows of
-queries and for rows of the log alike, so that both give the same ids.
+bytea, moments and arrays are written otherwise, and here brought into that form. Values of the log
+only look for rows: they stay as the server writes them, but for what ids are made of.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ class Kinds:
 
     def reader(self, oid: int) -> Callable[[bytes], Any]:
         """Return what reads a value of the log as whoever looks for rows needs it: whole numbers as
-        int, bytes as they are, anything else as the text that a query gives."""
+        int, bytes as they are, anything else as the text that the server takes back."""
         resolved = self._resolved(oid)
         if resolved in WHOLE_NUMBERS:
             return int
@@ -134,10 +134,7 @@ class Kinds:
             return unhexed
         if resolved == BOOL:
             return lambda value: int(value == b"t")
-        fix = self.fix(resolved)
-        if fix is None:
-            return bytes.decode
-        return lambda value: fix(value).decode()
+        return bytes.decode
 
     def _resolved(self, oid: int) -> int:
         while base := self._base.get(oid, 0):
