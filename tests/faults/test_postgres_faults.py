@@ -52,7 +52,7 @@ def test_the_hash_ends_equal_after_faults(servers: Servers, seed: int) -> None:
     with PostgresStage(server, name, redis_server) as world:
         world.daemon.start()
         time.sleep(random.uniform(0, 2))
-        workload = world.workload(seed, rate=100)
+        workload = world.workload(seed, rate=100, definitions=0.01)
         chosen = [*random.sample(ALL, 3), random.choice(ALL)]
         print("faults:", ", ".join(fault.__name__ for fault in chosen))
         workload.start()
@@ -64,7 +64,8 @@ def test_the_hash_ends_equal_after_faults(servers: Servers, seed: int) -> None:
             workload.stop()
         chosen[3](world, random)  # type: ignore[arg-type]
         world.reconnect()
-        world.check(is_rewound=not REWINDS.isdisjoint(chosen))
+        is_hidden = workload.stats["definitions"] > 0  # some are noticed a moment later
+        world.check(is_rewound=is_hidden or not REWINDS.isdisjoint(chosen))
     server.drop_database(name)
 
 

@@ -7,6 +7,7 @@ Each transaction is one to five random changes; some are rolled back, whole or t
 Deadlocks, duplicate keys and refused foreign keys belong to it, and so does a server that is away.
 """
 
+import contextlib
 import threading
 import time
 from collections import Counter
@@ -101,10 +102,12 @@ class Workload:
     """Random transactions until stopped; `stats` counts what was done."""
 
     def __init__(
-        self, connect: Callable[[], Any], seed: int, *, connections: int = 3, rate: float = 150
-    ) -> None:
+        self, connect: Callable[[], Any], seed: int, *, connections: int = 3, rate: float = 150,
+        definitions: float = 0.0,
+    ) -> None:  # fmt: skip
         self.stats: Counter[str] = Counter()
         self._connect, self._pause_s = connect, connections / rate
+        self._definitions = definitions  # of the transactions, before them
         self._stopping = threading.Event()
         self._failures: list[BaseException] = []
         self._threads = [
@@ -147,6 +150,8 @@ class Workload:
         connection.execute("SET lock_timeout = '2s'")
         while not self._stopping.is_set():
             try:
+                if random.random() < self._definitions:
+                    self._define(connection, random)
                 with connection.transaction(force_rollback=random.random() < 0.08):
                     for _ in range(random.choice([1, 1, 1, 2, 3, 5])):
                         self._change(connection, random)
@@ -159,6 +164,15 @@ class Workload:
                 self.stats[type(error).__name__] += 1
             time.sleep(self._pause_s)
 
+    def _define(self, connection: Any, random: Random) -> None:
+        """Change a definition; several statements are a transaction."""
+        statements = definition(random)
+        is_whole = contextlib.nullcontext() if len(statements) == 1 else connection.transaction()
+        with contextlib.suppress(psycopg.errors.ProgrammingError), is_whole:  # it is there, or gone
+            for statement in statements:
+                connection.execute(statement)
+            self.stats["definitions"] += 1
+
     def _change(self, connection: Any, random: Random) -> None:
         """One change, undone alone where it is refused, and now and then without a reason."""
         sql, arguments = change(random)
@@ -167,6 +181,26 @@ class Workload:
                 connection.execute(sql, arguments)
         except (psycopg.errors.IntegrityError, psycopg.errors.DataError) as error:
             self.stats[type(error).__name__] += 1
+
+
+def definition(random: Random) -> list[str]:
+    """Return statements that change a definition: what documents show stays, or says so itself."""
+    table, number = random.choice([*_TABLES, "ticket_tags", "ticket_watchers"]), random.randrange(4)
+    return random.choice([
+        [f"ALTER TABLE {table} ADD COLUMN extra_{number} text DEFAULT random()::text"],
+        [f"ALTER TABLE {table} DROP COLUMN extra_{number}"],
+        [f"CREATE INDEX extra_{number} ON {table} ((1))"],
+        [f"DROP INDEX extra_{number}"],
+        [f"VACUUM {random.choice(['', 'FULL ', 'FREEZE '])}{table}"], [f"ANALYZE {table}"],
+        [f"ALTER TABLE {table} REPLICA IDENTITY {random.choice(['FULL', 'DEFAULT'])}"],
+        ["ALTER TABLE tickets ALTER title TYPE varchar(200) USING left(title || '.', 200)"],
+        ["ALTER TABLE tags ALTER name TYPE varchar(60) USING left(name || '.', 60)"],
+        ["ALTER TABLE users RENAME full_name TO gone",
+         "ALTER TABLE users RENAME gone TO full_name"],
+        ["ALTER TABLE organizations RENAME TO gone",
+         "UPDATE gone SET name = left(name || '!', 60) WHERE id = 1",
+         "ALTER TABLE gone RENAME TO organizations"],
+    ])  # fmt: skip
 
 
 def change(random: Random) -> tuple[str, list[Any]]:
@@ -228,6 +262,17 @@ def change(random: Random) -> tuple[str, list[Any]]:
         (2, f"UPDATE {link} SET ticket_id = {any_of('tickets')} WHERE ctid = {picked}", []),
         (2, f"UPDATE {link} SET {other} = {any_of(others)} WHERE ctid = {picked}", []),
         (2, f"DELETE FROM {link} WHERE ctid = {picked}", []),
+        (0.5, "INSERT INTO organizations (id, name, domain) VALUES (%s, %s, %s)",
+              [new, text(random), f"{new}.example"]),
+        (0.5, f"INSERT INTO departments (id, organization_id, name) VALUES (%s,"
+              f" {any_of('organizations')}, %s)", [10**6 + number % 10**6, text(random)]),
+        (0.5, "INSERT INTO ticket_statuses (id, name) VALUES (%s, %s)",
+              [10 + number % 9000, text(random, 40)]),
+        (0.5, "INSERT INTO ticket_priorities (id, name, level) VALUES (%s, %s, %s)",
+              [10 + number % 9000, text(random, 40), number % 100]),
+        (0.5, f"INSERT INTO categories (parent_id, name) VALUES ({maybe('categories')}, %s)",
+              [text(random)]),
+        (0.5, "INSERT INTO tags (name) VALUES (%s)", [text(random, 60)]),
         (2, f"UPDATE {name_of} SET name = %s WHERE id = {any_of(name_of)}", [f"name {number} ß"]),
         (1, f"UPDATE departments SET organization_id = {any_of('organizations')}"
             f" WHERE id = {any_of('departments')}", []),
