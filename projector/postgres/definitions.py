@@ -26,12 +26,12 @@ Filled = Callable[[Collection[int]], Collection[int]]
 class Definition:
     """A watched table.
 
-    `oids`: its own. `files`: of each table that its rows are logged for, by oid, the file that
+    `oid`: its own. `files`: of each table that its rows are logged for, by oid, the file that
     holds them. `places` and `versions`: of each column that is read, where it is in a row, and
     which transaction wrote its definition. `labels`: of the enums of these columns, by oid.
     """
 
-    oids: set[int] = field(default_factory=set)
+    oid: int = 0
     files: dict[int, int] = field(default_factory=dict)
     places: dict[str, int] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
@@ -113,7 +113,7 @@ def read(rows: Iterable[Sequence[Any]]) -> dict[TableName, Definition]:
     for schema, name, what, of, said in rows:
         definition = found.setdefault(TableName(schema, name), Definition())
         if what == "oid":
-            definition.oids.add(int(of))
+            definition.oid = int(of)
         elif what == "file":
             definition.files[int(of)] = int(said)
         elif what == "place":
@@ -139,7 +139,7 @@ def changed(before: Definitions, now: Definitions, filled: Filled) -> list[Table
 
 
 def _is_changed(before: Definition, now: Definition, filled: Filled) -> bool:
-    if before.oids != now.oids or before.files.keys() - now.files.keys():
+    if before.oid != now.oid or before.files.keys() - now.files.keys():
         return True
     added = now.files.keys() - before.files.keys()
     if added and filled(added):
@@ -161,7 +161,7 @@ def owners(definitions: Definitions) -> dict[int, TableName]:
 def text(definitions: Definitions) -> str:
     """Return what is kept of definitions: see `may_have_changed`."""
     tables = sorted(definitions.items())
-    rows = [(t, sorted(d.oids), sorted(d.files), sorted(d.places.items()),
+    rows = [(t, d.oid, sorted(d.files), sorted(d.places.items()),
              sorted(d.labels.items())) for t, d in tables]  # fmt: skip
     files = [sorted(d.files.items()) for _, d in tables]
     versions = [sorted(d.versions.items()) for _, d in tables]

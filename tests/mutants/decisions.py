@@ -425,4 +425,50 @@ DECISIONS: list[Mutant] = [
         "except ProjectorError as error:",
         "test_leases.py::test_a_lease_that_cannot_be_renewed_is_lost_in_time",
     ),
+    *(
+        decision("postgres/definitions", before, after, f"test_postgres_definitions.py::{test}")
+        for before, after, test in (
+            (
+                "before.oid != now.oid or before.files.keys() - now.files.keys()",
+                "before.oid != now.oid",
+                "test_what_changes_documents_is_told",
+            ),
+            (
+                "before.oid != now.oid or before.files.keys() - now.files.keys()",
+                "before.files.keys() - now.files.keys()",
+                "test_what_changes_documents_is_told",
+            ),
+            ("if added and filled(added):", "if added:", "test_what_changes_documents_is_told"),
+            (
+                "(is_rewritten and is_defined) or is_moved or is_renamed",
+                "(is_rewritten or is_defined) or is_moved or is_renamed",
+                "test_what_changes_documents_is_told",
+            ),
+            (
+                "(is_rewritten and is_defined) or is_moved or is_renamed",
+                "is_moved or is_renamed",
+                "test_what_changes_documents_is_told",
+            ),
+            (
+                "return is_other[0] or (is_other[1] and is_other[2])",
+                "return any(is_other)",
+                "test_what_changes_documents_is_told",
+            ),
+            (
+                "if table not in before or _is_changed",
+                "if table in before and _is_changed",
+                "test_a_table_that_was_away_is_told",
+            ),
+            (
+                "if not before or before == now:",
+                "if before == now:",
+                "test_texts_of_others_are_compared_with_care",
+            ),
+            (
+                "if digest == self._digest:",
+                "if not digest:",
+                "test_the_catalog_is_asked_where_it_has_changed",
+            ),
+        )
+    ),
 ]

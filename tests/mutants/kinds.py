@@ -1,8 +1,8 @@
 """For each kind of fault its cure taken out, found again by chance.
 
 The kinds are described in tests/abroad/README.md. The commands are tests of hypothesis and of made-up
-declarations, which find the mutant among the examples of every run. Kinds that only a server can
-show are not here yet.
+declarations, which find the mutant among the examples of every run, or worlds on PostgreSQL. Kinds
+that only another server can show are not here yet.
 """
 
 from __future__ import annotations
@@ -51,5 +51,19 @@ KINDS: list[Mutant] = [
         "        except ValueError:\n            continue\n        # A scan's",
         "        except KeyError:\n            continue\n        # A scan's",
         "tests/unit/test_debt.py::test_any_record_is_a_debt_or_is_passed_over",
+    ),
+    Mutant(
+        "D: what PostgreSQL's catalog changes silently is passed over",
+        "projector/postgres/log.py",
+        "        self._tell(self._redefine(digest))\n",
+        "        self._redefine(digest)\n",
+        "tests.abroad.postgres 0-60 --until wrong",
+    ),
+    Mutant(
+        "D: what changes in a table that has another name is passed over",
+        "projector/postgres/pgoutput.py",
+        "        if oid in self.owners:\n",
+        "        if oid in self.owners and False:\n",
+        "tests.abroad.postgres 0-199 --until wrong",
     ),
 ]

@@ -116,6 +116,11 @@ class Grammar:
             makers += [(self._rename_twice, 1), (self._table_away, 1)]
         return random.choices([m for m, _ in makers], [w for _, w in makers])[0](table)
 
+    def silent(self) -> Step:
+        """A definition that changes rows or values, of which the stream tells nothing."""
+        table = self._random.choice(self._schema.watched)
+        return self._random.choice([self._repartition, self._recompute, self._swap])(table)
+
     # Rows.
 
     def _row(self, table: Table) -> str:

@@ -76,7 +76,7 @@ class PostgresWorld(World):
         self._stack, self.documents, self._is_hidden = stack, 0, False
         self.role = role_of(self.name)
         self._drop()
-        self._server.create_database(self.name)
+        self._create_database(self.plan.chance("server"))
         stack.callback(self._drop)
         self.root = stack.enter_context(contextlib.closing(self._connect(self.name)))
         [[number]] = self._rows(self.root, "SHOW server_version_num")
@@ -97,6 +97,15 @@ class PostgresWorld(World):
         for whose, name, value in settings.choose(self.plan.chance, version):
             self._try(self.root, settings.statement(whose, name, value, self.role, self.name))
         self._start_parts(stack)
+
+    def _create_database(self, random: Random) -> None:
+        """Mostly as others are; at times with another encoding, or with other rules for texts."""
+        kinds = ["ENCODING LATIN1 LOCALE 'C'", "ENCODING EUC_JP LOCALE 'C'", "LOCALE 'C'"]
+        said = f"TEMPLATE template0 {random.choice(kinds)}" if random.random() < 0.2 else ""
+        if said:
+            said += " LOCALE_PROVIDER libc"
+        self._server.execute(f'CREATE DATABASE "{self.name}" {said}')
+        self.log.append(f"CREATE DATABASE {said}")
 
     def _account(self) -> str:
         """Make role and publication; return its name if it lists its tables."""
@@ -142,7 +151,8 @@ class PostgresWorld(World):
             with contextlib.suppress(psycopg.Error):
                 connection.execute(statement)  # type: ignore[arg-type]
         if charset == "latin1":
-            connection.execute("SET client_encoding = LATIN1")
+            with contextlib.suppress(psycopg.Error):  # the database may have another encoding
+                connection.execute("SET client_encoding = LATIN1")
         return connection
 
     def _create(self) -> None:
@@ -178,6 +188,15 @@ class PostgresWorld(World):
         del daemon.environment["PROJECTOR_MYSQL__URL"]
         daemon.nursery = self.nursery
         return daemon
+
+    def _live(self) -> None:
+        """As elsewhere; and in the end something that no later change mends."""
+        super()._live()
+        if self.plan.chance("silent").random() < 0.5:
+            for statement in self.grammar.silent():
+                self._run(self.root, statement)
+            self._mend()
+            self._check()
 
     def _lose_log(self, random: Random) -> None:
         """Drop the slot at times."""

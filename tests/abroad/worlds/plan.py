@@ -36,7 +36,7 @@ class Judged(Exception):
 INGREDIENTS = (
     "settings", "row-image", "odd-names", "generated", "polymorphic", "misdeclared", "engines",
     "foreign-keys", "outside", "triggers", "views", "account", "breaks", "kills", "xa-pending",
-    "log-lost", "verify", "server", "absences", "unlike-keys", "refusals",
+    "log-lost", "verify", "server", "absences", "unlike-keys", "refusals", "silent",
 )  # fmt: skip
 
 
