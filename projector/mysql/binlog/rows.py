@@ -15,7 +15,7 @@ from typing import Any
 
 from projector import compiled
 from projector.model import MISSING, Row
-from projector.mysql.binlog.damage import DamagedEventError
+from projector.mysql.binlog.damage import DamagedEventError, UnlikeValueError
 from projector.mysql.binlog.tablemap import ColumnInfo, TableMap, Type, length_encoded
 from projector.mysql.binlog.values import decimal_size, inflated, reader
 
@@ -78,6 +78,8 @@ class RowsDecoder:
         """Return wanted columns of the images before and after, and the number of rows changed.
 
         `offset` is the place of the event's table id, `end` the end of its rows (no checksum).
+        Raises DamagedEventError; UnlikeValueError where the rows are whole, but their values are
+        not.
         """
         if self.compiled is not None:
             found: tuple[list[Row], list[Row], int] | None = self.compiled.decode(
@@ -89,9 +91,10 @@ class RowsDecoder:
             return self._decode(kind, buf, offset, end)
         except DamagedEventError:
             raise
+        except ValueError as error:
+            raise UnlikeValueError(f"values that do not parse: {error}") from error
         except (
             IndexError,
-            ValueError,
             struct.error,
             zlib.error,
             MemoryError,

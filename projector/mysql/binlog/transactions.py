@@ -16,7 +16,7 @@ from projector.errors import UndecodableLogError
 from projector.model import Change, Kind, RowsChange, TableChange, TableName, Transactions, Watch
 from projector.mysql.binlog import events
 from projector.mysql.binlog.catalog import Catalog
-from projector.mysql.binlog.damage import DamagedEventError
+from projector.mysql.binlog.damage import DamagedEventError, UnlikeValueError
 from projector.mysql.binlog.events import CHECKSUM_SIZE, HEADER_SIZE, Event, Gtid, Query, header
 from projector.mysql.binlog.plain import know, make_scanner
 from projector.mysql.binlog.progress import Ended, Prepared, Progress
@@ -108,9 +108,8 @@ class Assembler:
 
     def take_plain(self, buf: bytes, at: int) -> int:
         """Take the plain transactions from a GTID's packet on; the place behind them, 0: none."""
-        if self._scanner is None or self._is_open or self._payload_end is not None:
-            return 0
-        if len(self._changes) > self._tail:  # of a transaction without an end, still to be dropped
+        is_open = self._is_open or len(self._changes) > self._tail  # or without an end
+        if self._scanner is None or is_open or self._payload_end is not None:
             return 0
         most = ROWS_AT_ONCE - max(self._rows, self._count)
         found = self._scanner.scan(buf, at, self.checksum_size, most, self._table_by_id)
@@ -172,7 +171,11 @@ class Assembler:
             elif events.KIND_BY_TYPE[kind] is Kind.INSERT:
                 self._changes.append(watched.unread())
             return
-        before, after, count = decoder.decode(kind, buf, at + HEADER_SIZE, end)
+        try:
+            before, after, count = decoder.decode(kind, buf, at + HEADER_SIZE, end)
+        except UnlikeValueError:
+            self._say(TableChange(table, "undecodable"))
+            return
         hides = not buf[at + 25] & self._shown
         change = (table, events.KIND_BY_TYPE[kind], before, after, count, hides)
         self._changes.append(_new(RowsChange, change))  # a third of the time of RowsChange()
@@ -212,8 +215,7 @@ class Assembler:
     def _take_gtid(self, buf: bytes, at: int, end: int) -> None:
         if self._is_open:
             self._drop_unfinished()
-        if self.checksum_size and crc32(buf[at:end]) != _checksum_at(buf, end)[0]:
-            raise DamagedEventError(_WRONG_CHECKSUM)
+        self.verify(buf, at, end)
         if end - at < HEADER_SIZE + events.GTID_SIZE:
             self._take_odd_gtid(buf, at, end)
             return
@@ -222,8 +224,7 @@ class Assembler:
 
     def _take_odd_gtid(self, buf: bytes, at: int, end: int) -> None:
         """A GTID with a tag, from before MySQL 8.0, or none at all."""
-        if self._is_open:
-            self._drop_unfinished()
+        self._drop_unfinished()
         self.verify(buf, at, end)
         is_tagged = buf[at + 4] == Event.GTID_TAGGED
         gtid = events.tagged_gtid(buf, at, end) if is_tagged else events.gtid(buf, at, end)
