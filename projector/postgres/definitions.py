@@ -1,9 +1,10 @@
 """Definitions that change what documents show, where nothing in the stream tells of it.
 
 Rows leave and enter a partitioned table with its partitions (DETACH, DROP, ATTACH), a table with
-its name (RENAME), and values change under their rows (ALTER … TYPE … USING, RENAME VALUE): the
-stream has no row of all that. So the catalog is looked at, and what it says is kept with the
-checkpoint. How the catalog says it: PostgreSQL manual, chapter 53 "System Catalogs".
+its name (RENAME), and values change under their rows (ALTER … TYPE … USING, SET EXPRESSION, RENAME
+VALUE), or their order (COLLATE): the stream has no row of all that. So the catalog is looked at,
+and what it says is kept with the checkpoint. How the catalog says it: PostgreSQL manual, chapter 53
+"System Catalogs".
 """
 
 from __future__ import annotations
@@ -27,13 +28,14 @@ class Definition:
     """A watched table.
 
     `oid`: its own. `files`: of each table that its rows are logged for, by oid, the file that
-    holds them. `places` and `versions`: of each column that is read, where it is in a row, and
-    which transaction wrote its definition. `labels`: of the enums of these columns, by oid.
+    holds them. `places` and `versions`: of each column that is read, where it is in a row, of which
+    type, collation and expression; and which transaction wrote its definition. `labels`: of the
+    enums of these columns, by oid.
     """
 
     oid: int = 0
     files: dict[int, int] = field(default_factory=dict)
-    places: dict[str, int] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
     versions: dict[str, int] = field(default_factory=dict)
     labels: dict[int, str] = field(default_factory=dict)
 
@@ -86,14 +88,18 @@ leaves AS (SELECT DISTINCT named.nspname, named.relname, s.oid, s.relfilenode FR
     UNION SELECT t.relid::oid FROM pg_partition_tree(named.oid) t) p
   JOIN pg_class s ON s.oid = p.relid AND s.relkind = 'r'),
 columns AS (SELECT nspname, relname, a.* FROM named JOIN wanted USING (nspname, relname)
-  JOIN (SELECT attrelid, attname::text, attnum, atttypid, xmin FROM pg_attribute
-    WHERE attnum > 0 AND NOT attisdropped) a USING (attname) WHERE attrelid = named.oid),
+  JOIN (SELECT attrelid, attname::text, attnum, atttypid, atttypmod, attcollation, xmin,
+      (SELECT md5(adbin::text) FROM pg_attrdef
+        WHERE adrelid = attrelid AND adnum = attnum AND attgenerated <> '') AS expression
+    FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped) a USING (attname)
+  WHERE attrelid = named.oid),
 types (nspname, relname, oid) AS (SELECT nspname, relname, atttypid FROM columns
   UNION SELECT nspname, relname, CASE typtype WHEN 'd' THEN typbasetype ELSE typelem END
   FROM types JOIN pg_type t USING (oid) WHERE typtype = 'd' OR typelem <> 0)
 SELECT nspname, relname, 'oid' AS what, oid::text AS of, '' AS said FROM named
 UNION ALL SELECT nspname, relname, 'file', oid::text, relfilenode::text FROM leaves
-UNION ALL SELECT nspname, relname, 'place', attname, attnum::text FROM columns
+UNION ALL SELECT nspname, relname, 'place', attname,
+  concat_ws(' ', attnum, atttypid, atttypmod, attcollation, expression) FROM columns
 UNION ALL SELECT nspname, relname, 'version', attname, xmin::text FROM columns
 UNION ALL SELECT DISTINCT nspname, relname, 'label', e.oid::text, e.enumlabel::text
   FROM types JOIN pg_enum e ON e.enumtypid = types.oid"""
@@ -117,7 +123,7 @@ def read(rows: Iterable[Sequence[Any]]) -> dict[TableName, Definition]:
         elif what == "file":
             definition.files[int(of)] = int(said)
         elif what == "place":
-            definition.places[of] = int(said)
+            definition.places[of] = said
         elif what == "version":
             definition.versions[of] = int(said)
         else:

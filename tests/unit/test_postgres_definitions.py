@@ -21,7 +21,9 @@ _T, _U = TableName("public", "t"), TableName("public", "u")
 
 
 def _definition() -> Definition:
-    return Definition(1, {1: 10, 2: 20}, {"a": 1, "b": 2}, {"a": 7, "b": 7}, {5: "sad", 6: "ok"})
+    return Definition(
+        1, {1: 10, 2: 20}, {"a": "1", "b": "2"}, {"a": 7, "b": 7}, {5: "sad", 6: "ok"}
+    )
 
 
 def _set(name: str, key: Any, value: Any) -> Callable[[Definition], None]:
@@ -53,9 +55,9 @@ _CASES: dict[str, tuple[Callable[[Definition], None], bool, bool]] = {
     "a file": (_set("files", 2, 21), False, False),
     "a column's definition": (_set("versions", "a", 8), False, False),
     "both": (_rewritten, True, True),
-    "a column's place": (_set("places", "a", 3), True, True),
+    "a column's place": (_set("places", "a", "3"), True, True),
     "a column that is away": (_remove("places", "a"), False, True),
-    "a column that is back": (_set("places", "c", 3), False, True),
+    "a column that is back": (_set("places", "c", "3"), False, True),
     "a label": (_set("labels", 5, "blue"), True, True),
     "a label more": (_set("labels", 7, "so so"), False, True),
 }
@@ -102,7 +104,7 @@ def test_the_catalog_is_asked_where_it_has_changed() -> None:
 
     seen = Seen([Watch(_T, ("a",), frozenset("a"))])
     assert seen.look(ask, "one") == []
-    assert seen.definitions == {_T: Definition(1, {1: 10}, {"a": 1}, {"a": 7}, {5: "sad"})}
+    assert seen.definitions == {_T: Definition(1, {1: 10}, {"a": "1"}, {"a": 7}, {5: "sad"})}
     assert owners(seen.definitions) == {1: _T}
     assert seen.look(ask, "one") == []
     assert len(asked) == 1
