@@ -1,10 +1,10 @@
-"""Definitions that change what documents show, where nothing in the stream tells of it.
+"""Definitions whose change alters documents without a row in the stream.
 
-Rows leave and enter a partitioned table with its partitions (DETACH, DROP, ATTACH), a table with
-its name (RENAME), and values change under their rows (ALTER … TYPE … USING, SET EXPRESSION, RENAME
-VALUE), or their order (COLLATE): the stream has no row of all that. So the catalog is looked at,
-and what it says is kept with the checkpoint. How the catalog says it: PostgreSQL manual, chapter 53
-"System Catalogs".
+A partition that is attached, detached or dropped brings or takes its rows; a table or a column may
+take another one's name; values change under their rows (ALTER … TYPE … USING, SET EXPRESSION,
+RENAME VALUE), or their order does (COLLATE). The stream tells of none of these. So the catalog is
+compared with what it said before, which is kept with the checkpoint. Its tables: PostgreSQL
+manual, chapter 53 "System Catalogs".
 """
 
 from __future__ import annotations
@@ -50,23 +50,25 @@ class Seen:
         self._question = question(watches)
         self._digest = ""
         self.definitions: dict[TableName, Definition] = {}
-        self.text = ""  # of them: see `text`
+        self.owners: dict[int, TableName] = {}  # see `owners`
+        self.text = ""  # of the definitions: see `text`
 
     @property
     def question(self) -> str:
-        """An expression; `look` takes what it has told."""
+        """Return an expression whose value `look` takes."""
         return digest(self._question)
 
     def look(self, ask: Ask, digest: str) -> list[TableName]:
-        """Look at the definitions, where they may have changed since the last time; return the
-        tables that show something else than the stream has told of. At first nothing is known."""
+        """Read the definitions if `digest`, the answer to `question`, is another than last time;
+        return the tables whose rows or values changed without the stream telling of it. The first
+        time none can be known."""
         if digest == self._digest:
             return []
         is_first, self._digest = not self._digest, digest
         found = read(ask(self._question))
         told = [] if is_first else changed(self.definitions, found, partial(_filled, ask))
         self.definitions |= found
-        self.text = text(self.definitions)
+        self.owners, self.text = owners(self.definitions), text(self.definitions)
         return told
 
 
@@ -150,8 +152,8 @@ def _is_changed(before: Definition, now: Definition, filled: Filled) -> bool:
     added = now.files.keys() - before.files.keys()
     if added and filled(added):
         return True
-    # TRUNCATE and VACUUM FULL write files anew, SET STATISTICS a column's definition; what writes
-    # both has computed values anew.
+    # TRUNCATE and VACUUM FULL replace files, SET STATISTICS replaces a column's definition; only
+    # what replaces both has recomputed values.
     is_rewritten = any(before.files.get(oid, file) != file for oid, file in now.files.items())
     is_defined = any(before.versions.get(name, v) != v for name, v in now.versions.items())
     is_moved = any(before.places.get(name, p) != p for name, p in now.places.items())

@@ -370,14 +370,14 @@ class _Run:
             figures.show(self._queries, self._address.slot)
 
     def _redefine(self, digest: str) -> list[TableName]:
-        """Look at the definitions; return the tables that they have changed silently."""
+        """Compare the definitions; return the tables that changed without the stream's telling."""
         changed = self._seen.look(self._queries.ask, digest)
-        self._assembler.owners = definitions.owners(self._seen.definitions)
+        self._assembler.owners = self._seen.owners
         return changed
 
     def _tell(self, tables: Iterable[TableName]) -> None:
-        """Tell all who read the log that tables have changed: it is a place behind what they did,
-        and is there again after a restart."""
+        """Write a message into the log for each table that has changed. So every projection reads
+        it at a place after the change, and reads it again after a crash."""
         for table in tables:
             told = f"true, {quoted(DDL_PREFIX)}, {quoted(str(table))}"
             self._queries.ask(f"SELECT pg_logical_emit_message({told})")

@@ -152,7 +152,8 @@ class Assembler:
         [oid] = _OID(buf, at)
         relation = self._relations.get(oid)
         if relation is None:
-            self._take_renamed(oid)
+            if oid in self.owners:
+                self._take_renamed(oid)
             return
         self._open.size_bytes += len(buf)
         at += 5  # the oid, and which image follows
@@ -257,16 +258,15 @@ class Assembler:
             relation = self._relations.get(oid)
             if relation is not None:
                 self._say(TableChange(relation.table, "truncate"))
-            else:
+            elif oid in self.owners:
                 self._take_renamed(oid)
 
     def _take_renamed(self, oid: int) -> None:
-        """What changes in a watched table while it has another name."""
-        if oid in self.owners:
-            self._say(TableChange(self.owners[oid], "rename"))
+        """A watched table changes while it has another name."""
+        self._say(TableChange(self.owners[oid], "rename"))
 
     def _take_message(self, buf: bytes, at: int) -> None:
-        """A logical message: somebody tells of a definition that has changed."""
+        """A logical message: it may say that a definition has changed."""
         is_transactional = buf[at] & 1
         end = buf.index(b"\0", at + 9)
         if not is_transactional or buf[at + 9 : end].decode() != DDL_PREFIX:

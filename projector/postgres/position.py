@@ -37,8 +37,9 @@ class Position:
     def __str__(self) -> str:
         unseen = ",".join(map(str, sorted(self.unseen)))
         place = f"{_NAME}|{self.system}|{self.timeline}|{lsn_text(self.lsn)}|{unseen}"
-        looked = f"|{self.published}" if self.published else ""
-        return f"{place}{looked}|{self.defined}" if looked and self.defined else f"{place}{looked}"
+        if not self.published:
+            return place
+        return f"{place}|{self.published}" + (f"|{self.defined}" if self.defined else "")
 
     @classmethod
     def parse(cls, text: str) -> Position:

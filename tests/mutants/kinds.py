@@ -62,8 +62,8 @@ KINDS: list[Mutant] = [
     Mutant(
         "D: what changes in a table that has another name is passed over",
         "projector/postgres/pgoutput.py",
-        "        if oid in self.owners:\n",
-        "        if oid in self.owners and False:\n",
+        "            if oid in self.owners:\n",
+        "            if oid in self.owners and False:\n",
         "tests.abroad.postgres 0-199 --until wrong",
     ),
 ]

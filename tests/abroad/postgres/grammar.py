@@ -337,7 +337,7 @@ class Grammar:
         ])  # fmt: skip
 
     def _recompute(self, table: Table) -> Step:
-        """Compute the values of a column anew, whose type stays."""
+        """Recompute the values of a column; its type stays the same."""
         fit = [c for c in table.writable if c not in table.key and c.kind.ddl in _COMPUTED]
         if not fit:
             return self._rebuild(table)
