@@ -91,7 +91,7 @@ leaves AS (SELECT DISTINCT named.nspname, named.relname, s.oid, s.relfilenode FR
   JOIN pg_class s ON s.oid = p.relid AND s.relkind = 'r'),
 columns AS (SELECT nspname, relname, a.* FROM named JOIN wanted USING (nspname, relname)
   JOIN (SELECT attrelid, attname::text, attnum, atttypid, atttypmod, attcollation, xmin,
-      (SELECT md5(adbin::text) FROM pg_attrdef
+      (SELECT sha256(convert_to(adbin::text, 'UTF8')) FROM pg_attrdef
         WHERE adrelid = attrelid AND adnum = attnum AND attgenerated <> '') AS expression
     FROM pg_attribute WHERE attnum > 0 AND NOT attisdropped) a USING (attname)
   WHERE attrelid = named.oid),
@@ -108,10 +108,11 @@ UNION ALL SELECT DISTINCT nspname, relname, 'label', e.oid::text, e.enumlabel::t
 
 
 def digest(state: str) -> str:
-    """Return the question, in brackets, whose one answer changes whenever one of `state`'s does."""
+    """Return the question, in brackets, whose one answer changes whenever one of `state`'s does.
+    MD5 is refused by servers in FIPS mode."""
     return (
-        "(SELECT md5(coalesce(string_agg(state::text, ',' ORDER BY state::text COLLATE \"C\"), ''))"
-        f" FROM ({state}) state)"
+        "(SELECT sha256(convert_to(coalesce(string_agg(state::text, ',' ORDER BY state::text"
+        f" COLLATE \"C\"), ''), 'UTF8')) FROM ({state}) state)"
     )
 
 

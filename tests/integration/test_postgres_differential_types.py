@@ -61,8 +61,9 @@ def test_rows_of_all_types_are_those_of_the_servers_own_text(
     assert len(theirs) > _STEPS / 3
     for mine, said in zip(ours, theirs, strict=True):
         assert mine[:2] == said[:2]
-        for own, known in zip(mine[2:], said[2:], strict=True):
-            assert {name: own.get(name) for name in known} == known
+        before, after = mine[2:]
+        assert {name: before.get(name, MISSING) for name in said[2]} == said[2]
+        assert after == said[3]
 
 
 def _watch(table: Table) -> Watch:
