@@ -30,14 +30,15 @@ ROOT = Path(__file__).resolve().parent.parent
 class Projector:
     """One `projector run`, started by `start` and ended by `stop` or `kill`."""
 
-    def __init__(self, mysql_url: str, redis_url: str, **settings: str) -> None:
+    def __init__(self, url: str, redis_url: str, **settings: str) -> None:
+        source = "SOURCE" if url.startswith("postgresql:") else "MYSQL"
         self.environment = {
             **{
                 k: v
                 for k, v in os.environ.items()
                 if k == "PROJECTOR_COMPILED" or not k.startswith("PROJECTOR_")
             },
-            "PROJECTOR_MYSQL__URL": mysql_url,
+            f"PROJECTOR_{source}__URL": url,
             "PROJECTOR_REDIS__URL": redis_url,
             "PROJECTOR_HTTP__PORT": "0",
             "PROJECTOR_LOG__FORMAT": "json",

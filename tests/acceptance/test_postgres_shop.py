@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from projector.postgres.position import Position, parse_lsn
+from projector.postgres.position import parse_lsn
+from tests.postgres.world import is_settled
 from tests.projector_process import Projector, wait_for
 from tests.servers import PostgresServer, RedisServer
 from tests.servers.role import documented_role
@@ -41,12 +42,11 @@ class Shop:
         url = documented_role(server, name, ["Customers", "order", "lines"], schema="Odd Shop")
         self.redis = redis_server.client(db=1)
         self.daemon = Projector(
-            "", redis_server.url(db=1), PROJECTOR_SOURCE__URL=url,
+            url, redis_server.url(db=1),
             PROJECTOR_SOURCE__SLOT=f"s_{name}",
             PROJECTOR_PROJECTION="tests.examples.postgres_shop:orders_by_id,"
             "tests.examples.postgres_shop:lines_by_key",
         )  # fmt: skip
-        del self.daemon.environment["PROJECTOR_MYSQL__URL"]
         self.keys = [str(uuid.UUID(int=number)) for number in range(1, 40)]
 
     def run(self, seed: int, count: int) -> None:
@@ -85,7 +85,7 @@ class Shop:
         """Compare both hashes and the lists with Python over the plain rows."""
         [[end]] = self.connection.execute("SELECT pg_current_wal_insert_lsn()::text").fetchall()
         for name in ("orders", "lines"):
-            wait_for(lambda name=name: self._is_settled(name, parse_lsn(end)), self.daemon)  # type: ignore[misc]
+            wait_for(lambda name=name: is_settled(self.redis, name, parse_lsn(end)), self.daemon)  # type: ignore[misc]
         rows = {
             table: self.connection.execute(f'SELECT * FROM "Odd Shop"."{table}"').fetchall()
             for table in ("Customers", "order", "lines")
@@ -127,11 +127,6 @@ class Shop:
 
     def _stored(self, name: str) -> dict[str, Any]:
         return {k.decode(): json.loads(v) for k, v in self.redis.hgetall(name).items()}
-
-    def _is_settled(self, name: str, end: int) -> bool:
-        text = self.redis.hget(f"{{{name}}}:checkpoint", "position")
-        owed = {key.decode() for key in self.redis.hkeys(f"{{{name}}}:debts")} - {"scrub"}
-        return bool(text and not owed and Position.parse(text.decode()).lsn >= end)
 
 
 @pytest.fixture

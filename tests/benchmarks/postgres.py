@@ -43,9 +43,7 @@ def main() -> None:
         seed(server, arguments.tickets)
         url = helpdesk_role(server, DATABASE)
         reader(server, url, arguments.transactions, arguments.tickets)
-        daemon = Projector("", redis_server.url(db=1), PROJECTOR_SOURCE__URL=url)
-        del daemon.environment["PROJECTOR_MYSQL__URL"]
-        with daemon:
+        with Projector(url, redis_server.url(db=1)) as daemon:
             client = redis_server.client(1)
             build_and_backlog(server, daemon, client, arguments.tickets)
             for rate in arguments.rates:

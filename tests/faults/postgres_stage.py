@@ -46,12 +46,9 @@ class PostgresStage(PostgresWorld):
     def another(self) -> Projector:
         """Return a further daemon with the same settings, not started."""
         through = make_url(self.url).set(host="127.0.0.1", port=self.to_mysql.port)
-        daemon = Projector("", f"redis://127.0.0.1:{self.to_redis.port}/1", **_QUICK)
-        del daemon.environment["PROJECTOR_MYSQL__URL"]
         url = through.render_as_string(hide_password=False)
-        daemon.environment["PROJECTOR_SOURCE__URL"] = url
-        daemon.environment["PROJECTOR_SOURCE__SLOT"] = self.slot
-        return daemon
+        to_redis = f"redis://127.0.0.1:{self.to_redis.port}/1"
+        return Projector(url, to_redis, PROJECTOR_SOURCE__SLOT=self.slot, **_QUICK)
 
     def is_kept_by(self, standby: PostgresServer) -> bool:
         """Return whether the standby keeps the daemon's slot for good, at a place that its own log

@@ -24,8 +24,7 @@ class Place:
     def __init__(self, server: PostgresServer, name: str) -> None:
         self.server, self.name = server, name
         self.connection = server.connect(name)
-        self.daemon = Projector("", "redis://127.0.0.1:1/1")
-        del self.daemon.environment["PROJECTOR_MYSQL__URL"]
+        self.daemon = Projector(server.url(name), "redis://127.0.0.1:1/1")
 
     def execute(self, *statements: str) -> None:
         for statement in statements:

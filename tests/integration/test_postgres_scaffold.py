@@ -85,9 +85,11 @@ class Place:
         self.redis = redis_server.client(db=1)
         self.connection = server.connect(name)
         self.daemon = Projector(
-            "", redis_server.url(db=1), PYTHONPATH=str(folder), PROJECTOR_SOURCE__SLOT=f"s_{name}"
+            server.url(name),
+            redis_server.url(db=1),
+            PYTHONPATH=str(folder),
+            PROJECTOR_SOURCE__SLOT=f"s_{name}",
         )
-        del self.daemon.environment["PROJECTOR_MYSQL__URL"]
         self.use(server.url(name))
 
     def use(self, url: str, schema: str = "public") -> None:

@@ -35,13 +35,11 @@ class PostgresWorld:
         self.url = role_url(server, name) if is_bare else helpdesk_role(server, name)
         self.slot = f"s_{name}"
         self.daemon = Projector(
-            "",
+            self.url,
             redis_server.url(db=1),
-            PROJECTOR_SOURCE__URL=self.url,
             PROJECTOR_SOURCE__SLOT=self.slot,
             **settings,
         )
-        del self.daemon.environment["PROJECTOR_MYSQL__URL"]
 
     def __enter__(self) -> Self:
         return self
@@ -72,17 +70,23 @@ class PostgresWorld:
         ).fetchall()
         self.connection.execute("SELECT pg_switch_wal()")
         timeline = int(file[:8], 16)
-        wait_for(lambda: self._is_settled(timeline, parse_lsn(end)), self.daemon, timeout_s)
+        wait_for(
+            lambda: is_settled(self.redis, "tickets", parse_lsn(end), timeline),
+            self.daemon, timeout_s,
+        )  # fmt: skip
 
     def check(self) -> None:
         """Wait, then compare the whole hash with hand-written SQL."""
         self.settle()
         assert assert_hash_equals_database(self.redis, self.connection) > 0
 
-    def _is_settled(self, timeline: int, end: int) -> bool:
-        text = self.redis.hget("{tickets}:checkpoint", "position")
-        owed = {key.decode() for key in self.redis.hkeys("{tickets}:debts")} - {"scrub"}
-        if not text or owed:
-            return False
-        position = Position.parse(text.decode())
-        return position.timeline == timeline and position.lsn >= end
+
+def is_settled(redis: Any, name: str, end: int, timeline: int | None = None) -> bool:
+    """Return whether everything up to a place in the log is in the hash, and nothing is owed.
+    `timeline`: of the place, where there may be several."""
+    text = redis.hget(f"{{{name}}}:checkpoint", "position")
+    owed = {key.decode() for key in redis.hkeys(f"{{{name}}}:debts")} - {"scrub"}
+    if not text or owed:
+        return False
+    position = Position.parse(text.decode())
+    return position.lsn >= end and timeline in (None, position.timeline)

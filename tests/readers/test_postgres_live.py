@@ -55,14 +55,12 @@ class PostgresNotes:
         with redis_server.client(db=1) as client:
             client.flushdb()
         self.daemon = Projector(
-            "",
+            documented_role(server, self.schema, ["labels", "notes"]),
             redis_server.url(db=1),
-            PROJECTOR_SOURCE__URL=documented_role(server, self.schema, ["labels", "notes"]),
             PROJECTOR_SOURCE__SLOT=f"s_{self.schema}",
             PROJECTOR_PROJECTION="tests.readers.world:notes",
             PROJECTOR_FANOUT_MAX_DOCUMENTS="10",
         )
-        del self.daemon.environment["PROJECTOR_MYSQL__URL"]
 
     def close(self) -> None:
         self.daemon.__exit__(None, None, None)

@@ -6,11 +6,13 @@ transaction each statement stands behind a savepoint, to which what was refused 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from random import Random
+from typing import ClassVar
 
 from tests.abroad.postgres.schemas import PostgresTable, identity, listed, quoted
-from tests.abroad.worlds.schemas import Column, Schema, Table
+from tests.abroad.worlds.rows import Rows
+from tests.abroad.worlds.schemas import Schema, Table
 
 Step = list[str]
 SAVEPOINT = "SAVEPOINT undo_to"
@@ -30,34 +32,19 @@ _COMPUTED = {
 }  # fmt: skip
 
 
-class Grammar:
+class Grammar(Rows):
     """Makes steps. `publication` names the one whose tables are listed in it, if there is such;
     `absences` lets tables and columns be away for a moment."""
+
+    sessions: ClassVar[Sequence[str]] = _SESSIONS
+    quoted: ClassVar[Callable[[str], str]] = staticmethod(quoted)
 
     def __init__(
         self, random: Random, schema: Schema, role: str, publication: str, *, absences: bool
     ) -> None:
-        self._random, self._schema = random, schema
+        super().__init__(random, schema)
         self._role, self._publication, self._absences = role, publication, absences
-        self._counter = 0
-        self._added: list[tuple[Table, str]] = []
-        self._has_view = any("CREATE VIEW" in extra for extra in schema.extras)
         self.hides = False  # some change has been hidden from the publication for a while
-
-    def fill(self) -> list[str]:
-        """The first rows."""
-        tables = sorted(self._schema.tables, key=lambda table: table.is_watched)
-        found = []
-        for _ in range(2):
-            for table in tables:
-                found += [self._insert(table) for _ in range(self._random.choice([2, 6, 10]))]
-        return found
-
-    def session(self) -> list[str]:
-        """What a client sets before it works."""
-        if self._random.random() < 0.6:
-            return []
-        return self._random.sample(_SESSIONS, self._random.choice([1, 1, 2]))
 
     def step(self, definitions: float) -> Step:
         """Some statements; with the chance `definitions` they define."""
@@ -82,11 +69,12 @@ class Grammar:
         ends = [f"COMMIT PREPARED {name}", f"ROLLBACK PREPARED {name}"]
         return ["BEGIN", *within, f"PREPARE TRANSACTION {name}", random.choice([*ends, ends[0]])]
 
-    def pending(self) -> tuple[Step, str]:
-        """A transaction that somebody prepared and forgot, and its name."""
+    def pending(self) -> tuple[Step, Step]:
+        """A transaction that somebody prepared and forgot; what commits it, what rolls it back."""
         name = self._name("pending")
         table = self._random.choice(self._schema.watched)
-        return ["BEGIN", self._insert(table), f"PREPARE TRANSACTION {name}"], name
+        steps = ["BEGIN", self._insert(table), f"PREPARE TRANSACTION {name}"]
+        return steps, [f"COMMIT PREPARED {name}", f"ROLLBACK PREPARED {name}"]
 
     def _name(self, prefix: str = "g") -> str:
         self._counter += 1
@@ -123,16 +111,8 @@ class Grammar:
 
     # Rows.
 
-    def _row(self, table: Table) -> str:
-        return f"({', '.join(self._value(column) for column in table.writable)})"
-
-    def _value(self, column: Column) -> str:
-        if column.is_nullable and self._random.random() < 0.15:
-            return "NULL"
-        return self._random.choice(column.kind.literals)
-
     def _insert(self, table: Table, conflict: str = " ON CONFLICT DO NOTHING") -> str:
-        rows = ", ".join(self._row(table) for _ in range(self._random.choice([1, 1, 2, 4])))
+        rows = self._rows(table)
         return f"INSERT INTO {table.sql} ({listed(table.writable)}) VALUES {rows}{conflict}"
 
     def _any_insert(self, table: Table) -> str:
@@ -153,19 +133,14 @@ class Grammar:
     def _some(self, table: Table) -> str:
         return f"ctid IN (SELECT ctid FROM {table.sql} WHERE {self._where(table)} LIMIT 3)"
 
-    def _changes(self, columns: Sequence[Column]) -> str:
-        chosen = self._random.sample(columns, min(len(columns), self._random.choice([1, 1, 2])))
-        return ", ".join(f"{quoted(c.name)} = {self._value(c)}" for c in chosen)
-
     def _update(self, table: Table) -> str:
-        columns = [c for c in table.writable if c not in table.key] or table.writable
+        columns = self._beside_key(table)
         where = self._random.choice([self._some, self._some, self._where])(table)
         return f"UPDATE {table.sql} SET {self._changes(columns)} WHERE {where}"
 
     def _move(self, table: Table) -> str:
         """Change a key."""
-        keys = [*table.key, *(column for unique in table.unique for column in unique)]
-        columns = list({c.name: c for c in keys or table.writable if not c.generated}.values())
+        columns = self._of_keys(table)
         one = f"ctid = (SELECT ctid FROM {table.sql} WHERE {self._where(table)} LIMIT 1)"
         return f"UPDATE {table.sql} SET {self._changes(columns)} WHERE {one}"
 
@@ -187,12 +162,8 @@ class Grammar:
         )
 
     def _copy(self, table: Table) -> str:
-        values = [
-            self._value(c) if c in table.key or self._random.random() < 0.2 else quoted(c.name)
-            for c in table.writable
-        ]
         return (
-            f"INSERT INTO {table.sql} ({listed(table.writable)}) SELECT {', '.join(values)}"
+            f"INSERT INTO {table.sql} ({listed(table.writable)}) SELECT {self._copied(table, 0.2)}"
             f" FROM {table.sql} AS other LIMIT 2 ON CONFLICT DO NOTHING"
         )
 
@@ -207,8 +178,7 @@ class Grammar:
     def _through_view(self, table: Table) -> str:
         if not self._has_view:
             return self._update(table)
-        made = next(e for e in self._schema.extras if "CREATE VIEW" in e)
-        seen = next(t for t in self._schema.tables if made.endswith(f"FROM {t.sql}"))
+        seen = self._seen()
         return f"UPDATE seen SET {self._changes(seen.writable)} WHERE {self._where(seen)}"
 
     def _merge(self, table: Table) -> str:
@@ -225,13 +195,10 @@ class Grammar:
 
     def _returning(self, table: Table) -> str:
         """Take rows out and put them back changed, in one statement."""
-        values = [
-            self._value(c) if c in table.key or self._random.random() < 0.3 else quoted(c.name)
-            for c in table.writable
-        ]
+        values = self._copied(table, 0.3)
         return (
             f"WITH gone AS (DELETE FROM {table.sql} WHERE {self._some(table)} RETURNING *)"
-            f" INSERT INTO {table.sql} ({listed(table.writable)}) SELECT {', '.join(values)}"
+            f" INSERT INTO {table.sql} ({listed(table.writable)}) SELECT {values}"
             " FROM gone LIMIT 1 ON CONFLICT DO NOTHING"
         )
 

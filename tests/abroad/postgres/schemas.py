@@ -9,7 +9,18 @@ from typing import ClassVar
 
 from tests.abroad.postgres.kinds import FAMILIES, PostgresKind, payloads
 from tests.abroad.worlds.kinds import Kind
-from tests.abroad.worlds.schemas import Column, Maker, Schema, Table, add_pairs, misdeclare
+from tests.abroad.worlds.schemas import (
+    ACTIONS,
+    Column,
+    Maker,
+    Schema,
+    Table,
+    add_pairs,
+    foreign_keys,
+    misdeclare,
+    outside,
+    views,
+)
 
 _PLAIN_NAMES = ("ticket", "form", "task", "entry", "owner", "link", "note", "part")
 _ODD_NAMES = (
@@ -35,7 +46,6 @@ _PAIR_TYPES = (
                  "utf8"),
     PostgresKind("int4", "sa.Integer", "int", ("1", "2", "3"), "kind"),
 )  # fmt: skip
-_ACTIONS = ("CASCADE", "CASCADE", "SET NULL", "RESTRICT", "NO ACTION")
 OTHER_SCHEMA = "Other One"
 
 
@@ -120,11 +130,11 @@ def generate(chance: Callable[[str], Random], version: int, has_icu: bool) -> Sc
     misdeclare(chance("misdeclared"), tables, _TYPES)
     _place(chance("engines"), tables)
     extras = _identities(chance("row-image"), tables)
-    extras += _foreign_keys(chance("foreign-keys"), tables)
-    outside = _outside(chance("outside"), tables, extras)
-    extras += _triggers(chance("triggers"), tables, outside)
-    extras += _views(chance("views"), tables)
-    return Schema([*tables, *outside], extras)
+    extras += foreign_keys(chance("foreign-keys"), tables, lambda t: len(t.key) == 1, _foreign_key)
+    beyond = outside(chance("outside"), tables, extras, PostgresTable, _PLAIN, _foreign_key)
+    extras += _triggers(chance("triggers"), tables, beyond)
+    extras += views(chance("views"), tables)
+    return Schema([*tables, *beyond], extras)
 
 
 def _is_everywhere(kind: Kind) -> bool:
@@ -216,45 +226,13 @@ def _identities(random: Random, tables: list[Table]) -> list[str]:
     return found
 
 
-def _foreign_keys(random: Random, tables: list[Table]) -> list[str]:
-    """Between columns of one type, with every action."""
-    found: list[str] = []
-    wish = random.choice([0.0, 0.5, 0.9])
-    for table in tables:
-        for column in table.writable:
-            targets = [
-                other for other in tables
-                if len(other.key) == 1 and other.key[0].kind == column.kind
-                and other.key[0] is not column
-            ]  # fmt: skip
-            if targets and random.random() < wish:
-                found.append(_foreign_key(random, table, column, random.choice(targets)))
-    return found
-
-
 def _foreign_key(random: Random, table: Table, column: Column, target: Table) -> str:
     timing = random.choice(["", "", " DEFERRABLE INITIALLY DEFERRED"])
-    actions = f"ON DELETE {random.choice(_ACTIONS)} ON UPDATE {random.choice(_ACTIONS)}"
+    actions = f"ON DELETE {random.choice(ACTIONS)} ON UPDATE {random.choice(ACTIONS)}"
     return (
         f"ALTER TABLE {table.sql} ADD FOREIGN KEY ({quoted(column.name)})"
         f" REFERENCES {target.sql} ({quoted(target.key[0].name)}) {actions}{timing}"
     )
-
-
-def _outside(random: Random, tables: list[Table], extras: list[str]) -> list[Table]:
-    """A table that no document reads: parent of a foreign key, and what triggers stand on."""
-    if random.random() > 0.5:
-        return []
-    child = random.choice(tables)
-    column = random.choice(child.writable)
-    if not column.kind.can_be_key:
-        return []
-    key = Column("id", column.kind, is_nullable=False)
-    free = Column("v", _PLAIN)
-    outside = PostgresTable("outside", [key, free], [key], is_watched=False)
-    if random.random() < 0.7:
-        extras.append(_foreign_key(random, child, column, outside))
-    return [outside]
 
 
 def _triggers(random: Random, tables: list[Table], outside: list[Table]) -> list[str]:
@@ -281,9 +259,3 @@ def _triggers(random: Random, tables: list[Table], outside: list[Table]) -> list
             f" EXECUTE FUNCTION {name}()"
         )
     return found
-
-
-def _views(random: Random, tables: list[Table]) -> list[str]:
-    if random.random() > 0.4:
-        return []
-    return [f"CREATE VIEW seen AS SELECT * FROM {random.choice(tables).sql}"]

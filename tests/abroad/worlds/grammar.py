@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from random import Random
+from typing import ClassVar
 
-from tests.abroad.worlds.schemas import Column, Schema, Table, listed, quoted
+from tests.abroad.worlds.rows import Rows
+from tests.abroad.worlds.schemas import Schema, Table, listed, quoted
 from tests.servers import Flavour
 
 Step = list[str]
@@ -21,9 +23,11 @@ _SESSIONS = (
 )  # fmt: skip
 
 
-class Grammar:
+class Grammar(Rows):
     """Makes steps. `schema_name` is for statements that name the database; `absences` lets tables
     and columns be away for a moment."""
+
+    sessions: ClassVar[Sequence[str]] = _SESSIONS
 
     def __init__(
         self,
@@ -34,27 +38,8 @@ class Grammar:
         *,
         absences: bool = True,
     ) -> None:
-        self._random, self._schema, self._flavour = random, schema, flavour
-        self._name, self._absences = schema_name, absences
-        self._counter = 0
-        self._added: list[tuple[Table, str]] = []
-        self._has_view = any("CREATE VIEW" in extra for extra in schema.extras)
-
-    def fill(self) -> list[str]:
-        """The first rows."""
-        tables = sorted(self._schema.tables, key=lambda table: table.is_watched)
-        found = []
-        for _ in range(2):
-            for table in tables:
-                count = self._random.choice([2, 6, 10])
-                found += [self._insert(table, "INSERT IGNORE INTO") for _ in range(count)]
-        return found
-
-    def session(self) -> list[str]:
-        """What a client sets before it works."""
-        if self._random.random() < 0.6:
-            return []
-        return self._random.sample(_SESSIONS, self._random.choice([1, 1, 2]))
+        super().__init__(random, schema)
+        self._flavour, self._name, self._absences = flavour, schema_name, absences
 
     def step(self, definitions: float) -> Step:
         """Some statements; with the chance `definitions` they define."""
@@ -114,16 +99,8 @@ class Grammar:
 
     # Rows.
 
-    def _row(self, table: Table) -> str:
-        return f"({', '.join(self._value(column) for column in table.writable)})"
-
-    def _value(self, column: Column) -> str:
-        if column.is_nullable and self._random.random() < 0.15:
-            return "NULL"
-        return self._random.choice(column.kind.literals)
-
-    def _insert(self, table: Table, verb: str) -> str:
-        rows = ", ".join(self._row(table) for _ in range(self._random.choice([1, 1, 2, 4])))
+    def _insert(self, table: Table, verb: str = "INSERT IGNORE INTO") -> str:
+        rows = self._rows(table)
         return f"{verb} {self._spelled(table)} ({listed(table.writable)}) VALUES {rows}"
 
     def _any_insert(self, table: Table) -> str:
@@ -145,12 +122,8 @@ class Grammar:
         value = self._value(column)
         return f"{prefix}{quoted(column.name)} {'IS NULL' if value == 'NULL' else f'= {value}'}"
 
-    def _changes(self, columns: Sequence[Column], prefix: str = "") -> str:
-        chosen = self._random.sample(columns, min(len(columns), self._random.choice([1, 1, 2])))
-        return ", ".join(f"{prefix}{quoted(c.name)} = {self._value(c)}" for c in chosen)
-
     def _update(self, table: Table) -> str:
-        columns = [c for c in table.writable if c not in table.key] or table.writable
+        columns = self._beside_key(table)
         limit = self._random.choice(["", " LIMIT 3", " ORDER BY 1 LIMIT 2"])
         if "ORDER" in limit:
             limit = f" ORDER BY {quoted(columns[0].name)} LIMIT 2"
@@ -161,8 +134,7 @@ class Grammar:
 
     def _move(self, table: Table) -> str:
         """Change a key."""
-        keys = [*table.key, *(column for unique in table.unique for column in unique)]
-        columns = list({c.name: c for c in keys or table.writable if not c.generated}.values())
+        columns = self._of_keys(table)
         verb = self._random.choice(["UPDATE", "UPDATE IGNORE"])
         where = self._where(table)
         return f"{verb} {self._spelled(table)} SET {self._changes(columns)} WHERE {where} LIMIT 2"
@@ -187,13 +159,9 @@ class Grammar:
         )
 
     def _copy(self, table: Table) -> str:
-        values = [
-            self._value(c) if c in table.key or self._random.random() < 0.2 else quoted(c.name)
-            for c in table.writable
-        ]
         return (
             f"INSERT IGNORE INTO {quoted(table.name)} ({listed(table.writable)})"
-            f" SELECT {', '.join(values)} FROM {quoted(table.name)} AS other LIMIT 2"
+            f" SELECT {self._copied(table, 0.2)} FROM {quoted(table.name)} AS other LIMIT 2"
         )
 
     def _truncate(self, table: Table) -> str:
@@ -204,8 +172,7 @@ class Grammar:
     def _through_view(self, table: Table) -> str:
         if not self._has_view:
             return self._update(table)
-        view = next(e for e in self._schema.extras if "CREATE VIEW" in e).partition("FROM ")[2]
-        seen = next(t for t in self._schema.tables if quoted(t.name) == view)
+        seen = self._seen()
         return f"UPDATE IGNORE seen SET {self._changes(seen.writable)} WHERE {self._where(seen)}"
 
     def _spelled(self, table: Table) -> str:
@@ -312,13 +279,13 @@ class Grammar:
         parent = self._random.choice(self._schema.tables)
         return [added, self._delete(parent), self._move(parent), f"{head} DROP FOREIGN KEY {name}"]
 
-    def pending(self) -> tuple[Step, str]:
-        """A transaction that somebody prepared and forgot, and its name."""
+    def pending(self) -> tuple[Step, Step]:
+        """A transaction that somebody prepared and forgot; what commits it, what rolls it back."""
         self._counter += 1
         name = f"'pending{self._counter}'"
         table = self._random.choice(self._schema.watched)
         return [f"XA START {name}", self._insert(table, "INSERT IGNORE INTO"), f"XA END {name}",
-                f"XA PREPARE {name}"], name  # fmt: skip
+                f"XA PREPARE {name}"], [f"XA COMMIT {name}", f"XA ROLLBACK {name}"]  # fmt: skip
 
     def _charset(self, table: Table) -> Step:
         return [f"ALTER TABLE {quoted(table.name)} CONVERT TO CHARACTER SET utf8mb4"]

@@ -19,6 +19,7 @@ _ODD_NAMES = ("Order", "größe", "Group Items", "x-y", "select", "T1", "äöü"
 _COLUMN_NAMES = ("a", "b", "c", "d", "e", "f", "g", "h", "k", "m", "n", "p", "q", "r", "s")
 _ODD_COLUMNS = ("Select", "größe", "x y", "per%cent", "order", "C1", "v-w", "Δ", "_k", "Key")
 _PLAIN = Kind("INT", "sa.Integer", "int", ("1", "2", "3", "4"), "number", can_be_id=True)
+_FREE = Kind("INT", "sa.Integer", "int", ("1", "2", "3"))
 _TYPES = ("sa.Integer", "sa.String(30)", "sa.Text", "sa.Numeric(10, 2)", "sa.DateTime", "sa.Date",
           "sa.Boolean", "sa.Float", "sa.JSON", "sa.LargeBinary", "mysql.YEAR")  # fmt: skip
 _PAIR_TYPES = (
@@ -28,7 +29,7 @@ _PAIR_TYPES = (
          "kind", "utf8mb4", "utf8mb4_bin"),
     Kind("INT", "sa.Integer", "int", ("1", "2", "3"), "kind"),
 )  # fmt: skip
-_ON_DELETE = ("CASCADE", "CASCADE", "SET NULL", "RESTRICT", "NO ACTION")
+ACTIONS = ("CASCADE", "CASCADE", "SET NULL", "RESTRICT", "NO ACTION")
 
 
 @dataclass(slots=True)
@@ -151,11 +152,11 @@ def generate(chance: Callable[[str], Random], flavour: Flavour, is_folding: bool
     add_pairs(chance("polymorphic"), tables, _PAIR_TYPES)
     misdeclare(chance("misdeclared"), tables, _TYPES)
     _choose_engines(chance("engines"), flavour, tables)
-    extras = _foreign_keys(chance("foreign-keys"), tables)
-    outside = _outside(chance("outside"), tables, extras)
-    extras += _triggers(chance("triggers"), tables, outside)
-    extras += _views(chance("views"), tables)
-    return Schema([*tables, *outside], extras)
+    extras = foreign_keys(chance("foreign-keys"), tables, lambda t: bool(t.key), _foreign_key)
+    beyond = outside(chance("outside"), tables, extras, Table, _FREE, _foreign_key)
+    extras += _triggers(chance("triggers"), tables, beyond)
+    extras += views(chance("views"), tables)
+    return Schema([*tables, *beyond], extras)
 
 
 def _alike(collation: str, kinds: list[Kind]) -> list[Kind]:
@@ -308,32 +309,38 @@ def _choose_engines(random: Random, flavour: Flavour, tables: list[Table]) -> No
             table.options += " WITH SYSTEM VERSIONING"
 
 
-def _foreign_keys(random: Random, tables: list[Table]) -> list[str]:
-    """Between columns of one type, with every action."""
+Fits = Callable[[Table], bool]
+Refer = Callable[[Random, Table, Column, Table], str]
+
+
+def foreign_keys(random: Random, tables: list[Table], fits: Fits, refer: Refer) -> list[str]:
+    """Make foreign keys between columns of one type, to tables that fit; `refer` writes one."""
     found: list[str] = []
     wish = random.choice([0.0, 0.5, 0.9])
     for table in tables:
         for column in table.writable:
             targets = [
                 other for other in tables
-                if other.key and other.key[0].kind == column.kind and other.key[0] is not column
+                if fits(other) and other.key[0].kind == column.kind and other.key[0] is not column
             ]  # fmt: skip
             if targets and random.random() < wish:
-                target = random.choice(targets)
-                found.append(_foreign_key(random, table, column, target.name, target.key[0].name))
+                found.append(refer(random, table, column, random.choice(targets)))
     return found
 
 
-def _foreign_key(random: Random, table: Table, column: Column, target: str, key: str) -> str:
-    actions = f"ON DELETE {random.choice(_ON_DELETE)} ON UPDATE {random.choice(_ON_DELETE)}"
+def _foreign_key(random: Random, table: Table, column: Column, target: Table) -> str:
+    actions = f"ON DELETE {random.choice(ACTIONS)} ON UPDATE {random.choice(ACTIONS)}"
     return (
-        f"ALTER TABLE {quoted(table.name)} ADD FOREIGN KEY ({quoted(column.name)})"
-        f" REFERENCES {quoted(target)} ({quoted(key)}) {actions}"
+        f"ALTER TABLE {table.sql} ADD FOREIGN KEY ({quoted(column.name)})"
+        f" REFERENCES {target.sql} ({quoted(target.key[0].name)}) {actions}"
     )
 
 
-def _outside(random: Random, tables: list[Table], extras: list[str]) -> list[Table]:
-    """A table that no document reads: parent of a foreign key, and what triggers stand on."""
+def outside(
+    random: Random, tables: list[Table], extras: list[str], make: type[Table], free: Kind,
+    refer: Refer,
+) -> list[Table]:  # fmt: skip
+    """Make a table that no document reads: parent of a foreign key, and what triggers stand on."""
     if random.random() > 0.5:
         return []
     child = random.choice(tables)
@@ -341,11 +348,10 @@ def _outside(random: Random, tables: list[Table], extras: list[str]) -> list[Tab
     if not column.kind.can_be_key or "NULL" in column.kind.ddl:
         return []
     key = Column("id", column.kind, is_nullable=False)
-    free = Column("v", Kind("INT", "sa.Integer", "int", ("1", "2", "3")))
-    outside = Table("outside", [key, free], [key], is_watched=False)
+    found = make("outside", [key, Column("v", free)], [key], is_watched=False)
     if random.random() < 0.7:
-        extras.append(_foreign_key(random, child, column, outside.name, key.name))
-    return [outside]
+        extras.append(refer(random, child, column, found))
+    return [found]
 
 
 def _triggers(random: Random, tables: list[Table], outside: list[Table]) -> list[str]:
@@ -369,7 +375,8 @@ def _triggers(random: Random, tables: list[Table], outside: list[Table]) -> list
     return found
 
 
-def _views(random: Random, tables: list[Table]) -> list[str]:
+def views(random: Random, tables: list[Table]) -> list[str]:
+    """Make a view of a table, at times."""
     if random.random() > 0.4:
         return []
-    return [f"CREATE VIEW seen AS SELECT * FROM {quoted(random.choice(tables).name)}"]
+    return [f"CREATE VIEW seen AS SELECT * FROM {random.choice(tables).sql}"]
