@@ -103,8 +103,7 @@ def test_the_hash_ends_equal_after_faults(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(SEEDS))
 def test_made_up_worlds_end_equal_after_faults(runner: Runner, seed: int) -> None:
     """The same faults, under a made-up history of a made-up schema on any of the servers."""
-    random = Random(f"{seed}:faults")
-    chosen = [*random.sample(FAULTS, 3), random.choice(FAULTS)]
+    chosen = runner.faults_of(seed)
     print("faults:", ", ".join(fault.__name__ for fault in chosen))
     _, verdict = runner.play(Plan(seed), faults=chosen)
     assert not verdict.is_failure, f"{verdict}\nReports: {REPORTS}"

@@ -13,7 +13,7 @@ import pytest
 from tests.abroad.postgres.runner import PostgresRunner
 from tests.abroad.worlds.plan import Plan
 from tests.faults.faults import REWINDS
-from tests.faults.postgres_faults import ALL, OF_WORLDS
+from tests.faults.postgres_faults import ALL
 from tests.faults.postgres_stage import PostgresStage
 from tests.faults.test_faults import REPORTS, SEEDS
 from tests.servers import (
@@ -80,8 +80,7 @@ def runner() -> Iterator[PostgresRunner]:
 @pytest.mark.parametrize("seed", range(max(1, SEEDS // 3)))
 def test_made_up_worlds_end_equal_after_faults(runner: PostgresRunner, seed: int) -> None:
     """The same faults, under a made-up history of a made-up schema."""
-    random = Random(f"{seed}:faults")
-    chosen = [*random.sample(OF_WORLDS, 3), random.choice(OF_WORLDS)]
+    chosen = runner.faults_of(seed)
     print("faults:", ", ".join(fault.__name__ for fault in chosen))
     _, verdict = runner.play(Plan(seed), faults=chosen)
     assert not verdict.is_failure, f"{verdict}\nReports: {REPORTS}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import time
 from dataclasses import dataclass
 from decimal import Decimal
 from random import Random
@@ -12,15 +11,14 @@ from typing import Any, ClassVar
 import psycopg
 from psycopg.pq import TransactionStatus
 
-from projector.postgres.position import Position, parse_lsn
+from projector.postgres.position import parse_lsn
 from tests.abroad.postgres import grammar, kinds, schemas, settings
 from tests.abroad.worlds import oracle
-from tests.abroad.worlds.breaking import Breaker
 from tests.abroad.worlds.module import columns_read
 from tests.abroad.worlds.plan import Judged
 from tests.abroad.worlds.schemas import Table
-from tests.abroad.worlds.world import SETTLE_S, World
-from tests.projector_process import Projector
+from tests.abroad.worlds.world import World
+from tests.postgres.world import is_settled
 from tests.servers import PostgresServer, TcpProxy
 from tests.servers.role import role_of, role_url
 
@@ -67,13 +65,14 @@ oracle.SHAPES.update({
 class PostgresWorld(World):
     """As `World`; `database` is a PostgresServer."""
 
+    section: ClassVar[str] = "SOURCE"
     refusals: ClassVar[type[Exception]] = psycopg.Error
     incomparable: ClassVar[tuple[str, ...]] = ("(42P22", "(42883")
 
     def _make(self, stack: contextlib.ExitStack) -> None:
         server: Any = self.database
         self._server: PostgresServer = server
-        self._stack, self.documents, self._is_hidden = stack, 0, False
+        self._stack, self.documents = stack, 0
         self.role = role_of(self.name)
         self._drop()
         self._create_database(self.plan.chance("server"))
@@ -85,7 +84,7 @@ class PostgresWorld(World):
             self._try(self.root, statement)
         self.schema = schemas.generate(self.plan.chance, version, self._server.has_icu)
         self._create()
-        publication = self._account()
+        publication = self._publication()
         self.grammar: Any = grammar.Grammar(
             self.plan.chance("history"), self.schema, self.role, publication,
             absences=self.plan.chance("absences").random() < 0.9,
@@ -107,7 +106,7 @@ class PostgresWorld(World):
         self._server.execute(f'CREATE DATABASE "{self.name}" {said}')
         self.log.append(f"CREATE DATABASE {said}")
 
-    def _account(self) -> str:
+    def _publication(self) -> str:
         """Make role and publication; return its name if it lists its tables."""
         random = self.plan.chance("account")
         named = ", ".join(table.sql for table in self.schema.watched)
@@ -123,7 +122,7 @@ class PostgresWorld(World):
         )
         return "projector" if listed else ""
 
-    def _grant(self) -> None:
+    def _account(self, stack: contextlib.ExitStack) -> str:
         """Grant the tables whole, or at times only the columns that are read."""
         random = self.plan.chance("account")
         by_column = random.random() < 0.15
@@ -133,6 +132,18 @@ class PostgresWorld(World):
             ]
             columns = f" ({schemas.listed(read)})" if by_column and read else ""
             self._do_all(f"GRANT SELECT{columns} ON {table.sql} TO {self.role}")
+        return role_url(self._server, self.name)
+
+    def _proxy(self) -> type[TcpProxy]:
+        return TcpProxy  # no refusals in the words of this protocol
+
+    @property
+    def slot(self) -> str:
+        return f"s_{self.name}"
+
+    def _settings_of_the_daemon(self, url: str, random: Random) -> dict[str, str]:
+        usual = super()._settings_of_the_daemon(url, random)
+        return {**usual, "PROJECTOR_SOURCE__SLOT": self.slot}
 
     def _do_all(self, *statements: str) -> None:
         for statement in statements:
@@ -155,40 +166,6 @@ class PostgresWorld(World):
                 connection.execute("SET client_encoding = LATIN1")
         return connection
 
-    def _create(self) -> None:
-        if not self.schema.extras and not self.schema.tables:
-            raise Judged("skipped", "no table")
-        super()._create()
-
-    def _start_parts(self, stack: contextlib.ExitStack) -> None:
-        random = self.plan.chance("daemon")
-        self._grant()
-        self.redis = self.redis_server.client(db=self.number)
-        stack.callback(self.redis.close)
-        self.redis.flushdb()
-        self.refuses = False
-        self.to_mysql = TcpProxy(self._server.host, self._server.port)  # the database's
-        stack.callback(self.to_mysql.close)
-        self.to_redis = TcpProxy(self.redis_server.host, self.redis_server.port)
-        stack.callback(self.to_redis.close)
-        self.slot = f"s_{self.name}"
-        url = role_url(self._server, self.name)
-        self._environment = self._settings_of_the_daemon(url, random)
-        for name in [each for each in self._environment if "_MYSQL__" in each]:
-            value = self._environment.pop(name)
-            self._environment[name.replace("_MYSQL__", "_SOURCE__")] = value
-        self._environment["PROJECTOR_SOURCE__SLOT"] = self.slot
-        self.daemon = self.another()
-        stack.push(self.daemon.__exit__)
-        self.breaker = Breaker(self.to_redis, self.daemon, self.plan.chance("breaks"))
-
-    def another(self) -> Projector:
-        """A further daemon with the same settings, not started."""
-        daemon = Projector("", self._environment["PROJECTOR_REDIS__URL"], **self._environment)
-        del daemon.environment["PROJECTOR_MYSQL__URL"]
-        daemon.nursery = self.nursery
-        return daemon
-
     def _live(self) -> None:
         """As elsewhere; and in the end something that no later change mends."""
         super()._live()
@@ -206,16 +183,6 @@ class PostgresWorld(World):
                 self.root, f"SELECT pg_terminate_backend(active_pid, 5000) {named} AND active"
             )
             self._try(self.root, f"SELECT pg_drop_replication_slot(slot_name) {named}")
-
-    def _forget(self, random: Random) -> list[str]:
-        if random.random() > 0.2:
-            return []
-        steps, name = self.grammar.pending()
-        with contextlib.closing(self._connect(self.name)) as connection:
-            refused = [self._try(connection, statement) for statement in steps]
-        if any(code is not None for code in refused):
-            return []
-        return [f"{random.choice(['COMMIT', 'ROLLBACK'])} PREPARED {name}"]
 
     def _leave_nothing_open(self, connection: Any) -> None:
         with contextlib.suppress(psycopg.Error):
@@ -298,31 +265,13 @@ class PostgresWorld(World):
         hides, self.grammar.hides = self.grammar.hides, False
         return max(super()._unnoticed_s(), _NOTICED_S if hides else 0.0)
 
-    def _settle(self) -> None:
+    def _end_of_log(self) -> int:
         self._rows(self.root, "SELECT pg_logical_emit_message(true, 'settle', '')")
         [[end]] = self._rows(self.root, "SELECT pg_current_wal_lsn()::text")
-        target, deadline = parse_lsn(end), time.monotonic() + SETTLE_S
-        waiting = [spec.name for spec in self.specs]
-        while waiting:
-            waiting = [name for name in waiting if not self._is_settled(name, target)]
-            if self.breaker.has_struck:
-                self.breaker.restart()
-                continue
-            self._expect_alive()
-            if time.monotonic() > deadline - SETTLE_S + _NOTICED_S and self._is_senseless():
-                raise Judged("skipped", "columns that the server does not compare")
-            if time.monotonic() > deadline:
-                raise Judged("stuck", f"{waiting} not settled\n{self._log_tail()}")
-            time.sleep(0.01)
+        return parse_lsn(end)
 
-    def _is_senseless(self) -> bool:
-        """Whether the server refuses the declaration once it meets rows: of unlike collations."""
-        return any(refusal in self.daemon.log() for refusal in self.incomparable)
-
-    def _is_settled(self, name: str, end: int) -> bool:
-        text = self.redis.hget(f"{{{name}}}:checkpoint", "position")
-        owed = {key.decode() for key in self.redis.hkeys(f"{{{name}}}:debts")} - {"scrub"}
-        return bool(text and not owed and Position.parse(text.decode()).lsn >= end)
+    def _is_settled(self, name: str, end: Any) -> bool:
+        return is_settled(self.redis, name, end)
 
 
 class _Asking:

@@ -5,20 +5,12 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from random import Random
 
 from tests.abroad.worlds.plan import Plan
 from tests.abroad.worlds.runner import Runner
 from tests.abroad.worlds.shrinking import shrink
-from tests.abroad.worlds.world import Fault
-
-
-def _faults(known: Sequence[Fault], seed: int) -> list[Fault]:
-    random = Random(f"{seed}:faults")
-    return [*random.sample(known, 3), random.choice(known)]
 
 
 def main(make: type[Runner] = Runner, name: str = "tests.abroad.worlds") -> int:
@@ -40,7 +32,7 @@ def main(make: type[Runner] = Runner, name: str = "tests.abroad.worlds") -> int:
     flavour = chosen.server
     with make(chosen.out) as runner:
         for seed in range(int(first), int(last or first) + 1):
-            plan, faults = Plan(seed, without), _faults(make.faults, seed) if chosen.faults else []
+            plan, faults = Plan(seed, without), runner.faults_of(seed) if chosen.faults else []
             world, verdict = runner.play(plan, flavour, faults)
             if verdict.is_failure and chosen.shrink:
                 attempt = partial(runner.play, flavour=flavour, faults=faults)

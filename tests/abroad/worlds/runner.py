@@ -87,6 +87,11 @@ class Runner:
             server.discard()
         self._stack.close()
 
+    def faults_of(self, seed: int) -> list[Any]:
+        """Return the faults that a seed's world is played with: three under load, one after it."""
+        random = Random(f"{seed}:faults")
+        return [*random.sample(self.faults, 3), random.choice(self.faults)]
+
     def play(
         self, plan: Plan, flavour: str | None = None, faults: Sequence[Fault] = ()
     ) -> tuple[World, Verdict]:
