@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import socket
 import time
 from collections.abc import Iterator
@@ -168,19 +169,25 @@ def _proc(world: HelpdeskWorld, name: str) -> str:
 
 def test_an_idle_daemon_costs_next_to_nothing(world: HelpdeskWorld) -> None:
     """Ten seconds of nothing: at most the clock asked of the database; of Redis the lease, requests
-    and memory; under one percent of a core."""
+    and memory; all threads together wake 20 times a second, and take under one percent of a core.
+
+    A virtual machine that was idle for a tenth of a second can take 20 to 100 times as long for
+    what follows (its processor sleeps, and others have used its caches). The share of the core is
+    that of a machine where a little work of 0.05 ms then takes up to 0.2 ms, and grows with it.
+    """
     world.daemon.start()
     world.settle()
     time.sleep(2)  # what follows a start: the first background chunks
     world.redis.config_resetstat()
-    before = _selects(world), _cpu_s(world.daemon)
-    time.sleep(10)
-    after = _selects(world), _cpu_s(world.daemon)
+    before = _selects(world), _cpu_s(world.daemon), _wakes(world)
+    work_s = _ten_seconds_of_little()
+    after = _selects(world), _cpu_s(world.daemon), _wakes(world)
     stats = world.redis.info("commandstats")
     asked = {name.removeprefix("cmdstat_") for name in stats}
     assert stats.get("cmdstat_set", {"calls": 0})["calls"] <= 3  # its report, if the clock stood
     assert after[0] - before[0] <= 1
-    assert after[1] - before[1] < 0.1
+    assert after[1] - before[1] < 0.1 * max(1, work_s / 0.0002)
+    assert after[2] - before[2] < 200
     assert asked <= {"config|resetstat", "evalsha", "get", "pexpire", "hmget", "hlen", "hgetall",
                      "info", "set"}  # fmt: skip
     assert world.redis.info("stats")["total_commands_processed"] < 100
@@ -194,6 +201,23 @@ def _cpu_s(daemon: Projector) -> float:
     assert daemon.process is not None
     fields = Path(f"/proc/{daemon.process.pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _wakes(world: HelpdeskWorld) -> int:
+    """Return how often the daemon's threads have waited for something."""
+    lines = [Path(_proc(world, f"task/{task}/status")).read_text()
+             for task in os.listdir(_proc(world, "task"))]  # fmt: skip
+    return sum(int(re.findall(r"\nvoluntary_ctxt_switches:\t(\d+)", text)[0]) for text in lines)
+
+
+def _ten_seconds_of_little() -> float:
+    """Return the CPU seconds that 0.05 ms of work take here after a wait of a tenth of a second."""
+    document = {str(number): [number] * 5 for number in range(50)}
+    before = time.thread_time()
+    for _ in range(100):
+        time.sleep(0.1)
+        json.loads(json.dumps(document))
+    return (time.thread_time() - before) / 100
 
 
 def test_until_current_stops_by_itself(world: HelpdeskWorld) -> None:
