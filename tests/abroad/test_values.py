@@ -113,9 +113,9 @@ def _fill(world: World) -> None:
     world.execute("SET sql_mode='ALLOW_INVALID_DATES'")
     for number, (column, value, *_) in {**_WRITTEN, **_SET_ASIDE}.items():
         world.execute(f"INSERT INTO reading (id, {column}) VALUES ({number}, {value})")
-    world.execute(
-        "INSERT INTO reading (id) VALUES (41)",
+    world.execute(  # the remarks first: without them 41 is a good version, and would stay
         "INSERT INTO remark VALUES (1, 41, '2026-01-01'), (2, 41, '2023-02-30')",
+        "INSERT INTO reading (id) VALUES (41)",
     )
 
 
