@@ -48,15 +48,8 @@ def _numeric(value: str) -> str:
     return str(Decimal(value))
 
 
-def _clock(value: str) -> str:
-    if value.startswith("24"):
-        raise oracle.NoForm(value)
-    head, _, fraction = value.partition(".")
-    return f"{head}.{fraction:<06}" if fraction else head
-
-
 oracle.SHAPES.update({
-    "numeric": _numeric, "clock": _clock, "int[]": _ARRAYS.__getitem__,
+    "numeric": _numeric, "int[]": _ARRAYS.__getitem__,
     "text[]": _ARRAYS.__getitem__,
 })  # fmt: skip
 

@@ -198,7 +198,7 @@ def payloads(flavour: Flavour) -> list[Kind]:
         Kind("TINYINT(1)", "sa.Boolean", "bool", ("0", "1", "2")),
         Kind("YEAR", "mysql.YEAR", "int", ("2026", "1901", "0")),
         Kind("BIT(9)", "mysql.BIT(9)", "bits", ("0", "1", "511")),
-        Kind("TIME(2)", "mysql.TIME(fsp=2)", "plain",
+        Kind("TIME(2)", "mysql.TIME(fsp=2)", "clock",
              ("'10:20:30.5'", "'-00:00:01'", "'838:59:59'")),
         Kind("DECIMAL(12,4)", "sa.Numeric(12, 4)", "plain", ("0", "-1.5", "12345678.9999")),
         Kind("FLOAT", "sa.Float", "float", ("0.1", "-2.5", "1e10")),

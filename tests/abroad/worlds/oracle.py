@@ -213,6 +213,16 @@ def _date(value: str) -> str:
         raise NoForm(value) from None
 
 
+def _clock(value: str) -> str:
+    """A time of day; durations and 24 o'clock are none."""
+    head, _, fraction = value.partition(".")
+    try:
+        datetime.strptime(head, "%H:%M:%S")
+    except ValueError:
+        raise NoForm(value) from None
+    return f"{head}.{fraction:<06}" if fraction.strip("0") else head
+
+
 def _float(value: str) -> float:
     if not math.isfinite(found := float(value)):
         raise NoForm(value)
@@ -242,6 +252,7 @@ SHAPES: dict[str, Callable[[Any], Any]] = {
     "plain": _text,
     "moment": _moment,
     "date": _date,
+    "clock": _clock,
     "json": _object_of,
     "bits": lambda value: int.from_bytes(value, "big"),
     "base64": lambda value: base64.b64encode(value).decode(),
