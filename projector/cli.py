@@ -376,10 +376,17 @@ def slot_status(config: ConfigOption = None, as_json: JsonOption = False) -> Non
 
 @slot_app.command("drop")
 def slot_drop(config: ConfigOption = None) -> None:
-    """Drop the slot, for good or so that the next start makes it anew and compares everything."""
+    """Drop the slot, for good or so that the next start creates it again and compares everything.
+
+    Refused while a daemon leads: it would create the slot again at once.
+    """
     with failures_explained():
         chosen = _settings(config)
-        slot_of(chosen).drop(chosen)
+        slot = slot_of(chosen)
+        for plan in load_plans(chosen):
+            if unknown := make_remote(chosen, plan).require_no_leader():
+                err.print(unknown, markup=False)
+        slot.drop(chosen)
         out.print(f"dropped {chosen.source.slot}", highlight=False)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 
 from projector.commands.verdict import judge, not_built
 from projector.debt import LISTS, REPAIR, Debt, full, ids_debt
-from projector.errors import OperatorError
+from projector.errors import OperatorError, ProjectorError
 from projector.fetch import Fetched, Fetcher
 from projector.lane import Lane
 from projector.model import Need, Watch
@@ -145,6 +145,18 @@ class RemoteProjection:
                 return
             self._require_leader()
             time.sleep(_POLL_S)
+
+    def require_no_leader(self) -> str | None:
+        """Raise OperatorError where a daemon holds the lease. Where the store does not answer,
+        return that it is not known."""
+        try:
+            holder = self.sink.holder()
+        except ProjectorError as problem:
+            return f"not known whether a daemon leads {self.plan.name}: {problem}"
+        if holder is None:
+            return None
+        who = holder.rpartition(":")[0]
+        raise OperatorError(f"{who} leads {self.plan.name}", "Stop the daemon first.")
 
     def _require_leader(self) -> None:
         deadline = time.monotonic() + 3 * self.settings.redis.lease_ttl_s

@@ -115,6 +115,21 @@ def test_a_dropped_slot_costs_a_walk(world: PostgresWorld) -> None:
     assert _walks(world) == ["initial_build", "position_lost"]
 
 
+def test_the_slot_of_a_daemon_that_leads_is_not_dropped(world: PostgresWorld) -> None:
+    """Also where nobody reads from it at the moment; a store that is away stops nobody."""
+    world.daemon.start()
+    world.check()
+    world.daemon.stop()
+    world.redis.set("{tickets}:lease", "elsewhere:17:abc")
+    said = world.daemon.run("slot", "drop")
+    assert (said.returncode, said.stdout) == (3, "")
+    assert "elsewhere:17 leads tickets" in said.stderr
+    world.daemon.environment["PROJECTOR_REDIS__URL"] = "redis://127.0.0.1:1/1"
+    said = world.daemon.run("slot", "drop")
+    assert (said.returncode, said.stdout) == (0, f"dropped {world.slot}\n")
+    assert "not known whether a daemon leads tickets" in said.stderr
+
+
 @pytest.mark.parametrize("is_running", [True, False])
 def test_a_publication_without_a_table_for_a_while_costs_a_walk(
     world: PostgresWorld, is_running: bool
