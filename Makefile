@@ -16,7 +16,7 @@ BY_BOTH := tests/unit/test_documents.py tests/unit/test_rows.py tests/acceptance
 GAMES ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup check docs pictures format test test-python test-pythons test-lowest fuzz test-faults test-abroad test-mutants gameday demo dev bench bench-short bench-postgres bench-reader constraints release audit clean
+.PHONY: help setup check docs pictures format test test-python test-pythons test-lowest fuzz test-faults test-abroad test-mutants gameday demo dev bench bench-short bench-postgres bench-pgsync bench-reader constraints release audit clean
 
 help:  ## print this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-13s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -98,6 +98,9 @@ bench-short: setup  ## a minute of it; fails when the ratio to the floor falls
 
 bench-postgres: setup  ## the daemon on PostgreSQL, beside the server's own tools
 	$(BIN)/python -m tests.benchmarks.postgres
+
+bench-pgsync: setup  ## PGSync and the daemon on the same database and changes, and what each gets wrong
+	$(BIN)/python -m tests.benchmarks.beside_pgsync
 
 bench-reader: setup  ## the binlog reader alone, beside mysql-replication and mysqlbinlog
 	$(BIN)/python -m tests.benchmarks.reader
