@@ -231,6 +231,7 @@ class Daemon:
         for lane, found, reason in zip(lanes, checkpoints, resumed.reasons, strict=True):
             begun = found if found and reason is None else lane.first(start, reason or "")
             lane.open(begun, start, end)
+            lane.doubt(self._parts.source.crash_loss_s)
             if lane.plan.name in self._to_resync:
                 lane.owe_all(REQUESTED)
                 self._to_resync.discard(lane.plan.name)

@@ -23,10 +23,11 @@ REQUESTED = "requested"  # the reason of what somebody asked for, and may cancel
 REPAIR = "repair"  # the reason of what a verification asked for
 LISTS_CHANGED = "lists_changed"  # the reason where lists are not as they were written
 VIEWS_CHANGED = "views_changed"  # where other views are declared
+DOUBTED = "doubted"  # of what was read shortly before the database was away
 GREW = "hash_grew"  # the reason of a look for orphans: others wrote to the hash
 
 # Reasons of debts that no commit waits for.
-NO_LAG = frozenset({REQUESTED, REPAIR, GREW, LISTS_CHANGED, VIEWS_CHANGED})
+NO_LAG = frozenset({REQUESTED, REPAIR, DOUBTED, GREW, LISTS_CHANGED, VIEWS_CHANGED})
 
 
 @dataclass(frozen=True, slots=True)

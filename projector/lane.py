@@ -18,6 +18,7 @@ import structlog
 from projector import metrics
 from projector.debt import (
     ALL,
+    DOUBTED,
     GREW,
     NO_LAG,
     ORPHANS,
@@ -155,7 +156,8 @@ class Lane:
         metrics.quarantined.labels(self.plan.name).set(len(known.quarantine))
         metrics.documents.labels(self.plan.name).set(checkpoint.documents)
         router = Router(self.plan, self._schema, self._known.watches)
-        limits = Limits(self._portions.tail, self._settings.fanout_max_documents)
+        recent = self._portions.recent
+        limits = Limits(self._portions.tail, self._settings.fanout_max_documents, recent)
         self._pipeline = Pipeline(
             self.plan, router, self._fetcher(), self.sink, limits, known,
             lambda ids, need: self._ahead.submit(self._read, ids, need),
@@ -198,6 +200,14 @@ class Lane:
             views=views_of(self.plan, self.sink),
         )  # fmt: skip
         return self.sink.apply(batch).checkpoint
+
+    def doubt(self, crash_loss_s: float) -> None:
+        """Owe what was written in the last seconds of the term before: what was read for it may be
+        gone with a crash of the database, and no log tells."""
+        recent = self._portions.recent
+        recent.keep_s = crash_loss_s
+        if ids := recent.ids():
+            self.pipeline.owe(dict([ids_debt(ids, DOUBTED)]))
 
     def owe_all(self, reason: str, requests_done: frozenset[str] = frozenset()) -> None:
         """Ask for a walk over everything. One that has not begun serves all who ask; to one under

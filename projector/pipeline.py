@@ -25,7 +25,7 @@ from projector.errors import (
 )
 from projector.fetch import Fetched, Fetcher, Found
 from projector.model import Applied, Batch, Checkpoint, Damage, Need, Reason, Transactions, ViewSet
-from projector.portion import Portion
+from projector.portion import Portion, Recent
 from projector.ports import Sink
 from projector.position import Position, later
 from projector.projection import Plan
@@ -47,10 +47,12 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class Limits:
-    """`batch` documents a batch; a look-up that finds more than `fanout_documents` is put off."""
+    """`batch` documents a batch; a look-up that finds more than `fanout_documents` is put off.
+    `recent`: what was written of late."""
 
     batch: Portion
     fanout_documents: int
+    recent: Recent = field(default_factory=Recent)
 
 
 @dataclass(slots=True)
@@ -365,6 +367,7 @@ class Pipeline:
             metrics.batch_documents.observe(len(batch.documents) + len(batch.removed))
             metrics.documents_written.labels(batch.reason).inc(applied.written)
             metrics.documents_removed.labels(batch.reason).inc(applied.removed)
+            self._limits.recent.note(chain(batch.documents, batch.removed, batch.quarantine))
         metrics.documents.labels(self.plan.name).set(applied.documents)
         self.known.damage = self.known.damage.and_then(applied.damage)
         self.known.strangers += applied.grown

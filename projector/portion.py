@@ -1,11 +1,15 @@
-"""How much is read at once: less after a read that was too much, more again while reads are easy.
+"""What of a projection outlives the terms of leadership.
 
-Outlives the terms of leadership: a size that no server bears is tried once, not in each of them.
+How much is read at once: less after a read that was too much, more again while reads are easy, so
+that a size that no server bears is tried once, not in each term. And what was written of late.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import time
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from projector.settings import Settings
 
@@ -45,13 +49,35 @@ class Portion:
         self.size = max(1, min(self.size, count) // 2)
 
 
+@dataclass(slots=True)
+class Recent:
+    """Ids of documents written in the last `keep_s` seconds before the last of them: a crash of the
+    database may take back what they show. For one thread."""
+
+    keep_s: float = 0.0
+    _written: deque[tuple[float, tuple[str, ...]]] = field(default_factory=deque)
+
+    def note(self, ids: Iterable[str]) -> None:
+        """Note what has just been written."""
+        now = time.monotonic()
+        if self.keep_s > 0:
+            self._written.append((now, tuple(ids)))
+        while self._written and self._written[0][0] < now - self.keep_s:
+            self._written.popleft()
+
+    def ids(self) -> frozenset[str]:
+        """Return what was written of late."""
+        return frozenset(i for _, ids in self._written for i in ids)
+
+
 @dataclass(frozen=True, slots=True)
 class Portions:
-    """Those of one projection: of a step, of a walk, and of names alone."""
+    """Those of one projection: of a step, of a walk, and of names alone; and what is recent."""
 
     tail: Portion
     walk: Portion
     names: Portion
+    recent: Recent = field(default_factory=Recent)
 
     @classmethod
     def of(cls, settings: Settings) -> Portions:

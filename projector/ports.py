@@ -68,6 +68,12 @@ class Source(Protocol):
         """The server's clock minus ours, in seconds, as last measured."""
         ...
 
+    @property
+    def crash_loss_s(self) -> float:
+        """For how many seconds what can be read may yet be lost in a crash of the server, without
+        a word in the log; 0: never. Since the last `start`."""
+        ...
+
     def learn(self, plans: Sequence[Plan], patience: Patience) -> Knowledge:
         """Read what must be known of the projections' tables, as it is at the log's end."""
         ...

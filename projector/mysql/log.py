@@ -49,6 +49,11 @@ class MysqlLog:
         """The server's clock minus ours, in seconds; see `ports.Source`."""
         return self._inner.clock_offset_s
 
+    @property
+    def crash_loss_s(self) -> float:
+        """A commit can be read once it is as durable as its log; see `ports.Source`."""
+        return 0.0
+
     def learn(self, plans: Sequence[Plan], patience: Patience) -> Knowledge:
         """Read what must be known of the projections' tables; see `ports.Source`."""
         connection = self._connect()

@@ -29,7 +29,7 @@ from projector.postgres.position import own, parse_lsn
 from projector.postgres.relation import Shape, wanted
 from projector.postgres.slot import System
 from projector.postgres.stream import Stream
-from projector.postgres.visibility import Snapshot, Visibility
+from projector.postgres.visibility import Snapshot, Visibility, crash_loss_s
 from projector.projection import Plan
 from projector.queue import Queue
 
@@ -114,6 +114,11 @@ class PostgresLog:
         """The server's clock minus ours, in seconds, as it last told the time."""
         run = self._run
         return self._clock_offset_s if run is None else run.clock_offset_s
+
+    @property
+    def crash_loss_s(self) -> float:
+        """See `ports.Source` and `visibility.crash_loss_s`."""
+        return 0.0 if self._run is None else self._run.crash_loss_s
 
     def learn(self, plans: Sequence[Plan], patience: Patience) -> Knowledge:
         """Read what must be known of the projections' tables; see `ports.Source`."""
@@ -215,6 +220,7 @@ class _Run:
         self._assembler = Assembler(watches, shapes, self, self._emit)
         self._visibility: Visibility
         self._is_idle = False
+        self.crash_loss_s = 0.0
         self._flushed = 0  # the log's end, as it was a moment ago
         self._question = self._marks = ""  # what is published
         self._published = 0
@@ -313,6 +319,7 @@ class _Run:
         self._visibility = Visibility(shown, unseen)
         [[clock]] = self._queries.ask("SELECT extract(epoch FROM clock_timestamp())")
         self._stream.clock_offset_s = float(clock) - time.time()
+        self.crash_loss_s = crash_loss_s(self._queries.ask)
         start = replace(self.position, timeline=system.timeline)
         self.position = self._at(start, self.position.lsn)
         self._confirmations.add(self.position.lsn, time.monotonic())

@@ -8,10 +8,12 @@ the very snapshot that documents are read in.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 _HALF, _WHOLE = 1 << 31, 1 << 32
+_MARGIN_S = 1.0  # for a busy server's WAL writer
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,3 +75,11 @@ class Visibility:
         self._near = max(self._near, snapshot.xmax)
         self.seen = max(self.seen, snapshot.xmin)
         self.unseen = snapshot.unseen(self.unseen)
+
+
+def crash_loss_s(ask: Callable[[str], Sequence[Sequence[Any]]]) -> float:
+    """Return for how many seconds a commit that can be read may yet be lost in a crash: with
+    synchronous_commit=off it is flushed at most three times wal_writer_delay later ("Asynchronous
+    Commit" in the server's manual)."""
+    [[delay_ms]] = ask("SELECT setting FROM pg_settings WHERE name = 'wal_writer_delay'")
+    return 3 * float(delay_ms) / 1000 + _MARGIN_S

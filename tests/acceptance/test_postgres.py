@@ -1,6 +1,8 @@
 """The helpdesk on PostgreSQL: built, followed, and right after every fault, by its own oracle."""
 
+import os
 import random
+import signal
 import time
 from collections.abc import Iterator
 
@@ -9,6 +11,7 @@ import pytest
 from tests.postgres.world import PostgresWorld
 from tests.projector_process import wait_for
 from tests.servers import PostgresServer, RedisServer, start_postgres, start_redis
+from tests.servers.flavours import PostgresFlavour
 
 pytestmark = [pytest.mark.server]
 
@@ -177,3 +180,31 @@ def test_a_server_that_crashes_is_followed_again() -> None:
             world.reconnect()
             world.check()
             assert workload.stats["connections lost"] > 0
+
+
+@pytest.mark.parametrize("flavour", list(PostgresFlavour))
+def test_what_a_crash_takes_back_is_taken_back(flavour: PostgresFlavour) -> None:
+    """A commit with synchronous_commit=off can be read before it is durable, and no stream ever
+    tells that it was lost: what was read of late is read again."""
+    with start_postgres(flavour) as server, start_redis() as redis_server:
+        server.create_database("helpdesk")
+        with PostgresWorld(server, "helpdesk", redis_server, tickets=20) as world:
+            world.daemon.start()
+            world.check()
+            [[writer]] = world.connection.execute(
+                "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'"
+            ).fetchall()
+            os.kill(writer, signal.SIGSTOP)
+            world.execute(
+                "SET synchronous_commit = off",
+                "UPDATE tickets SET title = 'taken back' WHERE id = 3",
+                "DELETE FROM tickets WHERE id = 5",
+            )
+            world.daemon.run("resync", "--ids", "3,5")
+            assert b"taken back" in (world.redis.hget("tickets", "3") or b"")
+            assert not world.redis.hexists("tickets", "5")
+            server.kill()
+            server.start()
+            world.reconnect()
+            world.check()
+            assert world.redis.hexists("tickets", "5")

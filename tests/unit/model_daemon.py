@@ -97,7 +97,7 @@ class MortalSink(MemorySink):
 class ModelSource:
     """The log, as `Source` promises. Each read lets the world do something first."""
 
-    clock_offset_s = 0.0
+    clock_offset_s = crash_loss_s = 0.0
 
     def __init__(self, world: DaemonWorld) -> None:
         self._world = world

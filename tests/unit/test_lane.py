@@ -336,3 +336,33 @@ def test_a_lost_hash_is_made_good_though_a_resync_is_cancelled() -> None:
     store.requests["2"] = '{"kind": "cancel"}'
     lane.answer_requests()
     assert lane.pipeline.known.debts[ALL].reason == "hash_changed"
+
+
+def test_what_was_written_before_a_crash_is_owed_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of as many seconds as the server may take back, documents and removals; none where it takes
+    nothing back, and none in a first term."""
+    now = 100.0
+    monkeypatch.setattr("projector.portion.time", SimpleNamespace(monotonic=lambda: now))
+    database = Database()
+    lane, store = opened(database)
+
+    def write(*rows: tuple[str, int, int | None]) -> None:
+        database.commit(list(rows))
+        end = position(database.committed)
+        lane.pipeline.step(Transactions(database.log[-1], 1, end, end, [0.0]))
+
+    write(("ticket", 1, 1))
+    lane.doubt(0.0)
+    assert not store.debts
+    lane.doubt(2.0)
+    assert not store.debts
+    write(("ticket", 2, 1))
+    now += 3
+    write(("ticket", 3, 1))
+    now += 1
+    write(("ticket", 3, None))
+    write(("ticket", 4, 1))
+    now += 60  # the server is away, and nothing is written
+    lane.doubt(2.0)
+    [debt] = lane.pipeline.known.debts.values()
+    assert (debt.reason, debt.ids) == ("doubted", ("3", "4"))
