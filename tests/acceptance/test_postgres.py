@@ -182,6 +182,28 @@ def test_a_server_that_crashes_is_followed_again() -> None:
             assert workload.stats["connections lost"] > 0
 
 
+@pytest.mark.timeout(240)
+def test_crashes_that_take_commits_back_are_followed() -> None:
+    """Under load without synchronous_commit, while a walk reads what is not flushed; nothing is
+    written after a crash that would mend."""
+    options = ["--wal-writer-delay=1s"]
+    with start_postgres(options=options) as server, start_redis() as redis_server:
+        server.create_database("helpdesk")
+        with PostgresWorld(server, "helpdesk", redis_server, tickets=40) as world:
+            world.daemon.start()
+            world.check()
+            for number in range(4):
+                workload = world.workload(seed=number, rate=400, is_durable=False)
+                workload.start()
+                time.sleep(0.5)
+                world.daemon.run("resync", "--no-wait")
+                server.kill()
+                workload.stop()
+                server.start()
+                world.reconnect()
+                world.check()
+
+
 @pytest.mark.parametrize("flavour", list(PostgresFlavour))
 def test_what_a_crash_takes_back_is_taken_back(flavour: PostgresFlavour) -> None:
     """A commit with synchronous_commit=off can be read before it is durable, and no stream ever

@@ -103,11 +103,12 @@ class Workload:
 
     def __init__(
         self, connect: Callable[[], Any], seed: int, *, connections: int = 3, rate: float = 150,
-        definitions: float = 0.0,
+        definitions: float = 0.0, is_durable: bool = True,
     ) -> None:  # fmt: skip
         self.stats: Counter[str] = Counter()
         self._connect, self._pause_s = connect, connections / rate
         self._definitions = definitions  # of the transactions, before them
+        self._is_durable = is_durable  # else a crash takes the last commits back
         self._stopping = threading.Event()
         self._failures: list[BaseException] = []
         self._threads = [
@@ -148,6 +149,8 @@ class Workload:
 
     def _work_connected(self, connection: Any, random: Random) -> None:
         connection.execute("SET lock_timeout = '2s'")
+        if not self._is_durable:
+            connection.execute("SET synchronous_commit = off")
         while not self._stopping.is_set():
             try:
                 if random.random() < self._definitions:
