@@ -28,6 +28,7 @@ from projector.debt import (
     full,
     ids_debt,
     read_request,
+    route_debt,
     usable,
 )
 from projector.errors import OperatorError
@@ -202,12 +203,15 @@ class Lane:
         return self.sink.apply(batch).checkpoint
 
     def doubt(self, crash_loss_s: float) -> None:
-        """Owe what was written in the last seconds of the term before: what was read for it may be
-        gone with a crash of the database, and no log tells."""
+        """Owe what was done in the last seconds of the term before: what was seen then may be gone
+        with a crash of the database, and no log tells."""
         recent = self._portions.recent
         recent.keep_s = crash_loss_s
+        owed = [route_debt(name, values) for name, values in recent.look_ups().items()]
         if ids := recent.ids():
-            self.pipeline.owe(dict([ids_debt(ids, DOUBTED)]))
+            owed.append(ids_debt(ids, DOUBTED))
+        if owed:
+            self.pipeline.owe(dict(owed))
 
     def owe_all(self, reason: str, requests_done: frozenset[str] = frozenset()) -> None:
         """Ask for a walk over everything. One that has not begun serves all who ask; to one under

@@ -48,7 +48,7 @@ log = structlog.get_logger()
 @dataclass(slots=True)
 class Limits:
     """`batch` documents a batch; a look-up that finds more than `fanout_documents` is put off.
-    `recent`: what was written of late."""
+    `recent`: what was done of late."""
 
     batch: Portion
     fanout_documents: int
@@ -147,6 +147,8 @@ class Pipeline:
     def _look_up(self, affected: Affected, need: Need) -> Found:
         """Find documents by rows. What takes too long, or what the server refuses to compare, is
         put off: nothing behind it may wait for it."""
+        if affected.look_ups:
+            self._limits.recent.note((), affected.look_ups)
         try:
             return self._fetcher.look_up(affected.look_ups, need, self._limits.fanout_documents)
         except (TooMuchError, ValueRefusedError):
@@ -360,6 +362,8 @@ class Pipeline:
         metrics.quarantined.labels(self.plan.name).set(len(self.known.quarantine))
 
     def _apply(self, batch: Batch) -> Applied:
+        if written := (*batch.documents, *batch.removed, *batch.quarantine):
+            self._limits.recent.note(written, {})
         started = time.perf_counter()
         applied = self._sink.apply(batch)
         metrics.stage.labels("apply").observe(time.perf_counter() - started)
@@ -367,7 +371,6 @@ class Pipeline:
             metrics.batch_documents.observe(len(batch.documents) + len(batch.removed))
             metrics.documents_written.labels(batch.reason).inc(applied.written)
             metrics.documents_removed.labels(batch.reason).inc(applied.removed)
-            self._limits.recent.note(chain(batch.documents, batch.removed, batch.quarantine))
         metrics.documents.labels(self.plan.name).set(applied.documents)
         self.known.damage = self.known.damage.and_then(applied.damage)
         self.known.strangers += applied.grown

@@ -1,16 +1,17 @@
 """What of a projection outlives the terms of leadership.
 
 How much is read at once: less after a read that was too much, more again while reads are easy, so
-that a size that no server bears is tried once, not in each term. And what was written of late.
+that a size that no server bears is tried once, not in each term. And what was done of late.
 """
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from projector.route import Values
 from projector.settings import Settings
 
 _FIRST_CHUNK = 20  # documents: they may be large
@@ -51,23 +52,33 @@ class Portion:
 
 @dataclass(slots=True)
 class Recent:
-    """Ids of documents written in the last `keep_s` seconds before the last of them: a crash of the
-    database may take back what they show. For one thread."""
+    """Documents written and look-ups made in the last `keep_s` seconds before the last of them: a
+    crash of the database may take back what they have seen. For one thread."""
 
     keep_s: float = 0.0
-    _written: deque[tuple[float, tuple[str, ...]]] = field(default_factory=deque)
+    _done: deque[tuple[float, tuple[str, ...], Mapping[str, Iterable[Values]]]] = field(
+        default_factory=deque
+    )
 
-    def note(self, ids: Iterable[str]) -> None:
-        """Note what has just been written."""
+    def note(self, ids: Iterable[str], look_ups: Mapping[str, Iterable[Values]]) -> None:
+        """Note what is about to be written, or what has been looked up (values by name)."""
         now = time.monotonic()
         if self.keep_s > 0:
-            self._written.append((now, tuple(ids)))
-        while self._written and self._written[0][0] < now - self.keep_s:
-            self._written.popleft()
+            self._done.append((now, tuple(ids), look_ups))
+        while self._done and self._done[0][0] < now - self.keep_s:
+            self._done.popleft()
 
     def ids(self) -> frozenset[str]:
-        """Return what was written of late."""
-        return frozenset(i for _, ids in self._written for i in ids)
+        """Return the documents."""
+        return frozenset(i for _, ids, _ in self._done for i in ids)
+
+    def look_ups(self) -> Mapping[str, set[Values]]:
+        """Return the look-ups, values by name."""
+        found: dict[str, set[Values]] = {}
+        for _, _, look_ups in self._done:
+            for name, values in look_ups.items():
+                found.setdefault(name, set()).update(values)
+        return found
 
 
 @dataclass(frozen=True, slots=True)

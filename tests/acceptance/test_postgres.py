@@ -230,3 +230,38 @@ def test_what_a_crash_takes_back_is_taken_back(flavour: PostgresFlavour) -> None
             world.reconnect()
             world.check()
             assert world.redis.hexists("tickets", "5")
+
+
+@pytest.mark.parametrize("flavour", list(PostgresFlavour))
+def test_who_was_not_found_before_a_crash_is_found_after_it(flavour: PostgresFlavour) -> None:
+    """A look-up that sees what is not durable may pass a document over, for good: it is made
+    again."""
+    with start_postgres(flavour) as server, start_redis() as redis_server:
+        server.create_database("helpdesk")
+        with PostgresWorld(server, "helpdesk", redis_server, tickets=20) as world:
+            world.execute(
+                "DELETE FROM ticket_tags", "INSERT INTO ticket_tags VALUES (3, 1), (4, 1)"
+            )
+            world.daemon.start()
+            world.check()
+            world.daemon.stop()
+            world.daemon.start()  # which has written nothing of late
+            world.check()
+            [[writer]] = world.connection.execute(
+                "SELECT pid FROM pg_stat_activity WHERE backend_type = 'walwriter'"
+            ).fetchall()
+            os.kill(writer, signal.SIGSTOP)
+            assert world.daemon.process is not None
+            os.kill(world.daemon.process.pid, signal.SIGSTOP)
+            world.execute(
+                "UPDATE tags SET name = 'renamed' WHERE id = 1",
+                "SET synchronous_commit = off",
+                "DELETE FROM ticket_tags WHERE ticket_id = 3",
+            )
+            os.kill(world.daemon.process.pid, signal.SIGCONT)
+            wait_for(lambda: b"renamed" in world.redis.hget("tickets", "4"), world.daemon)
+            server.kill()
+            server.start()
+            world.reconnect()
+            world.check()
+            assert b"renamed" in (world.redis.hget("tickets", "3") or b"")
