@@ -37,6 +37,36 @@ DECISIONS: list[Mutant] = [
     ),
     decision(
         "lane",
+        "if ids := recent.ids():",
+        "if not (ids := recent.ids()):",
+        "test_lane.py::test_what_was_written_before_a_crash_is_owed_again",
+    ),
+    decision(
+        "lane",
+        "recent.keep_s = crash_loss_s",
+        "recent.keep_s = 1000.0",
+        "test_lane.py::test_what_was_written_before_a_crash_is_owed_again",
+    ),
+    decision(
+        "portion",
+        "while self._done and self._done[0][0] < now - self.keep_s:",
+        "while self._done and self._done[0][0] > now - self.keep_s:",
+        "test_lane.py::test_what_was_written_before_a_crash_is_owed_again",
+    ),
+    decision(
+        "pipeline",
+        "if affected.look_ups:\n            self._limits.recent",
+        "if not affected.look_ups:\n            self._limits.recent",
+        "test_lane.py::test_what_was_written_before_a_crash_is_owed_again",
+    ),
+    decision(
+        "pipeline",
+        "(*batch.documents, *batch.removed, *batch.quarantine)",
+        "(*batch.documents, *batch.quarantine)",
+        "test_lane.py::test_what_was_written_before_a_crash_is_owed_again",
+    ),
+    decision(
+        "lane",
         "is_fresh = ALL in self.pipeline.known.debts and not self.walker.has_begun(ALL)",
         "is_fresh = ALL in self.pipeline.known.debts and bool(self.walker.has_begun(ALL))",
         "test_lane.py::test_a_resync_asked_for_during_a_walk_adds_a_round",

@@ -346,7 +346,7 @@ def test_what_was_written_before_a_crash_is_owed_again(monkeypatch: pytest.Monke
     database = Database()
     lane, store = opened(database)
 
-    def write(*rows: tuple[str, int, int | None]) -> None:
+    def write(*rows: tuple[str, int, int]) -> None:
         database.commit(list(rows))
         end = position(database.committed)
         lane.pipeline.step(Transactions(database.log[-1], 1, end, end, [0.0]))
@@ -360,11 +360,11 @@ def test_what_was_written_before_a_crash_is_owed_again(monkeypatch: pytest.Monke
     now += 3
     write(("ticket", 3, 1))
     now += 1
-    write(("ticket", 3, None))
+    write(("delete", 1, 1))
     write(("ticket", 4, 1))
     write(("customer", 1, 9))  # of no ticket
     now += 60  # the server is away, and nothing is written
     lane.doubt(2.0)
     route, ids = sorted(lane.pipeline.known.debts.values(), key=lambda debt: debt.ids)
-    assert (ids.reason, ids.ids) == ("doubted", ("3", "4"))
+    assert (ids.reason, ids.ids) == ("doubted", ("1", "3", "4"))
     assert (route.name, route.values) == (LOOK_UP, ((9,),))

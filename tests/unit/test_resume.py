@@ -106,7 +106,7 @@ def test_a_lane_applies_what_it_has_not_done() -> None:
     lane: Any = object.__new__(RealLane)
     lane._ahead_of, lane._pipeline = Ahead(place(30), place(10)), Steps()
     given = [
-        Transactions([], 1, position, position or place(35), [0.0])
+        Transactions([], 1, position, position or place(25), [0.0])
         for position in (place(20), place(30), None, place(40), place(30))
     ]
     for transactions in given:
