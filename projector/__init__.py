@@ -12,6 +12,7 @@ The flow, and the order in which to read the code:
     sink_redis/ documents, removals and checkpoint in one atomic act, under a lease
     pipeline    one step: route, fetch, apply
     debt        what is owed beside the log: walks and look-ups, stored with the checkpoint
+    due         owes documents that show a moment which has come
     reconcile   one walk that makes Redis equal to the database; verify compares, and writes nothing
     lane        one projection in one term of leadership; leases keeps its lease
     resume      where each projection goes on when a term begins

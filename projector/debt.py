@@ -24,10 +24,11 @@ REPAIR = "repair"  # the reason of what a verification asked for
 LISTS_CHANGED = "lists_changed"  # the reason where lists are not as they were written
 VIEWS_CHANGED = "views_changed"  # where other views are declared
 DOUBTED = "doubted"  # of what was read shortly before the database was away
+DUE = "due"  # of documents that show a moment which has come
 GREW = "hash_grew"  # the reason of a look for orphans: others wrote to the hash
 
 # Reasons of debts that no commit waits for.
-NO_LAG = frozenset({REQUESTED, REPAIR, DOUBTED, GREW, LISTS_CHANGED, VIEWS_CHANGED})
+NO_LAG = frozenset({REQUESTED, REPAIR, DOUBTED, DUE, GREW, LISTS_CHANGED, VIEWS_CHANGED})
 
 
 @dataclass(frozen=True, slots=True)

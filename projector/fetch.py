@@ -121,7 +121,7 @@ class Fetcher:
     def _encoded(self, ids: Sequence[str], need: Need) -> Fetched:
         most = _MOST_BYTES if len(ids) > 1 else math.inf
         rows = self._reader.rows(self._plan.queries(ids), need, most)
-        with metrics.stage.labels("encode").time():
+        with metrics.stage.labels("encode").time(), self._plan.at_one_moment():
             documents, failed = self._plan.documents(rows)
             places, odd = self._plan.places(rows)
         for document_id in odd.keys() & documents.keys():

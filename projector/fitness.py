@@ -57,14 +57,14 @@ def unchosen(
 
 def views(plan: Plan) -> list[Check]:
     """Test that it is known which values of views' keys are one, of a plan that is fitted."""
-    if not plan.views.planned:
+    if not plan.views.in_use:
         return []
     name = f"{plan.name}.views"
     try:
         mark = plan.placer.mark
     except ConfigurationError as error:
         return [failed(name, error.message, error.remedy)]
-    return [ok(name, f"{len(plan.views.planned)} views: {mark}")]
+    return [ok(name, f"{len(plan.views.keep)} views: {mark}")]
 
 
 def keys(plan: Plan, there: Iterable[tuple[Node, Unique]]) -> list[Check]:

@@ -31,6 +31,7 @@ from projector.debt import (
     route_debt,
     usable,
 )
+from projector.due import Due
 from projector.errors import OperatorError
 from projector.fetch import Fetched, Fetcher
 from projector.model import (
@@ -165,8 +166,12 @@ class Lane:
         )  # fmt: skip
         # The checkpoint may be another server's: what its place is here nobody knows.
         self._pipeline.barrier = end or checkpoint.position
-        reader = ChunkReader(self.sink, self._thread_fetcher, self._portions, self._log_end)
+        reader = ChunkReader(
+            self.sink, self._thread_fetcher, self._portions, self._log_end,
+            is_timed=bool(self.plan.views.timed),
+        )  # fmt: skip
         self.lists = Lists(self.plan, self.sink, self._pipeline, self._full)
+        self._due = Due(self.plan, self.sink, self._pipeline)
         self._walker = Walker(
             self._pipeline,
             reader,
@@ -334,6 +339,7 @@ class Lane:
 
     def turn(self, lag_s: float) -> bool:
         """Do a little of what is not the tail's. True when a walk got on."""
+        self._due.turn()
         return self.walker.turn(lag_s, self._settings.reconcile.yield_at_lag_s)
 
     def close(self) -> None:

@@ -262,6 +262,11 @@ class Sink(Protocol):
         accounts for. An empty id: what is recorded of the list is wrong."""
         ...
 
+    def due(self, until_us: int, limit: int) -> Mapping[str, str]:
+        """Return ids whose documents time alone has made wrong, each with the moment since when (in
+        microseconds since 1970, as text): at most so many, the longest due first."""
+        ...
+
     def views(self) -> Mapping[str, ViewFigures]:
         """Return how much each view holds."""
         ...

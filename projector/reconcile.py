@@ -23,6 +23,7 @@ from projector.pipeline import Pipeline
 from projector.portion import Portions
 from projector.ports import Sink
 from projector.position import Position
+from projector.projection import clock
 
 SCRUB = "scrub"  # the key of the slow walk in the background
 REFRESH = "refresh"  # of the search for what a filter no longer admits because time has passed
@@ -30,6 +31,7 @@ BACKGROUND = frozenset({SCRUB, REFRESH})  # nobody waits for these
 _BRIEF = frozenset({GREW, REFRESH})  # reasons of a look at the hash's ids alone
 _REPAIRS = frozenset({SCRUB, REPAIR, GREW, LISTS_CHANGED})
 _AHEAD = 2  # chunks read ahead: one may be read while another is settled
+_DUE_MAX = 100_000  # documents whose moment has come and that are not made again yet
 _CATCH_UP_S = 10.0  # a chunk that differs and that the tail does not pass is read again then
 
 
@@ -70,11 +72,15 @@ class ChunkReader:
         fetchers: Callable[[], Fetcher],
         portions: Portions,
         log_end: Callable[[], Position],
+        *,
+        is_timed: bool = False,
     ) -> None:
+        """`is_timed`: time alone changes documents."""
         self._sink = sink
         self._fetcher = fetchers
         self._portions = portions
         self._log_end = log_end
+        self._is_timed = is_timed
 
     @property
     def has_lists(self) -> bool:
@@ -114,7 +120,10 @@ class ChunkReader:
         places = {k: fetched.places[k] for k in differing if k in fetched.places}
         places |= {k: fetched.places.get(k, "") for k in displaced}
         kept = Fetched(differing, found.orphan, fetched.failed, places)
-        found = replace(found, stale=found.stale | displaced - found.missing)
+        stale = found.stale | displaced - found.missing
+        if stale and compares and self._is_timed:
+            stale -= self._sink.due(clock.now_us(), _DUE_MAX).keys()  # made again in a moment
+        found = replace(found, stale=stale)
         end = self._log_end() if compares and len(found) else None
         return Chunk(kept, recovered, found, len(ids), cursor, end)
 
@@ -356,7 +365,7 @@ class Walker:
             return
         most = max(1, self._pipeline.known.checkpoint.documents)
         if flight.phase == "strays":  # lists and their entries, both are counted
-            most *= 2 * max(1, len(self._pipeline.plan.views.planned))
+            most *= 2 * max(1, len(self._pipeline.plan.views.keep))
         phases = 3 if self._reader.has_lists else 2
         share = self._scrub_interval_s * chunk.count / most / phases
         self._rest_until = time.monotonic() + max(share, 0.0)

@@ -21,6 +21,7 @@ from projector.model import Need
 from projector.portion import Portion
 from projector.ports import Sink
 from projector.position import Position
+from projector.projection import clock
 from projector.record import read_object
 
 _LOOKS = 5
@@ -29,6 +30,7 @@ _SAMPLE = 20
 _FIRST = 50  # documents looked at in the beginning: they may be large
 _PART_TARGET_S = 0.5
 _WAIT_S = 30.0
+_DUE_MAX = 100_000
 
 Found = TypeVar("Found")
 
@@ -82,7 +84,7 @@ class Comparison:
     `fetcher` gives each thread its own, `count` about how many documents there are. `position`
     gives the checkpoint's, `passed` how far the daemon has come, which a prepared transaction does
     not hold back, `current` the end of the log now; `is_led`: a daemon is at work, so that
-    differences may be changes under way.
+    differences may be changes under way; `is_timed`: time alone changes documents.
     """
 
     sink: Sink
@@ -93,6 +95,7 @@ class Comparison:
     current: Callable[[], Position]
     is_led: bool
     chunk_documents: int = 1000
+    is_timed: bool = False
 
 
 def verify(
@@ -258,6 +261,9 @@ def _standing(sides: Comparison, looked: _Look) -> dict[str, tuple[bytes | None,
             if k not in fetched.failed
             and (k in displaced or before.get(k) != fetched.documents.get(k))
         ]  # fmt: skip
+        if differing and sides.is_led and sides.is_timed:
+            due = _just_due(sides)
+            differing = [k for k in differing if k not in due]
         if not differing:
             break
         if not sides.is_led:
@@ -280,6 +286,13 @@ def _standing(sides: Comparison, looked: _Look) -> dict[str, tuple[bytes | None,
         places = fetched.places
         looked = _look(sides, suspects)
     return found
+
+
+def _just_due(sides: Comparison) -> set[str]:
+    """Return documents whose moment has come, and that the daemon has just begun to make again."""
+    now = clock.now_us()
+    found = sides.sink.due(now, _DUE_MAX)
+    return {k for k, at in found.items() if float(at) > now - _WAIT_S * 1_000_000}
 
 
 def _displaced(sides: Comparison, ids: Sequence[str], fetched: Fetched) -> frozenset[str]:

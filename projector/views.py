@@ -20,7 +20,7 @@ log = structlog.get_logger()
 
 def views_of(plan: Plan, sink: Sink) -> ViewSet | None:
     """Return the views to be recorded; None where there are none, and were none."""
-    if not plan.views.planned and not sink.has_lists:
+    if not plan.views.in_use and not sink.has_lists:
         return None
     return ViewSet(plan.placer.mark, plan.placer.definitions)
 
@@ -47,7 +47,7 @@ class Lists:
     def check_views(self) -> None:
         """Owe it to put every document into its lists where other views are declared than before.
         No document is rebuilt for that."""
-        mark = self._plan.placer.mark if self._plan.views.planned else ""
+        mark = self._plan.placer.mark if self._plan.views.in_use else ""
         if mark != self._pipeline.known.checkpoint.views:
             views = views_of(self._plan, self._sink)
             log.info("views_changed", projection=self._plan.name)

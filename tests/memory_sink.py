@@ -30,6 +30,7 @@ from projector.model import (
     ViewFigures,
 )
 from projector.ports import Lease
+from projector.projection.timed import LIST
 
 Value = TypeVar("Value")
 
@@ -209,6 +210,11 @@ class MemorySink:
         looked = sum(map(len, lists.values())) + len(names)
         is_over = following >= len(every)
         return None if is_over else str(following), looked, frozenset(found)
+
+    def due(self, until_us: int, limit: int) -> Mapping[str, str]:
+        stored = self.store.lists.get(LIST, {})
+        order = sorted((score, k) for k, score in stored.items() if score <= until_us)
+        return {k: f"{score:.0f}" for score, k in order[:limit]}
 
     def views(self) -> Mapping[str, ViewFigures]:
         found: dict[str, ViewFigures] = {}

@@ -14,6 +14,7 @@ from projector.indexes import Explained, role
 from projector.model import folded
 from projector.projection import Plan
 from projector.projection.routes import Route
+from projector.projection.timed import VIEW as DUE
 from projector.projection.values import expression_of
 
 _SHOWN = 20  # ids that a report names
@@ -48,7 +49,7 @@ def report(explainer: Explainer) -> dict[str, Any]:
     plan = explainer.plan
     found: dict[str, Any] = {"queries": _queries(explainer), "routes": _routes(plan)}
     found["notes"] = _notes(explainer)
-    if plan.views.planned:
+    if plan.views.in_use:
         found["views"] = _views(plan)
     return found
 
@@ -105,6 +106,18 @@ def _views(plan: Plan) -> list[dict[str, Any]]:
                 "keep": view.keep or None,
                 "masked": any(part.mask for part in view.parts),
                 "lists_a_document": "many" if view.many else "one",
+            }
+        )
+    if timed := plan.views.timed:
+        found.append(
+            {
+                "name": f"by_{DUE}",
+                "key": [],
+                "newest": f"the next moment of {', '.join(each.name for each in timed)}",
+                "where": None,
+                "keep": None,
+                "masked": False,
+                "lists_a_document": "one",
             }
         )
     return found

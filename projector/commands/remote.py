@@ -95,7 +95,7 @@ class RemoteProjection:
                 self.sink, fetcher, lambda: self._database.count(self.plan.count_query(None)),
                 self._position, self._passed, current,
                 self.sink.holder() is not None,
-                self.settings.reconcile.chunk_documents,
+                self.settings.reconcile.chunk_documents, bool(self.plan.views.timed),
             )  # fmt: skip
 
     def repair(self, ids: Sequence[str]) -> None:

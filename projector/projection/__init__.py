@@ -30,6 +30,7 @@ from projector.projection.values import (
     Json,
     Moment,
     Partial,
+    Passed,
     binary,
 )
 
@@ -50,6 +51,7 @@ __all__ = [
     "OneOf",
     "Pairs",
     "Partial",
+    "Passed",
     "Path",
     "Plan",
     "Projection",

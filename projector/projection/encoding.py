@@ -75,11 +75,13 @@ class SentRows(list[tuple[Raw, ...]]):
 class Form:
     """How values of a declared type are written: `checked` takes whatever the server may send,
     `trusted` what it has promised (None: the server's text is JSON already). `shape` says of both
-    what they write."""
+    what they write. `moment`: where time alone changes what is written, the form of the moment at
+    which it does."""
 
     checked: Encoder
     shape: Shape
     trusted: Mapping[Promise, Encoder | None] = field(default_factory=dict)
+    moment: Form | None = None
 
     def encoder(self, promise: Promise) -> Encoder | None:
         """Choose by what the server has promised."""

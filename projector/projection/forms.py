@@ -15,7 +15,7 @@ from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
 from projector.errors import ConfigurationError
-from projector.projection import shapes
+from projector.projection import clock, shapes
 from projector.projection.encoding import (
     Encoder,
     Form,
@@ -38,6 +38,7 @@ from projector.projection.values import (
     Manner,
     Moment,
     Partial,
+    Passed,
     Scalar,
     require_names,
     text_of,
@@ -63,6 +64,8 @@ def form_for(declared: Field, manner: Manner = _PLAIN) -> Form:
             form = _flags(declared)
         case Moment():
             form = _moment(declared, manner)
+        case Passed():
+            form = _passed(declared, manner)
         case Encoded():
             form = Form(_decoded(declared), shapes.TEXT)
         case Json():
@@ -215,6 +218,29 @@ def _moment(declared: Moment, manner: Manner) -> Form:
             " type_=sa.DateTime).",
         )
     return _dated(kind, manner.but(declared))
+
+
+def _passed(declared: Passed, manner: Manner) -> Form:
+    kind = _undecorated(declared.column.type)
+    if not isinstance(kind, sa.DateTime):
+        raise ConfigurationError(
+            f"a Passed of a {kind}, which has no time of day",
+            "Name a DATETIME or TIMESTAMP; an expression says that it is one by its type:"
+            " func.timestampadd(…, type_=sa.DateTime).",
+        )
+    own = manner.but(declared)
+    moment = _dated(kind, own)
+
+    def come(encode: Encoder) -> Encoder:
+        def encoded(value: bytes) -> bytes:
+            at = clock.microseconds(encode(value)[1:-2])
+            return b"null" if at is None else b"true" if at <= clock.now_us() else b"false"
+
+        return encoded
+
+    trusted = {promise: come(encode) for promise, encode in moment.trusted.items() if encode}
+    shape = or_null(shapes.BOOLEAN) if own.zero_dates == "null" else shapes.BOOLEAN
+    return Form(come(moment.checked), shape, trusted, moment)
 
 
 def _dated(kind: sa.DateTime | sa.Date, manner: Manner) -> Form:

@@ -6,7 +6,6 @@ it is left out. A list's name is `view:value`, with the parts of a value joined 
 
 from __future__ import annotations
 
-import datetime
 import functools
 import hashlib
 import json
@@ -20,6 +19,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from projector.errors import ConfigurationError
+from projector.projection.clock import day_us, microseconds
 from projector.projection.columns import ColumnType
 from projector.projection.dialect import Dialect, Sameness
 from projector.projection.encoding import (
@@ -33,6 +33,7 @@ from projector.projection.encoding import (
 from projector.projection.folding import Folding, Foldings
 from projector.projection.forms import typed
 from projector.projection.levels import Level, Rows
+from projector.projection.timed import LIST, VIEW, moments
 from projector.projection.values import expression_of
 from projector.projection.views import Part, Place, PlannedView, Views
 
@@ -46,8 +47,6 @@ _NUMBER = re.compile(rb"-?[0-9]+(?:\.[0-9]+)?(?:[eE][-+]?[0-9]+)?").fullmatch
 _MOMENT = re.compile(
     rb"[0-9]{4}-[0-9]{2}-[0-9]{2}(?:[ T][0-9]{2}:[0-9]{2}:[0-9]{2}(?:\.[0-9]{1,6})?)?"
 ).fullmatch
-_DAY_US = 86_400_000_000
-_EPOCH = datetime.date(1970, 1, 1).toordinal()
 
 _CompiledPart = tuple[int, dict[Raw, str], Callable[[Raw], str]]
 _Scorer = Callable[[Raw], str]
@@ -65,7 +64,7 @@ class Placer:
         foldings: Foldings,
         dialect: Dialect,
     ) -> None:
-        self._views = views.planned
+        self._views, self._timed = views.planned, views.timed
         self._levels = levels
         self._spellings = [
             [_Spelling(view, part, types, foldings, dialect) for part in view.parts]
@@ -82,8 +81,9 @@ class Placer:
             )
             for view, spelled in zip(self._views, self._spellings, strict=True)
         ]
+        said += [VIEW] if views.timed else []
         digest = hashlib.sha256("\0".join(said).encode()).hexdigest()[:16]
-        self.mark = digest if self._views else ""
+        self.mark = digest if views.in_use else ""
 
     @property
     def definitions(self) -> dict[str, str]:
@@ -110,6 +110,7 @@ class Placer:
         ]
         scorers = [_scorer(view, rows_by_level[view.newest.level]) for view in self._views]
         figures = self._figures(rows_by_level)
+        due = moments(self._timed, self._levels, rows_by_level)
         own, width = self._levels[0].own, self._levels[0].key_width
         places: dict[str, str] = {}
         failed: dict[str, str] = {}
@@ -118,7 +119,8 @@ class Placer:
             try:
                 if key in failed_by_key:
                     raise ValueError(failed_by_key[key])
-                places[document_id] = self._stand(key, row, values, scorers, figures)
+                stand = self._stand(key, row, values, scorers, figures)
+                places[document_id] = _and_due(stand, due[key]) if key in due else stand
             except ValueError as error:
                 failed[document_id] = f"(views).{error}"
         return places, failed
@@ -207,6 +209,10 @@ class Placer:
                 nothing = by_key.pop(level.nothing, b"0" if view.is_count else None)
                 found[place] = by_key, nothing
         return found
+
+
+def _and_due(stand: str, at: int) -> str:
+    return "\n".join(filter(None, (stand, f"{at} {LIST}")))
 
 
 def _scorer(view: PlannedView, rows: Rows) -> _Scorer:
@@ -381,7 +387,7 @@ def _number(raw: Raw) -> str:
 
 
 def _by_clock(encode: Encoder, raw: Raw) -> str:
-    if raw is None or _day_us(raw[:10]) is None:
+    if raw is None or day_us(raw[:10]) is None:
         return _moment(raw)
     return _moment(encode(raw)[1:-2])
 
@@ -392,25 +398,8 @@ def _moment(raw: Raw) -> str:
         return UNSCORED
     if _MOMENT(raw) is None:
         raise ValueError("newest is not a time")
-    day = _day_us(raw[:10])
-    if day is None:
-        return UNSCORED  # a zero date
-    if len(raw) <= 10:
-        return str(day)
-    seconds = int(raw[11:13]) * 3600 + int(raw[14:16]) * 60 + int(raw[17:19])
-    fraction = raw[20:26]
-    if len(fraction) < 6:
-        fraction = fraction.ljust(6, b"0")
-    return str(day + seconds * 1_000_000 + int(fraction))
-
-
-@functools.lru_cache(maxsize=4096)
-def _day_us(date: bytes) -> int | None:
-    try:
-        day = datetime.date(int(date[:4]), int(date[5:7]), int(date[8:10]))
-    except ValueError:
-        return None
-    return (day.toordinal() - _EPOCH) * _DAY_US
+    at = microseconds(raw)
+    return UNSCORED if at is None else str(at)  # a zero date
 
 
 def _spelled(view: PlannedView, dialect: Dialect) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import hashlib
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from functools import cached_property
 from types import MappingProxyType
@@ -14,6 +15,7 @@ import sqlalchemy as sa
 
 from projector.errors import ConfigurationError
 from projector.model import TableName, Watch, merged
+from projector.projection import clock
 from projector.projection.assembly import assemble
 from projector.projection.columns import ColumnType, TableTypes, Types
 from projector.projection.declaration import OneOf, Projection
@@ -27,7 +29,7 @@ from projector.projection.nodes import Node, all_nodes, columns_in
 from projector.projection.places import Placer
 from projector.projection.routes import LookUp, Route, routes
 from projector.projection.selects import levels, names_within
-from projector.projection.values import Hashed, Manner, Moment
+from projector.projection.values import Hashed, Manner, Moment, Passed
 from projector.projection.views import Views, plan_views
 
 _UNKNOWN = ColumnType("", "")
@@ -138,7 +140,10 @@ class Plan:
         differs from a TIMESTAMP."""
         if self.projection.zone != Manner().zone:
             return True
-        moments = [f.column for f in self._declared if isinstance(f, Moment) and f.zone is not None]
+        moments = [
+            f.column for f in self._declared
+            if isinstance(f, Moment | Passed) and f.zone is not None
+        ]  # fmt: skip
         return any(read.base_columns & {column} for read in columns_in(moments))
 
     @cached_property
@@ -202,11 +207,15 @@ class Plan:
     def places(self, rows: Sequence[Rows]) -> tuple[dict[str, str], dict[str, str]]:
         """Return in which lists each document of the same rows stands; and the reasons by id where
         nobody can say."""
-        return self.placer.places(rows, self.codec.to_id) if self.views.planned else ({}, {})
+        return self.placer.places(rows, self.codec.to_id) if self.views.in_use else ({}, {})
 
     def documents(self, rows: Sequence[Rows]) -> tuple[dict[str, bytes], dict[str, str]]:
         """Make documents by id of the queries' rows, and reasons by id for what cannot be one."""
         return assemble(self.top, rows, self.codec)
+
+    def at_one_moment(self) -> AbstractContextManager[None]:
+        """Within, documents and their places are made as of one moment."""
+        return clock.held() if self.views.timed else nullcontext()
 
     def ids_after(self, after: str | None, limit: int) -> str:
         """Write the query for the next ids in the order of keys, beyond `after`."""

@@ -168,6 +168,24 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
+class Passed:
+    """Whether a moment has come: `Passed(tickets.c.due_at.label("overdue"))` is true from then on,
+    false before, null without one. The document is made again when it comes, though no row changes.
+
+    A condition belongs into the moment: `sa.case((tickets.c.closed_at.is_(None),
+    tickets.c.due_at))` never comes for a closed ticket. The column is a DATETIME or TIMESTAMP,
+    kept as a `Moment` says. By the clock of the machine that the daemon runs on.
+    """
+
+    column: Expression
+    zone: str | None = None
+    zero_dates: ZeroDates | None = None
+
+    def __post_init__(self) -> None:
+        Manner(self.zone or "UTC", self.zero_dates or "refuse")
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """Text whose bytes are in another encoding than its column says, or stand in a binary column:
     `Encoded(posts.c.body, "utf-8")`. By Python's names of encodings. Bytes that are no such text
@@ -201,9 +219,9 @@ class Json:
 
 
 Mask = Fixed | Hashed | Partial
-Turned = Choice | Flags | Moment | Encoded | Json
+Turned = Choice | Flags | Moment | Passed | Encoded | Json
 Field = Expression | Mask | Turned
-WRAPPERS = (Fixed, Hashed, Partial, Choice, Flags, Moment, Encoded, Json)
+WRAPPERS = (Fixed, Hashed, Partial, Choice, Flags, Moment, Passed, Encoded, Json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -224,7 +242,7 @@ class Manner:
                 " system's package tzdata.",
             ) from None
 
-    def but(self, moment: Moment) -> Manner:
+    def but(self, moment: Moment | Passed) -> Manner:
         """Return what holds for one column."""
         return Manner(moment.zone or self.zone, moment.zero_dates or self.zero_dates)
 

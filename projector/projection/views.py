@@ -19,6 +19,8 @@ from projector.projection.declaration import Aggregate, First, Key, Pairs, Proje
 from projector.projection.dialect import Dialect
 from projector.projection.expressions import require_plain
 from projector.projection.levels import Level
+from projector.projection.timed import VIEW as DUE
+from projector.projection.timed import Timed, timed_in
 from projector.projection.values import (
     WRAPPERS,
     Expression,
@@ -82,15 +84,23 @@ class PlannedView:
 
 @dataclass(frozen=True, slots=True)
 class Views:
-    """The views of a projection, and what is selected for them beyond the documents' columns."""
+    """The views of a projection, and what is selected for them beyond the documents' columns.
+    `timed`: the moments at which documents change by themselves, kept in a list as well."""
 
     planned: tuple[PlannedView, ...] = ()
     columns: tuple[Expression, ...] = ()
+    timed: tuple[Timed, ...] = ()
+
+    @property
+    def in_use(self) -> bool:
+        """Whether there are lists beside the documents."""
+        return bool(self.planned or self.timed)
 
     @property
     def keep(self) -> dict[str, int]:
         """How many of each list are certain to be kept, by view; 0: all."""
-        return {view.name: view.keep for view in self.planned}
+        found = {view.name: view.keep for view in self.planned}
+        return {**found, DUE: 0} if self.timed else found
 
     @property
     def masks(self) -> list[Hashed]:
@@ -107,9 +117,15 @@ def plan_views(projection: Projection, levels: Sequence[Level], dialect: Dialect
                 f"{projection.name}: {name!r} is no name of a view, or of two",
                 'Write by_ and lower-case letters, digits or _, each name once: "by_status".',
             )
+    timed = timed_in(levels)
+    if timed and f"by_{DUE}" in names:
+        raise ConfigurationError(
+            f"{projection.name}: by_{DUE} is the list of moments to come of {timed[0].name}",
+            "Give the view another name.",
+        )
     columns: list[Expression] = []
     seeker = _Seeker(projection, levels, columns, dialect)
-    return Views(tuple(seeker.view(view) for view in projection.views), tuple(columns))
+    return Views(tuple(seeker.view(view) for view in projection.views), tuple(columns), timed)
 
 
 class _Seeker:

@@ -307,6 +307,10 @@ class RedisSink:
         """Look at some entries of lists; see `ports.Sink`."""
         return self._lists.strays(cursor, count)
 
+    def due(self, until_us: int, limit: int) -> dict[str, str]:
+        """Return ids whose documents time alone has made wrong; see `ports.Sink`."""
+        return self._lists.due(until_us, limit)
+
     def views(self) -> dict[str, ViewFigures]:
         """Return how much each view holds."""
         return self._lists.figures()

@@ -159,7 +159,7 @@ def _absent(name: str) -> str:
 def _permissions(settings: Settings, plan: Plan, server: Server) -> Check:
     name = f"redis.permissions.{plan.name}"
     commands = _commands(plan.name, feeds=settings.change_feed_max_length > 0)
-    commands += _list_commands(plan.name) if plan.views.planned else []
+    commands += _list_commands(plan.name) if plan.views.in_use else []
     script = Script(_TRY, "0" * 40)  # never known, so that EVALSHA and EVAL are both tried
     # Declared keys are held against the ACL before the script runs; a cluster needs one to find it.
     keys = [plan.name] if settings.redis.cluster else []
@@ -289,7 +289,7 @@ def needs(info: RedisInfo, plan: Plan, stored: int, rows: int, mean_bytes: float
     name, rows = f"redis.memory.{plan.name}", max(rows, stored)
     if not rows:
         return ok(name, "no documents yet: run the check again when there are")
-    listed_bytes = _VIEW_BYTES * len(plan.views.planned)
+    listed_bytes = _VIEW_BYTES * len(plan.views.keep)
     more = max(0, rows - stored) * (mean_bytes + _OVERHEAD_BYTES + listed_bytes)
     expected, limit = info.memory + more, info.memory_limit
     said = f"about {rows} documents of {mean_bytes:.0f} bytes need {expected / 1e6:.0f} MB in all"
@@ -306,12 +306,12 @@ def needs(info: RedisInfo, plan: Plan, stored: int, rows: int, mean_bytes: float
 def views(plan: Plan, found: Mapping[str, ViewFigures]) -> list[Check]:
     """Return how much each view holds."""
     checks = []
-    for view in plan.views.planned:
-        figures = found.get(view.name, ViewFigures(0, 0))
+    for view in plan.views.keep:
+        figures = found.get(view, ViewFigures(0, 0))
         said = f"{figures.members} entries in {figures.lists} lists"
         if figures.bytes is not None:
             said += f", about {figures.bytes / 1e6:.1f} MB"
-        checks.append(ok(f"{plan.name}.{view.declared.name}", said))
+        checks.append(ok(f"{plan.name}.by_{view}", said))
     return checks
 
 

@@ -325,3 +325,12 @@ return found
 """,
     names=_NAMES,
 )
+
+# KEYS: the same. ARGV: a list, the highest score, and how many to give. Gives ids and scores.
+DUE = script(
+    """--names--
+local _, _, key = names(ARGV[1])
+return redis.call('ZRANGE', key, '-inf', ARGV[2], 'BYSCORE', 'LIMIT', 0, ARGV[3], 'WITHSCORES')
+""",
+    names=_NAMES,
+)

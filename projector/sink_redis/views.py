@@ -13,10 +13,11 @@ from typing import Any
 
 from projector.errors import DeniedError, OperatorError
 from projector.model import ViewFigures
+from projector.projection.timed import LIST as TIMED
 from projector.record import read_number, text_of
 from projector.sink_redis.act import NO_VIEWS, Keys, chunked
 from projector.sink_redis.client import Server, UnusableKeyError
-from projector.sink_redis.lists import DISPLACED, LOOK, RENEW_LISTS, STRAYS, UNKNOWN
+from projector.sink_redis.lists import DISPLACED, DUE, LOOK, RENEW_LISTS, STRAYS, UNKNOWN
 from projector.sink_redis.names import Names
 
 _IDS_AT_ONCE = 500
@@ -107,6 +108,13 @@ class Lists:
                         return None, looked, frozenset(strays)
                     view = self._beyond(view)
         return json.dumps([view, place, lists, entry]), looked, frozenset(strays)
+
+    def due(self, until_us: int, limit: int) -> dict[str, str]:
+        """Return ids that stand in the list of moments to come with one that has; see
+        `ports.Sink`."""
+        with self.named({}, [TIMED]):
+            reply = self._server.script(DUE, self._looked_at, [TIMED, until_us, limit])
+        return {text_of(k): text_of(v) for k, v in zip(reply[::2], reply[1::2], strict=True)}
 
     def _beyond(self, view: str) -> str:
         return next((each for each in self.views if each > view), "")

@@ -5,6 +5,7 @@ small domain, so that any may be joined with any other of its type. `Spec` is a 
 `projection` declares it in the product's words, `documents` says what that should give.
 """
 
+import datetime
 import json
 import math
 import random
@@ -27,6 +28,7 @@ from projector.projection import (
     One,
     OneOf,
     Pairs,
+    Passed,
     Path,
     Projection,
     View,
@@ -60,6 +62,9 @@ _TABLES = {
 }  # fmt: skip
 _NAMES = {1: "low", 2: "high", 3: None}
 _BITS = {1: "one", 2: "two", 4: "four"}
+_WRAPS = ["", "", "", "choice", "flags", "passed"]
+# Of a number above 2, and of others.
+_COME, _TO_COME = (datetime.datetime(year, 2, 3, 4, 5, 6) for year in (2001, 2201))
 
 Row = Mapping[str, Any]
 Rows = Mapping[str, Sequence[Row]]  # by table
@@ -197,7 +202,7 @@ class _Author:
             numbers = [(role, c, "listed") for role, c, _ in found if c != "s"]
             return [chance.choice([*numbers, *found])]
         return [
-            (role, c, chance.choice(["", "", "fixed"] if c == "s" else ["", "", "choice", "flags"]))
+            (role, c, chance.choice(["", "", "fixed"] if c == "s" else _WRAPS))
             for role, c, _ in found
         ]
 
@@ -378,6 +383,11 @@ def _wrapped(column: Any, wrap: str) -> Any:
             return Choice(column, _NAMES)
         case "flags":
             return Flags(column, _BITS)
+        case "passed":
+            number = column.element
+            come, to_come = (sa.cast(at, sa.DateTime) for at in (_COME, _TO_COME))
+            moment = sa.case((number > 2, come), (number <= 2, to_come))
+            return Passed(moment.label(column.name))
     return column
 
 
@@ -388,6 +398,8 @@ def _shown(value: Any, wrap: str) -> Any:
         return "***"
     if wrap in {"choice", "listed"}:
         return _NAMES.get(value, "other" if wrap == "choice" else None)
+    if wrap == "passed":
+        return value > 2
     return [name for bit, name in _BITS.items() if value & bit]
 
 
@@ -631,6 +643,30 @@ def _path_of(child: Spec, environment: Environment, rows: Rows) -> list[Any]:
         found.append(by_id[at][child.fields[0][1]])
         at = by_id[at][child.parent]
     return found
+
+
+def waits(spec: Spec, document: Any) -> bool:
+    """Whether a document shows a moment that is still to come."""
+    if document is None:
+        return False
+    if any(document[f"{role}_{c}"] is False for role, c, wrap in spec.fields if wrap == "passed"):
+        return True
+    for number, child in enumerate(spec.collections):
+        found = document.get(f"c{number}")
+        if child.kind == "pairs":
+            (_, _, of_key), (_, _, of_value) = child.fields[0], child.fields[-1]
+            values = [
+                v for each in found.values() for v in (each if isinstance(each, list) else [each])
+            ]
+            if (of_key == "passed" and "false" in found) or (
+                of_value == "passed" and False in values
+            ):
+                return True
+        elif child.kind in {"many", "first", "one"}:
+            rows = found if isinstance(found, list) else [found]
+            if any(waits(child, row) for row in rows):
+                return True
+    return False
 
 
 def parsed(stored: Mapping[str, bytes]) -> dict[str, Any]:

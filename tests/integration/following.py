@@ -15,6 +15,7 @@ from projector.ports import Source
 from projector.position import Position
 from projector.projection import Plan
 from projector.projection.dialect import Dialect
+from projector.projection.timed import LIST
 from projector.route import Router
 from tests.examples import generated
 from tests.memory_sink import entries
@@ -62,6 +63,9 @@ class Follower:
         assert generated.parsed(self.documents) == expected, self.spec
         assert_as_said(self.plan, [json.loads(document) for document in self.documents.values()])
         listed = {k: entries(place) for k, place in self.places.items()}
+        due = {k for k, lists in listed.items() if lists.pop(LIST, None)}
+        assert due >= {k for k, made in expected.items() if generated.waits(self.spec, made)}
+        assert bool(due) <= bool(self.plan.views.timed)
         expected = generated.places(self.spec, self.views, rows)
         assert listed == expected, (self.spec, self.views)
 

@@ -476,3 +476,20 @@ def test_many_short_lists_are_looked_at_together(store: OfServer) -> None:
         stats = client.info("commandstats")
         assert stats["cmdstat_hscan"]["calls"] < 100
         assert stats["cmdstat_evalsha"]["calls"] < 150
+
+
+def test_what_is_due_comes_first_first(store: Store) -> None:
+    """Up to a moment, the longest due first, so many; what is written without one is gone."""
+    places = {str(n): f"{1000 + n} due:next" for n in range(20)} | {"other": "5 status:open"}
+    sink = started(store, places, {"due": 0, "status": 0})
+    assert sink.due(999, 10) == {}
+    assert sink.due(1002, 10) == {"0": "1000", "1": "1001", "2": "1002"}
+    assert list(sink.due(5000, 4)) == ["0", "1", "2", "3"]
+    listed(sink, {"1": "", "2": "1700000000000123 due:next"}, {"0"})
+    assert list(sink.due(1004, 10)) == ["3", "4"]
+    assert sink.due(1700000000000123, 100)["2"] == "1700000000000123"
+
+
+def test_without_such_a_list_nothing_is_due(store: Store) -> None:
+    """As in a store of former days."""
+    assert started(store, {"1": "5 status:open"}).due(10, 10) == {}

@@ -15,10 +15,11 @@ from tests.mutants.declarations import DECLARATIONS
 from tests.mutants.equivalent import EQUIVALENT
 from tests.mutants.four import FOUR
 from tests.mutants.kinds import KINDS
+from tests.mutants.moments import MOMENTS
 from tests.mutants.mutant import Mutant
 from tests.mutants.running import Outcome, Tree, trees
 
-ALL = [*FOUR, *DECLARATIONS, *DECISIONS, *EQUIVALENT, *KINDS]
+ALL = [*FOUR, *DECLARATIONS, *DECISIONS, *EQUIVALENT, *MOMENTS, *KINDS]
 
 
 def judge(mutants: Sequence[Mutant], *, has_baseline: bool) -> list[str]:

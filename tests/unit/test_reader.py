@@ -85,7 +85,7 @@ def test_a_further_round_is_lag_where_its_cause_is(again: str, reason: str) -> N
 @pytest.mark.parametrize("views", [0, 3])
 def test_a_scrub_takes_its_time_over_lists_too(views: int) -> None:
     """All phases together rest for the interval, whatever is found: lists may be many."""
-    plan = SimpleNamespace(views=SimpleNamespace(planned=[None] * views))
+    plan = SimpleNamespace(views=SimpleNamespace(keep=dict.fromkeys(range(views), 0)))
     known = SimpleNamespace(checkpoint=SimpleNamespace(documents=100))
     walker: Any = SimpleNamespace(
         _pipeline=SimpleNamespace(known=known, plan=plan),
