@@ -351,7 +351,7 @@ DECISIONS: list[Mutant] = [
         "pipeline",
         'again = debt.reason if known.again in ("", REQUESTED) else known.again',
         "again = known.again or debt.reason",
-        "test_lane.py",
+        "test_lane.py::test_a_round_that_was_asked_for_becomes_one_that_is_owed",
     ),
     decision(
         "reconcile",
@@ -369,7 +369,7 @@ DECISIONS: list[Mutant] = [
         "reconcile",
         "return debt is not None and (is_read or debt.cursor is not None or debt.done > 0)",
         "return debt is not None and (is_read or debt.done > 0)",
-        "test_model.py",
+        "test_lane.py::test_a_walk_that_has_a_cursor_has_begun",
     ),
     decision(
         "reconcile",
@@ -441,7 +441,7 @@ DECISIONS: list[Mutant] = [
         "leases",
         "if is_over.is_set() or name not in self._renewed_at:",
         "if is_over.is_set():",
-        "test_leases.py::test_an_answer_that_comes_after_the_end_says_nothing",
+        "test_leases.py::test_an_answer_about_a_lease_that_another_took_meanwhile_says_nothing",
     ),
     decision(
         "leases",

@@ -95,6 +95,13 @@ def test_whole_numbers_lose_their_zeros(value: bytes) -> None:
     assert json.loads(whole_number(value)) == int(value)
 
 
+@pytest.mark.parametrize("value", [b"1_000", b" 7", b"7 ", b"7\n", b"0x7", b"7.0", b"", b"+-7"])
+def test_what_only_python_calls_a_whole_number_is_refused(value: bytes) -> None:
+    """Of a text that is declared a number."""
+    with pytest.raises(ValueError, match="not a whole number"):
+        whole_number(value)
+
+
 @given(st.binary(max_size=9))
 def test_bytes_are_a_text_or_refused(value: bytes) -> None:
     """What is no UTF-8 is no JSON."""

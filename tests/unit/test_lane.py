@@ -153,6 +153,25 @@ def test_a_cancelled_resync_gives_up_the_round_that_was_added_for_it() -> None:
     assert store.requests == {}
 
 
+def test_a_round_that_was_asked_for_becomes_one_that_is_owed() -> None:
+    """Where another cause comes on top of it: the round may no longer be cancelled."""
+    lane, store = opened(Database(), {ALL: full("truncate")})
+    lane.turn(0.0)  # begins
+    for request in ('{"kind": "resync"}', '{"kind": "cancel"}'):
+        store.requests["1"] = request
+        lane.answer_requests()
+        lane.pipeline.owe({ALL: full("fanout")})
+        assert lane.pipeline.known.debts[ALL].again == "fanout"
+
+
+def test_a_walk_that_has_a_cursor_has_begun() -> None:
+    """Also where its first chunk changed nothing that is counted, and after a restart."""
+    lane, _ = opened(Database(), {ALL: full("truncate")})
+    assert not lane.walker.has_begun(ALL)
+    lane.pipeline.known.debts[ALL] = replace(full("truncate"), cursor="1")
+    assert lane.walker.has_begun(ALL)
+
+
 def test_what_is_asked_for_is_no_lag() -> None:
     """What commits wait for is."""
     for reason, is_lag in ((REQUESTED, False), ("truncate", True), ("initial_build", True)):

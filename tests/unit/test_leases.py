@@ -200,6 +200,30 @@ def test_an_answer_that_comes_after_the_end_says_nothing(
     leases.release()
 
 
+def test_an_answer_about_a_lease_that_another_took_meanwhile_says_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The loop has noticed by itself, and leads the other projection on."""
+    monkeypatch.setattr(Leases, "_keep", lambda *_: None)
+    store = MemoryStore()
+    sink = LateSink(store, 60.0)
+    leases = Leases({"ones": sink, "twos": MemorySink(MemoryStore(), 60.0)}, 60.0, lambda: "{}",
+                    *_UNHEARD)  # fmt: skip
+    leases.acquire()
+    is_over = leases._is_over
+    assert is_over is not None
+
+    def meanwhile() -> None:
+        store.holder, store.holder_until = "another", time.monotonic() + 600
+        assert leases.acquire() == {"twos"}
+
+    sink.meanwhile = meanwhile
+    leases._renew("ones", is_over)
+    assert leases.held == {"twos"}
+    assert not leases.are_lost
+    leases.release()
+
+
 def test_one_thread_keeps_them_and_none_where_there_is_nothing(
     leases: Leases, stores: dict[str, MemoryStore]
 ) -> None:
