@@ -27,7 +27,10 @@ class Results:
     def refusal(self) -> bytes: ...
 
 Field = tuple[bytes, str, Callable[[bytes], bytes] | None]
-Level = tuple[int, int, bool, bool, bytes, bytes, bytes, tuple[Field, ...], tuple[int, ...]]
+Body = tuple[tuple[Field, ...], tuple[int, ...], tuple["Inset", ...]]
+Inset = tuple[bytes, bool, tuple[Body, ...]]
+Named = tuple[Field, tuple[tuple[bytes, Field], ...], int]
+Level = tuple[int, int, bool, bool, bytes, bytes, bytes, Body, Named | None]
 
 @final
 class Encoder:

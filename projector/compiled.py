@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-_VERSION = 2  # of csrc/module.c: raised with it when what is said between the two changes
+_VERSION = 3  # of csrc/module.c: raised with it when what is said between the two changes
 _found: Any = None
 _why_not = "not built: no compiler was at hand when projector was installed"
 try:

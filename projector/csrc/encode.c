@@ -1,5 +1,5 @@
 /* From the rows of all levels of a projection to its documents: `assemble` of
-   projector/projection/selects.py, on bytes alone and without the interpreter's lock.
+   projector/projection/assembly.py, on bytes alone and without the interpreter's lock.
 
    What only Python can write (ASK) is asked for; the lock is taken for the first such value and
    kept. A value that cannot be written at all ends the work without a document: Python then does
@@ -22,13 +22,42 @@ typedef struct {
     size_t size;
 } Text;
 
+typedef struct Inset Inset;
+
+/* What stands in one object: fields and insets, of the columns of its row one behind the other, and
+   between them collections, of levels of their own. */
+typedef struct {
+    size_t fields_count, children_count, insets_count;
+    Field *fields;
+    size_t *children;
+    Inset *insets;
+    size_t width; /* columns of the fields and the insets */
+} Body;
+
+/* An object within the row, of the first body whose column before it is not NULL; or a path
+   (`is_trail`): the values up to a step whose column before it is NULL or stood there already. */
+struct Inset {
+    Text label; /* `,"name":` */
+    int is_trail;
+    size_t count;
+    Body *bodies; /* of a path with one field each */
+};
+
+/* Rows of names and values, which become one object. */
+typedef struct {
+    Field key;
+    size_t count; /* names whose values have a form of their own */
+    Text *names;
+    Field *values;
+    enum { LAST, LIST, ONCE } repeated;
+} Named;
+
 typedef struct {
     size_t parent_width, first; /* columns of the parent's key; columns before the fields */
     int is_plain, is_object;
     Text before, after, empty;
-    size_t fields_count, children_count;
-    Field *fields;
-    size_t *children;
+    Body body;
+    Named *named; /* NULL: plain rows */
 } Level;
 
 typedef struct {
@@ -38,9 +67,9 @@ typedef struct {
     int asks; /* of some field nobody but Python can write a value */
 } Encoder;
 
-/* A row as JSON, and the next one of its group. */
+/* A row as JSON, and the next one of its group; its name, if it has one, ends in the middle. */
 typedef struct {
-    size_t start, end, next;
+    size_t start, middle, end, next;
 } Fragment;
 
 typedef struct {
@@ -77,21 +106,56 @@ text_free(Text *text)
 }
 
 static void
+field_free(Field *field)
+{
+    free(field->label);
+    Py_XDECREF(field->encode);
+}
+
+static void
+body_free(Body *body)
+{
+    for (size_t i = 0; i < body->fields_count; i++)
+        field_free(&body->fields[i]);
+    for (size_t i = 0; i < body->insets_count; i++) {
+        Inset *inset = &body->insets[i];
+        for (size_t kind = 0; kind < inset->count; kind++)
+            body_free(&inset->bodies[kind]);
+        free(inset->bodies);
+        text_free(&inset->label);
+    }
+    free(body->fields);
+    free(body->children);
+    free(body->insets);
+}
+
+static void
+named_free(Named *named)
+{
+    if (named == NULL)
+        return;
+    for (size_t i = 0; i < named->count; i++) {
+        text_free(&named->names[i]);
+        field_free(&named->values[i]);
+    }
+    field_free(&named->key);
+    free(named->names);
+    free(named->values);
+    free(named);
+}
+
+static void
 encoder_dealloc(Encoder *self)
 {
     PyTypeObject *type = Py_TYPE((PyObject *)self);
 
     for (size_t i = 0; i < self->levels_count; i++) {
         Level *level = &self->levels[i];
-        for (size_t field = 0; field < level->fields_count; field++) {
-            free(level->fields[field].label);
-            Py_XDECREF(level->fields[field].encode);
-        }
+        body_free(&level->body);
+        named_free(level->named);
         text_free(&level->before);
         text_free(&level->after);
         text_free(&level->empty);
-        free(level->fields);
-        free(level->children);
     }
     free(self->levels);
     PyObject_Free(self);
@@ -149,8 +213,7 @@ no_memory(Work *work)
 /* Fields of a row. */
 
 static int
-write_value(Work *work, const Level *level, const Field *field, Buffer *out, Bytes value,
-            size_t size)
+write_value(Work *work, int is_plain, const Field *field, Buffer *out, Bytes value, size_t size)
 {
     size_t start = out->size;
     Outcome outcome = ASK;
@@ -158,7 +221,7 @@ write_value(Work *work, const Level *level, const Field *field, Buffer *out, Byt
     if (value == NULL)
         return buffer_put(out, "null", 4) < 0 ? no_memory(work) : 0;
     if (field->is_copied) { /* an empty one is no number */
-        if (!size && !level->is_plain)
+        if (!size && !is_plain)
             return buffer_put(out, "null", 4) < 0 ? no_memory(work) : 0;
         return buffer_put(out, value, size) < 0 ? no_memory(work) : 0;
     }
@@ -173,20 +236,31 @@ write_value(Work *work, const Level *level, const Field *field, Buffer *out, Byt
 }
 
 static int
-write_fields(Work *work, const Level *level, Buffer *out, Bytes at)
+write_fields(Work *work, const Body *body, int is_plain, Buffer *out, Bytes *at)
 {
-    for (size_t i = 0; i < level->fields_count; i++) {
-        const Field *field = &level->fields[i];
+    for (size_t i = 0; i < body->fields_count; i++) {
+        const Field *field = &body->fields[i];
         Bytes value;
         size_t size;
 
-        at = next_column(at, &value, &size);
-        if (!level->is_plain && buffer_put(out, field->label, field->label_size) < 0)
+        *at = next_column(*at, &value, &size);
+        if (!is_plain && buffer_put(out, field->label, field->label_size) < 0)
             return no_memory(work);
-        if (write_value(work, level, field, out, value, size) < 0)
+        if (write_value(work, is_plain, field, out, value, size) < 0)
             return -1;
     }
     return 0;
+}
+
+static Bytes
+skip_columns(Bytes at, size_t count)
+{
+    Bytes value;
+    size_t size;
+
+    while (count--)
+        at = next_column(at, &value, &size);
+    return at;
 }
 
 /* Groups of rows. */
@@ -233,54 +307,280 @@ group_of(const Grouping *grouping, Bytes key, size_t size)
     return group->key != NULL ? group : grouping->over_nothing;
 }
 
+/* A name in a group, to be sorted. */
+typedef struct {
+    const uint8_t *name;
+    size_t size, index;
+} Member;
+
 static int
-put_group(const Level *level, const Grouping *grouping, const Group *group, Buffer *out)
+by_name(const void *left, const void *right)
 {
-    if (group == NULL)
-        return buffer_put(out, level->empty.data, level->empty.size);
-    if (buffer_put(out, level->before.data, level->before.size) < 0)
-        return -1;
-    for (size_t i = group->first; i != NO_FRAGMENT; i = grouping->fragments[i].next) {
-        const Fragment *fragment = &grouping->fragments[i];
-        if (i != group->first && buffer_put_byte(out, ',') < 0)
+    const Member *a = left, *b = right;
+    size_t least = a->size < b->size ? a->size : b->size;
+    int found = least ? memcmp(a->name, b->name, least) : 0;
+
+    if (found)
+        return found;
+    if (a->size != b->size)
+        return a->size < b->size ? -1 : 1;
+    return a->index < b->index ? -1 : a->index > b->index;
+}
+
+static int
+put_value(const Grouping *grouping, size_t index, Buffer *out)
+{
+    const Fragment *fragment = &grouping->fragments[index];
+
+    return buffer_put(out, grouping->out.data + fragment->middle,
+                      fragment->end - fragment->middle);
+}
+
+/* Write the members of an object, in the order of their names; -2: a name that must not stands
+   twice. */
+static int
+put_members(const Named *named, const Grouping *grouping, const Member *members, size_t count,
+            Buffer *out)
+{
+    for (size_t first = 0, next; first < count; first = next) {
+        const Member *member = &members[first];
+
+        for (next = first + 1; next < count; next++)
+            if (members[next].size != member->size
+                || memcmp(members[next].name, member->name, member->size) != 0)
+                break;
+        if (named->repeated == ONCE && next - first > 1)
+            return -2;
+        if ((first && buffer_put_byte(out, ',') < 0)
+            || buffer_put(out, member->name, member->size) < 0 || buffer_put_byte(out, ':') < 0)
             return -1;
-        if (buffer_put(out, grouping->out.data + fragment->start, fragment->end - fragment->start))
+        if (named->repeated != LIST) {
+            if (put_value(grouping, members[next - 1].index, out) < 0)
+                return -1;
+            continue;
+        }
+        for (size_t i = first; i < next; i++)
+            if (buffer_put_byte(out, i == first ? '[' : ',') < 0
+                || put_value(grouping, members[i].index, out) < 0)
+                return -1;
+        if (buffer_put_byte(out, ']') < 0)
             return -1;
     }
-    return buffer_put(out, level->after.data, level->after.size);
+    return 0;
+}
+
+static int
+put_named(const Named *named, const Grouping *grouping, const Group *group, Buffer *out)
+{
+    size_t count = 0;
+    Member *members;
+    int failed;
+
+    for (size_t i = group->first; i != NO_FRAGMENT; i = grouping->fragments[i].next)
+        count++;
+    members = malloc(count * sizeof(Member));
+    if (members == NULL)
+        return -1;
+    count = 0;
+    for (size_t i = group->first; i != NO_FRAGMENT; i = grouping->fragments[i].next) {
+        const Fragment *fragment = &grouping->fragments[i];
+        members[count++] = (Member){grouping->out.data + fragment->start,
+                                    fragment->middle - fragment->start, i};
+    }
+    qsort(members, count, sizeof(Member), by_name);
+    failed = put_members(named, grouping, members, count, out);
+    free(members);
+    return failed;
+}
+
+static int
+put_rows(const Grouping *grouping, const Group *group, Buffer *out)
+{
+    for (size_t i = group->first; i != NO_FRAGMENT; i = grouping->fragments[i].next)
+        if ((i != group->first && buffer_put_byte(out, ',') < 0)
+            || put_value(grouping, i, out) < 0)
+            return -1;
+    return 0;
+}
+
+static int
+put_group(Work *work, const Level *level, const Grouping *grouping, const Group *group, Buffer *out)
+{
+    int failed;
+
+    if (group == NULL)
+        return buffer_put(out, level->empty.data, level->empty.size) < 0 ? no_memory(work) : 0;
+    if (buffer_put(out, level->before.data, level->before.size) < 0)
+        return no_memory(work);
+    failed = level->named != NULL ? put_named(level->named, grouping, group, out)
+                                  : put_rows(grouping, group, out);
+    if (failed == -2) {
+        work->is_refused = 1;
+        return -1;
+    }
+    if (failed < 0 || buffer_put(out, level->after.data, level->after.size) < 0)
+        return no_memory(work);
+    return 0;
+}
+
+static int
+write_body(Work *work, const Body *body, int is_plain, Buffer *out, Bytes row, size_t key_size,
+           Bytes *at);
+
+/* An object within the row: of the columns of all its kinds only those of one are written. */
+static int
+write_nested(Work *work, const Inset *inset, Buffer *out, Bytes row, size_t key_size, Bytes *at)
+{
+    int is_found = 0;
+
+    for (size_t i = 0; i < inset->count; i++) {
+        const Body *body = &inset->bodies[i];
+        Bytes mark;
+        size_t size;
+
+        *at = next_column(*at, &mark, &size);
+        if (is_found || mark == NULL) {
+            *at = skip_columns(*at, body->width);
+            continue;
+        }
+        is_found = 1;
+        if (buffer_put_byte(out, '{') < 0)
+            return no_memory(work);
+        if (write_body(work, body, 0, out, row, key_size, at) < 0)
+            return -1;
+        if (buffer_put_byte(out, '}') < 0)
+            return no_memory(work);
+    }
+    if (!is_found && buffer_put(out, "null", 4) < 0)
+        return no_memory(work);
+    return 0;
+}
+
+#define STEPS_MAX 64
+
+static int
+write_trail(Work *work, const Inset *inset, Buffer *out, Bytes *at)
+{
+    struct { Bytes at; size_t size; } seen[STEPS_MAX];
+    size_t count = 0;
+    int is_over = 0;
+
+    if (buffer_put_byte(out, '[') < 0)
+        return no_memory(work);
+    for (size_t i = 0; i < inset->count; i++) {
+        const Body *body = &inset->bodies[i];
+        Bytes own;
+        size_t size;
+
+        *at = next_column(*at, &own, &size);
+        for (size_t known = 0; own != NULL && known < count; known++)
+            if (seen[known].size == size && (!size || memcmp(seen[known].at, own, size) == 0))
+                is_over = 1;
+        if (is_over || own == NULL) {
+            is_over = 1;
+            *at = skip_columns(*at, body->width);
+            continue;
+        }
+        if (count && buffer_put_byte(out, ',') < 0)
+            return no_memory(work);
+        seen[count].at = own;
+        seen[count++].size = size;
+        if (write_fields(work, body, 1, out, at) < 0)
+            return -1;
+    }
+    return buffer_put_byte(out, ']') < 0 ? no_memory(work) : 0;
+}
+
+/* Write what stands in an object, with all rows below it. */
+static int
+write_body(Work *work, const Body *body, int is_plain, Buffer *out, Bytes row, size_t key_size,
+           Bytes *at)
+{
+    if (write_fields(work, body, is_plain, out, at) < 0)
+        return -1;
+    for (size_t i = 0; i < body->children_count; i++) {
+        size_t child = body->children[i];
+        const Grouping *grouping = &work->groupings[child];
+        const Group *group = group_of(grouping, row, key_size);
+        if (put_group(work, &work->encoder->levels[child], grouping, group, out) < 0)
+            return -1;
+    }
+    for (size_t i = 0; i < body->insets_count; i++) {
+        const Inset *inset = &body->insets[i];
+        if (buffer_put(out, inset->label.data, inset->label.size) < 0)
+            return no_memory(work);
+        if ((inset->is_trail ? write_trail(work, inset, out, at)
+                             : write_nested(work, inset, out, row, key_size, at)) < 0)
+            return -1;
+    }
+    return 0;
 }
 
 /* Write a row with all rows below it. */
 static int
 write_row(Work *work, const Level *level, Buffer *out, Bytes row, Bytes fields)
 {
-    int is_object = level->is_object;
+    size_t key_size = (size_t)(fields - row);
 
-    if (is_object && buffer_put_byte(out, '{') < 0)
+    if (level->is_object && buffer_put_byte(out, '{') < 0)
         return no_memory(work);
-    if (write_fields(work, level, out, fields) < 0)
+    if (write_body(work, &level->body, level->is_plain, out, row, key_size, &fields) < 0)
         return -1;
-    for (size_t i = 0; i < level->children_count; i++) {
-        size_t child = level->children[i];
-        const Grouping *grouping = &work->groupings[child];
-        const Group *group = group_of(grouping, row, (size_t)(fields - row));
-        if (put_group(&work->encoder->levels[child], grouping, group, out) < 0)
-            return no_memory(work);
-    }
-    if (is_object && buffer_put_byte(out, '}') < 0)
+    if (level->is_object && buffer_put_byte(out, '}') < 0)
         return no_memory(work);
     return 0;
 }
 
-static Bytes
-skip_columns(Bytes at, size_t count)
+/* Make a text of a name that is none, which begins at `start`: a number or a word of JSON. Others
+   only Python knows how to spell. */
+static int
+quote(Work *work, Buffer *out, size_t start)
 {
-    Bytes value;
-    size_t size;
+    size_t size = out->size - start;
+    uint8_t *data;
 
-    while (count--)
-        at = next_column(at, &value, &size);
-    return at;
+    if (buffer_reserve(out, 2) < 0)
+        return no_memory(work);
+    data = out->data + start;
+    for (size_t i = 0; i < size; i++)
+        if (data[i] == '"' || data[i] == '\\' || data[i] <= ' ' || data[i] >= 127) {
+            work->is_refused = 1;
+            return -1;
+        }
+    memmove(data + 1, data, size);
+    data[0] = data[size + 1] = '"';
+    out->size += 2;
+    return 0;
+}
+
+/* Write the name of a row and its value, which begins at `*middle`: at the start of a row that has
+   no name, of which nothing is written. */
+static int
+write_member(Work *work, const Named *named, const Field *plain, Buffer *out, Bytes at,
+             size_t *middle)
+{
+    size_t start = out->size, size, value_size;
+    const Field *field = plain;
+    Bytes name, value;
+    int is_null;
+
+    at = next_column(at, &name, &size);
+    at = next_column(at, &value, &value_size);
+    if (write_value(work, 1, &named->key, out, name, size) < 0)
+        return -1;
+    is_null = out->size - start == 4 && memcmp(out->data + start, "null", 4) == 0;
+    if (!is_null && (out->size == start || out->data[start] != '"') && quote(work, out, start) < 0)
+        return -1;
+    *middle = out->size;
+    for (size_t i = 0; i < named->count; i++) /* NULL is as a name without letters */
+        if (named->names[i].size == size
+            && (!size || memcmp(named->names[i].data, name, size) == 0))
+            field = &named->values[i];
+    if (write_value(work, 1, field, out, value, value_size) < 0)
+        return -1;
+    if (is_null)
+        out->size = *middle = start;
+    return 0;
 }
 
 static int
@@ -330,6 +630,22 @@ is_null_key(const Group *group, size_t width)
     return 1;
 }
 
+static int group_level(Work *work, size_t number);
+
+/* Write the rows of all levels below an object. */
+static int
+group_below(Work *work, const Body *body)
+{
+    for (size_t i = 0; i < body->children_count; i++)
+        if (group_level(work, body->children[i]) < 0)
+            return -1;
+    for (size_t i = 0; i < body->insets_count; i++)
+        for (size_t kind = 0; kind < body->insets[i].count; kind++)
+            if (group_below(work, &body->insets[i].bodies[kind]) < 0)
+                return -1;
+    return 0;
+}
+
 /* Write the rows of a level below the top, and know them by their parents' keys. */
 static int
 group_level(Work *work, size_t number)
@@ -339,9 +655,8 @@ group_level(Work *work, size_t number)
     size_t count = rows_count(grouping->rows);
     Group *latest = NULL;
 
-    for (size_t i = 0; i < level->children_count; i++)
-        if (group_level(work, level->children[i]) < 0)
-            return -1;
+    if (group_below(work, &level->body) < 0)
+        return -1;
     if (!count)
         return 0;
     if (grouping_prepare(grouping) < 0)
@@ -350,14 +665,20 @@ group_level(Work *work, size_t number)
         Bytes row = grouping->rows->bytes.data + rows_start(grouping->rows, i);
         Bytes key_end = skip_columns(row, level->parent_width);
         Bytes fields = skip_columns(key_end, level->first - level->parent_width);
-        size_t start = grouping->out.size;
+        size_t start = grouping->out.size, middle = start;
 
-        if (write_row(work, level, &grouping->out, row, fields) < 0)
+        if (level->named != NULL) {
+            if (write_member(work, level->named, level->body.fields, &grouping->out, fields,
+                             &middle) < 0)
+                return -1;
+            if (middle == start)
+                continue;
+        } else if (write_row(work, level, &grouping->out, row, fields) < 0)
             return -1;
-        grouping->fragments[i] = (Fragment){start, grouping->out.size, NO_FRAGMENT};
+        grouping->fragments[i] = (Fragment){start, middle, grouping->out.size, NO_FRAGMENT};
         grouping_add(grouping, &latest, row, (size_t)(key_end - row), i);
     }
-    for (size_t i = 0; i <= grouping->mask; i++)
+    for (size_t i = 0; level->named == NULL && i <= grouping->mask; i++)
         if (is_null_key(&grouping->groups[i], level->parent_width))
             grouping->over_nothing = &grouping->groups[i];
     return 0;
@@ -371,9 +692,8 @@ write_documents(Work *work, size_t *ends)
     const Rows *rows = work->groupings[0].rows;
     size_t count = rows_count(rows);
 
-    for (size_t i = 0; i < top->children_count; i++)
-        if (group_level(work, top->children[i]) < 0)
-            return -1;
+    if (group_below(work, &top->body) < 0)
+        return -1;
     for (size_t i = 0; i < count; i++) {
         Bytes row = rows->bytes.data + rows_start(rows, i);
         if (write_row(work, top, &work->documents, row, skip_columns(row, top->first)) < 0)
@@ -460,7 +780,8 @@ take_rows(Work *work, PyObject *list)
             PyErr_SetString(PyExc_TypeError, "rows of the core are wanted");
             return -1;
         }
-        if (((Rows *)rows)->columns < level->first + level->fields_count) {
+        if (((Rows *)rows)->columns
+            < level->first + (level->named != NULL ? 1 : 0) + level->body.width) {
             work->is_refused = 1; /* Python knows what to say of it */
             return -1;
         }
@@ -508,7 +829,7 @@ encoder_documents(Encoder *self, PyObject *list)
     return documents;
 }
 
-/* Making an encoder of what selects.py says of its levels. */
+/* Making an encoder of what assembly.py says of its levels. */
 
 static int
 text_of(PyObject *value, Text *text)
@@ -549,33 +870,33 @@ read_field(PyObject *said, Field *field, int *asks)
 }
 
 static int
-read_fields(PyObject *said, Level *level, int *asks)
+read_fields(PyObject *said, Body *body, int *asks)
 {
     size_t count = (size_t)PyTuple_Size(said);
 
-    level->fields = calloc(count + 1, sizeof(Field));
-    if (level->fields == NULL) {
+    body->fields = calloc(count + 1, sizeof(Field));
+    if (body->fields == NULL) {
         PyErr_NoMemory();
         return -1;
     }
-    level->fields_count = count;
+    body->fields_count = body->width = count;
     for (size_t i = 0; i < count; i++)
-        if (read_field(PyTuple_GetItem(said, (Py_ssize_t)i), &level->fields[i], asks) < 0)
+        if (read_field(PyTuple_GetItem(said, (Py_ssize_t)i), &body->fields[i], asks) < 0)
             return -1;
     return 0;
 }
 
 static int
-read_children(PyObject *said, Level *level, size_t number, size_t levels_count)
+read_children(PyObject *said, Body *body, size_t number, size_t levels_count)
 {
     size_t count = (size_t)PyTuple_Size(said);
 
-    level->children = calloc(count + 1, sizeof(size_t));
-    if (level->children == NULL) {
+    body->children = calloc(count + 1, sizeof(size_t));
+    if (body->children == NULL) {
         PyErr_NoMemory();
         return -1;
     }
-    level->children_count = count;
+    body->children_count = count;
     for (size_t i = 0; i < count; i++) {
         size_t child = PyLong_AsSize_t(PyTuple_GetItem(said, (Py_ssize_t)i));
         if (PyErr_Occurred())
@@ -584,21 +905,109 @@ read_children(PyObject *said, Level *level, size_t number, size_t levels_count)
             PyErr_SetString(PyExc_ValueError, "a level stands behind the one that it belongs to");
             return -1;
         }
-        level->children[i] = child;
+        body->children[i] = child;
     }
     return 0;
 }
 
-/* (parent_width, first, is_plain, is_object, before, after, empty, fields, children) */
+static int read_body(PyObject *said, Body *body, size_t number, Encoder *self);
+
+/* (label, is_trail, bodies) */
+static int
+read_inset(PyObject *said, Inset *inset, size_t number, Encoder *self)
+{
+    PyObject *label, *bodies;
+    size_t count;
+
+    if (!PyArg_ParseTuple(said, "SpO!:inset", &label, &inset->is_trail, &PyTuple_Type, &bodies)
+        || text_of(label, &inset->label) < 0)
+        return -1;
+    count = (size_t)PyTuple_Size(bodies);
+    inset->bodies = calloc(count + 1, sizeof(Body));
+    if (inset->bodies == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    inset->count = count;
+    for (size_t i = 0; i < count; i++)
+        if (read_body(PyTuple_GetItem(bodies, (Py_ssize_t)i), &inset->bodies[i], number, self) < 0)
+            return -1;
+    if (inset->is_trail && count > STEPS_MAX) {
+        PyErr_SetString(PyExc_ValueError, "a path of so many steps");
+        return -1;
+    }
+    return 0;
+}
+
+/* (fields, children, insets) */
+static int
+read_body(PyObject *said, Body *body, size_t number, Encoder *self)
+{
+    PyObject *fields, *children, *insets;
+    size_t count;
+
+    if (!PyArg_ParseTuple(said, "O!O!O!:body", &PyTuple_Type, &fields, &PyTuple_Type, &children,
+                          &PyTuple_Type, &insets))
+        return -1;
+    if (read_fields(fields, body, &self->asks) < 0
+        || read_children(children, body, number, self->levels_count) < 0)
+        return -1;
+    count = (size_t)PyTuple_Size(insets);
+    body->insets = calloc(count + 1, sizeof(Inset));
+    if (body->insets == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    body->insets_count = count;
+    for (size_t i = 0; i < count; i++) {
+        Inset *inset = &body->insets[i];
+        if (read_inset(PyTuple_GetItem(insets, (Py_ssize_t)i), inset, number, self) < 0)
+            return -1;
+        for (size_t kind = 0; kind < inset->count; kind++)
+            body->width += 1 + inset->bodies[kind].width;
+    }
+    return 0;
+}
+
+/* (key, ((name, value), ...), repeated) */
+static int
+read_named(PyObject *said, Named *named, int *asks)
+{
+    PyObject *key, *values;
+    int repeated;
+    size_t count;
+
+    if (!PyArg_ParseTuple(said, "OO!i:named", &key, &PyTuple_Type, &values, &repeated)
+        || read_field(key, &named->key, asks) < 0)
+        return -1;
+    named->repeated = repeated == 1 ? LIST : repeated == 2 ? ONCE : LAST;
+    count = (size_t)PyTuple_Size(values);
+    named->names = calloc(count + 1, sizeof(Text));
+    named->values = calloc(count + 1, sizeof(Field));
+    if (named->names == NULL || named->values == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    named->count = count;
+    for (size_t i = 0; i < count; i++) {
+        PyObject *name, *value;
+        if (!PyArg_ParseTuple(PyTuple_GetItem(values, (Py_ssize_t)i), "SO:value", &name, &value)
+            || text_of(name, &named->names[i]) < 0
+            || read_field(value, &named->values[i], asks) < 0)
+            return -1;
+    }
+    return 0;
+}
+
+/* (parent_width, first, is_plain, is_object, before, after, empty, body, named or None) */
 static int
 read_level(PyObject *said, Level *level, size_t number, Encoder *self)
 {
     Py_ssize_t parent_width, first;
-    PyObject *before, *after, *empty, *fields, *children;
+    PyObject *before, *after, *empty, *body, *named;
 
-    if (!PyArg_ParseTuple(said, "nnppSSSO!O!:level", &parent_width, &first, &level->is_plain,
-                          &level->is_object, &before, &after, &empty, &PyTuple_Type, &fields,
-                          &PyTuple_Type, &children))
+    if (!PyArg_ParseTuple(said, "nnppSSSOO:level", &parent_width, &first, &level->is_plain,
+                          &level->is_object, &before, &after, &empty, &body, &named))
         return -1;
     if (parent_width < 1 || first < parent_width) {
         PyErr_SetString(PyExc_ValueError, "a level without a key");
@@ -607,11 +1016,20 @@ read_level(PyObject *said, Level *level, size_t number, Encoder *self)
     level->parent_width = (size_t)parent_width;
     level->first = (size_t)first;
     if (text_of(before, &level->before) < 0 || text_of(after, &level->after) < 0
-        || text_of(empty, &level->empty) < 0)
+        || text_of(empty, &level->empty) < 0 || read_body(body, &level->body, number, self) < 0)
         return -1;
-    if (read_fields(fields, level, &self->asks) < 0)
+    if (named == Py_None)
+        return 0;
+    if (!number || level->body.width != 1) {
+        PyErr_SetString(PyExc_ValueError, "rows of names have one value each");
         return -1;
-    return read_children(children, level, number, self->levels_count);
+    }
+    level->named = calloc(1, sizeof(Named));
+    if (level->named == NULL) {
+        PyErr_NoMemory();
+        return -1;
+    }
+    return read_named(named, level->named, &self->asks);
 }
 
 static PyObject *

@@ -3,7 +3,7 @@
 
 #include "native.h"
 
-#define VERSION 2 /* what is said between it and Python; projector/compiled.py asks for it */
+#define VERSION 3 /* what is said between it and Python; projector/compiled.py asks for it */
 
 static struct PyModuleDef definition = {
     PyModuleDef_HEAD_INIT,

@@ -25,6 +25,7 @@ from projector.projection.levels import (
 )
 
 _TWICE = "a key that stands twice"
+_REPEATED = {"last": 0, "list": 1, "refuse": 2}  # as the compiled core knows them
 _TWO_FIGURES = "two groups of rows under one name"
 _RowsOf = Mapping[int, Rows]  # by the level's identity
 Write = Callable[[Sequence[Raw], RowKey], bytes]  # of a row and its own key
@@ -251,24 +252,43 @@ def _compiled(
         return None
     promises = tuple(map(_promises, rows_by_level))
     if promises not in top.encoders:
-        spelled = _spelled(top.all(), promises)
-        top.encoders[promises] = None if spelled is None else core.Encoder(spelled)
-    encoder = top.encoders[promises]
-    return None if encoder is None else encoder.documents(list(rows_by_level))
+        top.encoders[promises] = core.Encoder(_spelled(top.all(), promises))
+    found: list[tuple[tuple[bytes, ...], bytes]] | None
+    found = top.encoders[promises].documents(list(rows_by_level))
+    return found
 
 
-def _spelled(levels: Sequence[Level], promises: Sequence[Promises]) -> tuple[Any, ...] | None:
-    """Return what the core has to know of each level (see `_native.pyi`); None where there is what
-    only Python knows how to write: objects and paths within a row, rows of names and values."""
-    if any(level.body.insets or level.named is not None for level in levels):
-        return None
+def _spelled(levels: Sequence[Level], promises: Sequence[Promises]) -> tuple[Any, ...]:
+    """Return what the core has to know of each level (see `_native.pyi`)."""
     number = {id(level): index for index, level in enumerate(levels)}
+
+    def spelled(body: Object, promised: Promises) -> tuple[Any, ...]:
+        insets = tuple(
+            (inset.label, False, tuple(spelled(inner, promised) for inner in inset.objects))
+            if isinstance(inset, Nested)
+            else (
+                inset.label, True,
+                tuple((writer.spelled(promised), (), ()) for _, writer in inset.steps),
+            )
+            for inset in body.insets
+        )  # fmt: skip
+        children = tuple(number[id(child)] for child in body.children)
+        return body.writer.spelled(promised), children, insets
+
     return tuple(
         (
-            level.parent_width, level.body.writer.first, level.body.writer.is_plain,
-            level.is_object, level.before, level.after, level.empty,
-            level.body.writer.spelled(promised),
-            tuple(number[id(child)] for child in level.body.children),
+            level.parent_width,
+            level.named.key.first if level.named is not None else level.body.writer.first,
+            level.body.writer.is_plain, level.is_object, level.before, level.after, level.empty,
+            spelled(level.body, promised), _spelled_names(level.named, promised),
         )
         for level, promised in zip(levels, promises, strict=True)
     )  # fmt: skip
+
+
+def _spelled_names(named: Named | None, promises: Promises) -> tuple[Any, ...] | None:
+    if named is None:
+        return None
+    [key] = named.key.spelled(promises)
+    values = tuple((name, *writer.spelled(promises)) for name, writer in named.by_key.items())
+    return key, values, 2 if named.is_counted else _REPEATED[named.repeated]

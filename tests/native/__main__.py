@@ -104,7 +104,7 @@ def _values(module: Any, random: Random) -> None:
     for encode in _CHECKED:
         value = b"".join(random.choices(_PIECES, k=random.randrange(12)))
         field = (b"", encode.__name__, encode)
-        writer = module.Encoder(((1, 1, True, False, b"", b"", b"", (field,), ()),))
+        writer = module.Encoder(((1, 1, True, False, b"", b"", b"", ((field,), (), ()), None),))
         [rows] = both.fed(module, [([Promise.WHOLE, Promise.NOTHING], [(b"1", value)])])
         found, wanted = writer.documents([rows]), both.outcome(encode, value)
         written = wanted if found is None else found[0][1]

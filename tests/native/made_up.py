@@ -8,9 +8,23 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import mysql
 
 from projector.mysql.dialect import MYSQL
-from projector.projection import Aggregate, Fixed, Many, Partial, Plan, Projection
+from projector.projection import (
+    Aggregate,
+    Choice,
+    First,
+    Fixed,
+    Kind,
+    Many,
+    One,
+    OneOf,
+    Pairs,
+    Partial,
+    Path,
+    Plan,
+    Projection,
+)
 from projector.projection.encoding import Promise
-from projector.projection.selects import Level
+from projector.projection.levels import Level, Nested, Object
 from tests.native.wire import Result, Row
 
 _TEXTS = (
@@ -103,6 +117,46 @@ _KINDS: Sequence[tuple[Callable[[], Any], Promise, Make | None]] = (
 )
 
 
+_MARK = "\0mark"  # a column that says whether an object is there, or where a path is
+
+
+def _below(body: Object) -> list[Level]:
+    """Return the levels right below an object, also those of objects within its row."""
+    nested = [inset.objects for inset in body.insets if isinstance(inset, Nested)]
+    return [*body.children, *(level for each in nested for o in each for level in _below(o))]
+
+
+def _first(level: Level) -> int:
+    """Return how many columns are keys."""
+    return level.body.writer.first if level.named is None else level.named.key.first
+
+
+def _names(level: Level) -> list[str]:
+    """Return what stands in the columns behind the keys, by the columns' names."""
+    columns = level.node.declared
+    if level.named is not None:
+        assert isinstance(columns, Pairs)
+        return [_column(columns.key), _column(columns.value)]
+    if level.body.writer.is_plain:
+        return [_column(columns.value)]  # type: ignore[union-attr]
+    return _within(level.body)
+
+
+def _within(body: Object) -> list[str]:
+    found = [*body.writer.names]
+    for inset in body.insets:
+        if isinstance(inset, Nested):
+            for inner in inset.objects:
+                found += [_MARK, *_within(inner)]
+        else:
+            found += [_MARK, ""] * len(inset.steps)
+    return found
+
+
+def _column(declared: Any) -> str:
+    return str(getattr(declared, "column", declared).name)
+
+
 class MadeUp:
     """A plan, and rows for it; `is_odd`: with values that cannot be written, now and then."""
 
@@ -117,7 +171,7 @@ class MadeUp:
         """Make up a result for each level: rows in the order of their keys, mostly."""
         rows_of: dict[int, list[Row]] = {}
         results: list[Result] = []
-        parents = {id(child): level for level in self.plan.levels for child in level.body.children}
+        parents = {id(child): level for level in self.plan.levels for child in _below(level.body)}
         for level in self.plan.levels:
             above = rows_of.get(id(parents[id(level)])) if id(level) in parents else None
             rows = rows_of[id(level)] = self._rows(level, parents.get(id(level)), above)
@@ -131,7 +185,10 @@ class MadeUp:
         root = self._table([(f"k{n}", kind) for n in range(key)])
         return Projection(
             name="made", root=root, fields=self._fields(root, 0),
-            collections=[self._collection(root, 1) for _ in range(random.choice([0, 1, 2, 3]))],
+            collections=[
+                *(self._collection(root, 1) for _ in range(random.choice([0, 1, 2, 3]))),
+                *self._insets(root, 1),
+            ],
         )  # fmt: skip
 
     def _table(self, key: Sequence[tuple[str, Callable[[], Any]]], parent: Any = None) -> sa.Table:
@@ -154,7 +211,46 @@ class MadeUp:
             fields[0] = self.random.choice([Partial(fields[0]), Fixed(fields[0], "***")])
         return fields
 
-    def _collection(self, parent: sa.Table, depth: int) -> Many | Aggregate:
+    def _insets(self, parent: Any, depth: int) -> list[Any]:
+        """Objects and paths within the rows of a table."""
+        return [self._inset(parent, depth) for _ in range(self.random.choice([0, 0, 1, 2]))]
+
+    def _inset(self, parent: Any, depth: int) -> One | OneOf | Path:
+        random, own = self.random, next(iter(parent.primary_key.columns))
+        table = self._table([("id", sa.Integer)])
+        name = f"inset{self._tables}"
+        match random.choice(["one", "one", "one of", "path"]):
+            case "one of":
+                others = [self._table([("id", sa.Integer)]) for _ in range(random.choice([1, 2]))]
+                of = {
+                    number: Kind(each, [each.c.id.label("x")]) for number, each in enumerate(others)
+                }
+                return OneOf(name, own, own, of)
+            case "path":
+                value = self._fields(table, 1)[0]
+                table.append_column(sa.Column("up", sa.Integer))
+                return Path(name, table, table.c.id == own, table.c.up, value, random.randint(1, 5))
+        many = [self._collection(table, depth + 1)] if depth < 3 and random.random() < 0.3 else []
+        within = self._insets(table, depth + 1) if depth < 3 else []
+        return One(name, table, table.c.id == own, self._fields(table, 1),
+                   collections=[*many, *within])  # fmt: skip
+
+    def _pairs(self, name: str, table: sa.Table, on: Any) -> Pairs:
+        random = self.random
+        key: Any = next(c for c in table.c if c.name in self._kinds)
+        value = self._fields(table, 1)[0]
+        if not isinstance(key.type, sa.Integer | sa.String | sa.Numeric | sa.Date | sa.Boolean):
+            key = table.c.id
+        if random.random() < 0.2:
+            key = Choice(key, {1: "one", 42: None}, random.choice([None, "other"]))
+        types = {"a": sa.Integer, 1: sa.String(9), "": sa.Boolean}
+        return Pairs(
+            name, table, on, key, value, order_by=[table.c.id],
+            repeated=random.choice(["last", "last", "list", "refuse"]),
+            types=types if random.random() < 0.3 else {},
+        )  # fmt: skip
+
+    def _collection(self, parent: sa.Table, depth: int) -> Any:
         random = self.random
         table = self._table([("id", sa.Integer)], parent)
         on = sa.and_(*(table.c[f"p_{c.name}"] == c for c in parent.primary_key.columns))
@@ -166,18 +262,23 @@ class MadeUp:
             ])  # fmt: skip
         if random.random() < 0.3:
             return Many(name, table, on, value=self._fields(table, 1)[0])
+        if random.random() < 0.3:
+            return self._pairs(name, table, on)
         count = random.choice([0, 0, 1, 2]) if depth < 3 else 0
-        return Many(
+        of = random.choice([Many, Many, First])
+        more: dict[str, Any] = {} if of is Many else {"order_by": [table.c.id]}
+        return of(
             name, table, on, fields=self._fields(table, 1),
-            collections=[self._collection(table, depth + 1) for _ in range(count)],
+            collections=[
+                *(self._collection(table, depth + 1) for _ in range(count)),
+                *(self._insets(table, depth + 1) if depth < 3 else []),
+            ],
+            **more,
         )  # fmt: skip
 
     def _promises(self, level: Level) -> list[Promise]:
-        promises = [Promise.WHOLE] * level.body.writer.first
-        for name in level.body.writer.names:
-            promise = self._kinds.get(name, (Promise.WHOLE, None))[0]
-            promises.append(promise)
-        return promises
+        kinds = (self._kinds.get(name, (Promise.WHOLE, None)) for name in _names(level))
+        return [Promise.WHOLE] * _first(level) + [promise for promise, _ in kinds]
 
     def _rows(self, level: Level, parent: Level | None, above: list[Row] | None) -> list[Row]:
         random = self.random
@@ -189,20 +290,24 @@ class MadeUp:
                 for number in numbers
             ]
         else:
-            own, width = level.body.writer.first - level.parent_width, parent.body.writer.first
+            own, width = _first(level) - level.parent_width, _first(parent)
             keys = [
                 (*row[:width], *(b"%d" % random.randint(0, 300) for _ in range(own)))
                 for row in above for _ in range(random.choice([0, 1, 1, 2, 4]))
             ]  # fmt: skip
             if random.random() < 0.2:
                 random.shuffle(keys)  # as a server may for figures
+            if level.named is not None and random.random() < 0.8:
+                keys = list(dict.fromkeys(keys))
             if not level.is_object and not level.body.writer.is_plain:
                 keys = list(dict.fromkeys(keys))
                 if random.random() < 0.7:
                     keys.append((None,) * level.parent_width)  # figures over no rows
-        return [(*key, *map(self._value, level.body.writer.names)) for key in keys]
+        return [(*key, *map(self._value, _names(level))) for key in keys]
 
     def _value(self, name: str) -> bytes | None:
+        if name == _MARK:
+            return self.random.choice([None, b"1", b"2", b"3", b"44"])
         promise, make = self._kinds.get(name, (Promise.WHOLE, _PROMISED[Promise.WHOLE]))
         if self.random.random() < 0.1:
             return None

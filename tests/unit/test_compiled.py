@@ -66,7 +66,7 @@ _values = (
 
 def _encoder(core: Any, name: str, encode: Any) -> Any:
     field = (b'"v":', name, encode)
-    return core.Encoder(((1, 1, False, True, b"", b"", b"", (field,), ()),))
+    return core.Encoder(((1, 1, False, True, b"", b"", b"", ((field,), (), ()), None),))
 
 
 def _written(core: Any, name: str, encode: Any, value: bytes) -> bytes | None:
