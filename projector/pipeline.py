@@ -32,6 +32,7 @@ from projector.projection import Plan
 from projector.quarantine import QuarantineLog
 from projector.route import Affected, Router
 
+_LIVE_S = 1.0
 _CHECKPOINT_EVERY_S = 1.0  # how often a checkpoint alone is written, at most
 # And how soon after documents of a change: who asked for the end of the log after a commit may have
 # been told a place beyond it, where others have committed what is none of ours.
@@ -102,6 +103,11 @@ class Pipeline:
         if self._unwritten is not None and self._unwritten.position is not None:
             return self._unwritten.position
         return self.known.checkpoint.position
+
+    @property
+    def is_live(self) -> bool:
+        """Whether documents were written for a change in the last second."""
+        return 0.0 < self._changed_at > time.monotonic() - _LIVE_S
 
     def step(self, transactions: Transactions) -> None:
         """Apply transactions. Raises TransientError, FencedError: then nothing after the last

@@ -8,6 +8,7 @@ such documents are left to the tail (DBLog's low watermark, without writing to t
 
 from __future__ import annotations
 
+import sys
 import time
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -30,6 +31,7 @@ REFRESH = "refresh"  # of the search for what a filter no longer admits because 
 BACKGROUND = frozenset({SCRUB, REFRESH})  # nobody waits for these
 _BRIEF = frozenset({GREW, REFRESH})  # reasons of a look at the hash's ids alone
 _REPAIRS = frozenset({SCRUB, REPAIR, GREW, LISTS_CHANGED})
+_BESIDE_CHANGES = 250  # documents a chunk while there are live changes, which wait for its write
 _AHEAD = 2  # chunks read ahead: one may be read while another is settled
 _DUE_MAX = 100_000  # documents whose moment has come and that are not made again yet
 _CATCH_UP_S = 10.0  # a chunk that differs and that the tail does not pass is read again then
@@ -87,14 +89,17 @@ class ChunkReader:
         """Whether the store has lists beside its documents."""
         return self._sink.has_lists
 
-    def cut(self, debt: Debt, cursor: str | None, need: Need) -> tuple[list[str], str | None]:
-        """Return the next ids of a walk, and the cursor after them."""
+    def cut(
+        self, debt: Debt, cursor: str | None, need: Need, most: int
+    ) -> tuple[list[str], str | None]:
+        """Return the next ids of a walk, so many documents at most, and the cursor after them."""
         if debt.phase == "orphans":
             following, ids = self._sink.scan(int(cursor or 0), self._portions.names.size)
             if cursor is None:  # what is in quarantine need not stand in the hash
                 ids = [*dict.fromkeys([*ids, *self._sink.quarantined()])]
             return ids, str(following) if following else None
-        size = self._portions.walk.size  # once: readers adapt it, and a short answer is the end
+        # Once: readers adapt it, and a short answer is the end.
+        size = min(most, self._portions.walk.size)
         match debt.scope:
             case "all":
                 ids = self._fetcher().ids_after(cursor, size, need)
@@ -210,16 +215,20 @@ class Walker:
         return debt is not None and (is_read or debt.cursor is not None or debt.done > 0)
 
     def turn(self, lag_s: float, yield_at_lag_s: float) -> bool:
-        """Settle what is read, read ahead. Never waits. True when something was settled."""
-        settled = False
-        while self._flights and self._flights[0].future.done():
-            if not self._is_comparable(self._flights[0]):
-                break
+        """Settle a chunk that is read, read ahead. Never waits. True when one was settled: there
+        may be more, but the tail goes first."""
+        settled = self._is_next_read and self._is_comparable(self._flights[0])
+        if settled:
             self._settle(self._flights.popleft())
-            settled = True
+            if self._is_next_read:
+                self._on_read()  # nobody waits for what has been read already
         if lag_s <= yield_at_lag_s:
             self._read_ahead()
         return settled
+
+    @property
+    def _is_next_read(self) -> bool:
+        return bool(self._flights) and self._flights[0].future.done()
 
     def _is_comparable(self, flight: _Flight) -> bool:
         """Whether the tail has passed all that a chunk of the scrub may have seen: before that,
@@ -292,7 +301,8 @@ class Walker:
             chunk = self._reader.strays(self._cut_cursor)
             self._cut_cursor, self._is_cut = chunk.cursor, chunk.cursor is None
             return self._executor.submit(lambda: chunk)
-        ids, cursor = self._reader.cut(debt, self._cut_cursor, need)
+        most = _BESIDE_CHANGES if self._pipeline.is_live else sys.maxsize
+        ids, cursor = self._reader.cut(debt, self._cut_cursor, need, most)
         self._cut_cursor, self._is_cut = cursor, cursor is None
         read = self._reader.orphans if debt.phase == "orphans" else self._reader.read
         return self._executor.submit(read, ids, cursor, need, compares=debt.reason == SCRUB)

@@ -373,6 +373,24 @@ DECISIONS: list[Mutant] = [
     ),
     decision(
         "reconcile",
+        "most = _BESIDE_CHANGES if self._pipeline.is_live else sys.maxsize",
+        "most = sys.maxsize",
+        "test_lane.py::test_chunks_are_small_while_there_are_live_changes",
+    ),
+    decision(
+        "reconcile",
+        "            if self._is_next_read:\n                self._on_read()",
+        "            if False:\n                self._on_read()",
+        "test_lane.py::test_a_turn_settles_one_chunk_for_the_tail_goes_first",
+    ),
+    decision(
+        "pipeline",
+        "return 0.0 < self._changed_at > time.monotonic() - _LIVE_S",
+        "return 0.0 < self._changed_at",
+        "test_lane.py::test_chunks_are_small_while_there_are_live_changes",
+    ),
+    decision(
+        "reconcile",
         "return ids, ids[-1] if len(ids) == size else None",
         "return ids, ids[-1] if len(ids) > size else None",
         "test_reader.py",

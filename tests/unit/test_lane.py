@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import time
 from concurrent.futures import Future
 from dataclasses import replace
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from projector import metrics
+from projector import metrics, reconcile
 from projector.debt import ALL, GREW, ORPHANS, REQUESTED, Debt, full, ids_debt, route_debt
 from projector.errors import OperatorError
 from projector.model import Damage, Transactions
@@ -103,6 +104,50 @@ def test_the_walk_that_is_waited_for_most_goes_first(owed: list[str], first: str
     lane.turn(0.0)
     [flight, *_] = lane.walker._flights
     assert flight.key.partition(":")[0] == first
+
+
+def walking(monkeypatch: pytest.MonkeyPatch) -> tuple[ModelLane, list[int]]:
+    """A lane that walks over seven tickets, two a chunk; and the sizes of chunks that are read."""
+    database = Database()
+    database.commit([("ticket", ticket, 1) for ticket in range(1, 8)])
+    lane, _ = opened(database, {ALL: full("truncate")})
+    sizes: list[int] = []
+    read = lane.walker._reader.read
+
+    def counted(ids: list[str], *rest: Any, **more: Any) -> Any:
+        sizes.append(len(ids))
+        return read(ids, *rest, **more)
+
+    monkeypatch.setattr(lane.walker._reader, "read", counted)
+    monkeypatch.setattr(lane.walker, "_executor", AtOnce())
+    return lane, sizes
+
+
+def test_a_turn_settles_one_chunk_for_the_tail_goes_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And wakes who reads the log, where another one waits to be settled."""
+    lane, sizes = walking(monkeypatch)
+    woken: list[int] = []
+    monkeypatch.setattr(lane.walker, "_on_read", lambda: woken.append(1))
+    assert not lane.turn(0.0)
+    assert sizes == [2, 2]
+    woken.clear()
+    assert lane.turn(0.0)
+    assert lane.pipeline.known.debts[ALL].done == 2
+    assert woken == [1, 1]  # for the chunk that waits, and for the one that was read
+
+
+def test_chunks_are_small_while_there_are_live_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They wait for the write of a chunk; a walk that nobody waits beside takes large ones."""
+    monkeypatch.setattr(reconcile, "_BESIDE_CHANGES", 1)
+    lane, sizes = walking(monkeypatch)
+    lane.turn(0.0)
+    assert sizes == [2, 2]
+    monkeypatch.setattr(lane.pipeline, "_changed_at", time.monotonic())
+    lane.turn(0.0)
+    assert sizes == [2, 2, 1]
+    monkeypatch.setattr(lane.pipeline, "_changed_at", time.monotonic() - 1.1)
+    lane.turn(0.0)
+    assert sizes == [2, 2, 1, 2]
 
 
 def test_a_resync_asked_for_during_a_walk_adds_a_round() -> None:

@@ -42,7 +42,7 @@ def test_a_walk_does_not_end_because_chunks_change_their_size(size: int) -> None
     cursor, seen = None, []
     while True:
         walk.size = 10
-        ids, cursor = reader.cut(Debt("all", "test"), cursor, need)
+        ids, cursor = reader.cut(Debt("all", "test"), cursor, need, 1000)
         seen += ids
         if cursor is None:
             break
