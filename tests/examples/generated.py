@@ -6,6 +6,7 @@ small domain, so that any may be joined with any other of its type. `Spec` is a 
 """
 
 import datetime
+import functools
 import json
 import math
 import random
@@ -19,12 +20,15 @@ import sqlalchemy as sa
 from projector.projection import (
     Aggregate,
     Choice,
+    Encoded,
     First,
     Fixed,
     Flags,
     Join,
+    Json,
     Kind,
     Many,
+    Moment,
     One,
     OneOf,
     Pairs,
@@ -62,7 +66,9 @@ _TABLES = {
 }  # fmt: skip
 _NAMES = {1: "low", 2: "high", 3: None}
 _BITS = {1: "one", 2: "two", 4: "four"}
-_WRAPS = ["", "", "", "choice", "flags", "passed"]
+_WRAPS = ["", "", "", "choice", "flags", "passed", "moment"]
+_OF_TEXT = ["", "", "fixed", "encoded", "json", "no json"]
+_ZONE = "Europe/Berlin"
 # Of a number above 2, and of others.
 _COME, _TO_COME = (datetime.datetime(year, 2, 3, 4, 5, 6) for year in (2001, 2201))
 
@@ -201,10 +207,7 @@ class _Author:
         if spec.kind == "counts":
             numbers = [(role, c, "listed") for role, c, _ in found if c != "s"]
             return [chance.choice([*numbers, *found])]
-        return [
-            (role, c, chance.choice(["", "", "fixed"] if c == "s" else _WRAPS))
-            for role, c, _ in found
-        ]
+        return [(role, c, chance.choice(_OF_TEXT if c == "s" else _WRAPS)) for role, c, _ in found]
 
     def _to_one(self, above: Spec, taken: set[str], tables: Sequence[str] = tuple(KEYS)) -> Spec:
         chance = self._chance
@@ -383,17 +386,26 @@ def _wrapped(column: Any, wrap: str) -> Any:
             return Choice(column, _NAMES)
         case "flags":
             return Flags(column, _BITS)
-        case "passed":
+        case "passed" | "moment":
             number = column.element
             come, to_come = (sa.cast(at, sa.DateTime) for at in (_COME, _TO_COME))
             moment = sa.case((number > 2, come), (number <= 2, to_come))
-            return Passed(moment.label(column.name))
+            of = Passed if wrap == "passed" else functools.partial(Moment, zone=_ZONE)
+            return of(moment.label(column.name))
+        case "encoded":
+            return Encoded(column, "utf-8")
+        case "json" | "no json":
+            return Json(column, otherwise="text" if wrap == "json" else "null")
     return column
 
 
 def _shown(value: Any, wrap: str) -> Any:
-    if value is None or not wrap:
+    if value is None or wrap in {"", "encoded", "json"}:
         return value
+    if wrap == "no json":
+        return None
+    if wrap == "moment":  # an hour before, in winter
+        return f"{2001 if value > 2 else 2201}-02-03T03:05:06Z"
     if wrap == "fixed":
         return "***"
     if wrap in {"choice", "listed"}:
