@@ -120,6 +120,9 @@ class Database:
                 case "truncate":
                     tickets.clear()
                     changes.append(TableChange(TICKETS, "truncate"))
+                case "statement":  # logged as such: of all customers nobody knows which
+                    customers[customer] = self._writes
+                    changes.append(TableChange(CUSTOMERS, "statement"))
                 case "other":
                     changes.append(RowsChange(OTHERS, Kind.INSERT, [], [(1,)], 1))
         self.versions.append(Version(tickets, customers))
@@ -138,7 +141,8 @@ def _deleted(table: TableName, key: int) -> RowsChange:
 
 
 class VersionFetcher:
-    """What `Fetcher` promises, over versions: each call sees one snapshot at or beyond its need.
+    """What `Fetcher` promises, over versions: each call sees one snapshot at or beyond its need,
+    and none where there is nothing to read.
 
     `choose(least, most)` says which of the versions that may be seen is.
     """
@@ -181,10 +185,14 @@ class VersionFetcher:
         return _beyond(map(str, self._snapshot(need).tickets), after)[:limit]
 
     def existing(self, ids: Sequence[str], need: Need) -> set[str]:
+        if not ids:
+            return set()
         version = self._snapshot(need)
         return {document_id for document_id in ids if int(document_id) in version.tickets}
 
     def documents(self, ids: Sequence[str], need: Need) -> Fetched:
+        if not ids:
+            return Fetched({}, frozenset(), {})
         version = self._snapshot(need)
         found = {k: version.document(int(k)) for k in ids}
         there = {k: v for k, v in found.items() if v is not None}
