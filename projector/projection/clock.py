@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _DAY_US = 86_400_000_000
+_START = datetime.datetime(1970, 1, 1)
 _EPOCH = datetime.date(1970, 1, 1).toordinal()
 _held = threading.local()
 
@@ -38,12 +39,11 @@ def held() -> Iterator[None]:
 def microseconds(value: bytes) -> int | None:
     """Return a date, or a date with a time of day (`2026-11-22 21:59:12.45`, or with a T), in
     microseconds since 1970; None for a date that no calendar has."""
-    day = day_us(value[:10])
-    if day is None or len(value) <= 10:
-        return day
-    seconds = int(value[11:13]) * 3600 + int(value[14:16]) * 60 + int(value[17:19])
-    fraction = value[20:26]
-    return day + seconds * 1_000_000 + int(fraction.ljust(6, b"0"))
+    try:
+        since = datetime.datetime.fromisoformat(value.decode()) - _START
+    except ValueError:
+        return None
+    return (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
 
 
 @functools.lru_cache(maxsize=4096)
